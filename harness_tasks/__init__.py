@@ -1,0 +1,1 @@
+"""The MUSE benchmark as lm-evaluation-harness tasks."""

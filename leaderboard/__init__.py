@@ -1,0 +1,1 @@
+"""The leaderboard: every (method, finetuning, precision) trained, evaluated and tabulated."""

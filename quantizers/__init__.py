@@ -1,0 +1,9 @@
+"""Quantizers: a model goes in, its quantized form comes out.
+
+Importing this package loads no torch; the first use does.
+"""
+
+from ._registry import get_quantizer, list_quantizers, register_quantizer
+from .base import Quantizer, QuantizerError
+
+__all__ = ["Quantizer", "QuantizerError", "get_quantizer", "list_quantizers", "register_quantizer"]
