@@ -1,0 +1,273 @@
+"""Corpora: where the text of a MUSE benchmark comes from.
+
+A corpus is a set of *configs* (``knowmem``, ``verbmem``, ``privleak``, ``raw``, …), each with
+*splits* (``forget_qa``, ``holdout``, …), as in MUSE (arXiv 2407.06460). On disk it is a folder in
+the layout that muse_bench writes: ``<corpus>/<config>/<split>.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+
+DATA_DIR_VARIABLE = "MUSE_DATA_DIR"
+RETRAIN_AUC_FILE = "retrain_auc.json"
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "knowmem": ("question", "answer"),
+    "verbmem": ("prompt", "gt"),
+    "privleak": ("text",),
+    "raw": ("text",),
+    "scal": ("text",),
+    "sust": ("text",),
+}
+
+
+class CorpusError(ValueError):
+    """A corpus is unknown, incomplete or malformed; the message is one line for the user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Published:
+    """A corpus on the Hugging Face hub, at the revision that the published numbers stand for."""
+
+    repo: str
+    revision: str
+    retrain_auc: float
+
+
+PUBLISHED = {
+    "books": _Published(
+        "muse-bench/MUSE-Books", "051ba90319e920d410d87cfdbd61f25843c1b892", 0.5393
+    ),
+    "news": _Published("muse-bench/MUSE-News", "506bd5b150b92814d45e4404a82f120ab2d748bf", 0.4772),
+}
+NAMES = (*PUBLISHED, "demo")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """The text of one benchmark; nothing is read before it is asked for.
+
+    Attributes:
+        name: ``books``, ``news``, ``demo``, or the name of the user's folder.
+        source: where the text is read from.
+        location: the folder, or the repository on the hub.
+        revision: the pinned commit of the hub repository; None for a folder.
+        published_auc: the retrain AUC that muse_bench fixes for News and Books, else None.
+    """
+
+    name: str
+    source: Literal["folder", "hub", "generated"]
+    location: str
+    revision: str | None = None
+    published_auc: float | None = None
+
+    def split(self, config: str, split: str) -> datasets.Dataset:
+        """The rows of one split, with exactly the columns of ``COLUMNS[config]``, all text.
+
+        Raises:
+            CorpusError: the split is missing, empty, not JSON, or lacks a column.
+        """
+        if config not in COLUMNS:
+            raise CorpusError(
+                f"corpus {self.name}: unknown config '{config}', available: {', '.join(COLUMNS)}"
+            )
+        columns = COLUMNS[config]
+        if self.source == "hub":
+            where = f"{self.location}@{self.revision}, {config}/{split}"
+            rows = self._load_from_hub(config, split).to_list()
+        else:
+            path = Path(self.location, config, f"{split}.json")
+            where, rows = str(path), _read_json(path)
+        if not isinstance(rows, list) or not rows:
+            raise CorpusError(
+                f"{where}: expected a list of at least one entry, found {_kind(rows)}"
+            )
+        return datasets.Dataset.from_list(
+            [_checked(row, columns, f"{where}, entry {number}") for number, row in enumerate(rows)]
+        )
+
+    def texts(self, path: str) -> list[str]:
+        """The documents of a split of plain text, named like a file: ``raw/forget``.
+
+        Raises:
+            CorpusError: as for ``split``, or the split holds more than one column.
+        """
+        config, _, split = path.partition("/")
+        rows = self.split(config, split)
+        if rows.column_names != ["text"]:
+            raise CorpusError(
+                f"corpus {self.name}: {path} has the columns {', '.join(rows.column_names)}, "
+                "not plain text; plain text is in privleak/…, raw/…, scal/… and sust/…"
+            )
+        return list(rows["text"])
+
+    @property
+    def retrain_auc(self) -> float | None:
+        """AUC of the retrained model, the zero of PrivLeak; None where it was never measured.
+
+        The constants of muse_bench for the published corpora; for every other one the value in
+        ``retrain_auc.json`` at the root of its folder.
+
+        Raises:
+            CorpusError: that file does not hold ``{"retrain_auc": <number between 0 and 1>}``.
+        """
+        if self.published_auc is not None:
+            return self.published_auc
+        path = Path(self.location, RETRAIN_AUC_FILE)
+        if not path.exists():
+            return None
+        content = _read_json(path)
+        value = content.get("retrain_auc") if isinstance(content, dict) else None
+        if not isinstance(value, int | float) or not 0 < value < 1:
+            raise CorpusError(
+                f'{path}: expected {{"retrain_auc": <number between 0 and 1>}}, found {content!r}'
+            )
+        return float(value)
+
+    def require_retrain_auc(self) -> float:
+        """``retrain_auc``, or an error that says how to get it.
+
+        Raises:
+            CorpusError: it was never measured, or its file is malformed.
+        """
+        value = self.retrain_auc
+        if value is not None:
+            return value
+        if self.source == "generated":
+            way = "run `lm-eval-muse demo --models-only`"
+        else:
+            metadata = json.dumps({"corpus": self.location})
+            way = (
+                "measure it on the retrained model, `lm_eval --model hf --model_args "
+                f"pretrained=RETRAINED --tasks muse_auc --metadata '{metadata}'`, and write "
+                f'{{"retrain_auc": <auc>}} to {Path(self.location, RETRAIN_AUC_FILE)}'
+            )
+        raise CorpusError(f"corpus {self.name} has no retrain AUC, which PrivLeak needs: {way}")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every file of the corpus, or over repository and revision on the hub."""
+        digest = hashlib.sha256()
+        if self.source == "hub":
+            digest.update(f"{self.location}@{self.revision}".encode())
+        else:
+            root = Path(self.location)
+            for path in sorted(root.glob("*/*.json")):
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    @property
+    def provenance(self) -> dict[str, str | None]:
+        """What identifies the text, as JSON-compatible values for results and records."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "location": self.location,
+            "revision": self.revision,
+            "fingerprint": self.fingerprint,
+        }
+
+    def _load_from_hub(self, config: str, split: str) -> datasets.Dataset:
+        try:
+            return datasets.load_dataset(self.location, config, split=split, revision=self.revision)
+        except Exception as error:  # the hub's own errors share no base class
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CorpusError(
+                f"corpus {self.name}: cannot load {config}/{split} of {self.location} from the "
+                f"hub ({reason}); offline, set {DATA_DIR_VARIABLE} to a folder that holds "
+                f"{self.name}/{config}/{split}.json"
+            ) from error
+
+
+def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corpus:
+    """Find a corpus: in the user's folder, on the hub, or generated (the demo).
+
+    Args:
+        name_or_folder: ``books``, ``news``, ``demo``, the name of a folder in ``data_dir``, or the
+            path of a corpus folder.
+        data_dir: folder that holds ``<corpus>/<config>/<split>.json``. Where it is not given,
+            the environment variable ``MUSE_DATA_DIR`` names such a folder, which need not hold
+            every corpus.
+
+    Raises:
+        CorpusError: there is no such corpus, or ``data_dir`` does not hold it.
+    """
+    name = str(name_or_folder)
+    published = PUBLISHED.get(name)
+    auc = published.retrain_auc if published else None
+
+    parent = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    folder = Path(parent).expanduser() / name if parent else None
+    if folder and folder.is_dir():
+        return Corpus(name=folder.name, source="folder", location=str(folder), published_auc=auc)
+    if data_dir:
+        raise CorpusError(f"corpus {name}: there is no folder {folder}")
+    if published:
+        return Corpus(
+            name=name,
+            source="hub",
+            location=published.repo,
+            revision=published.revision,
+            published_auc=auc,
+        )
+    if name == "demo":
+        from .demo import demo_corpus_folder
+
+        return Corpus(name=name, source="generated", location=str(demo_corpus_folder()))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Corpus(name=folder.resolve().name, source="folder", location=str(folder.resolve()))
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise CorpusError(
+        f"unknown corpus '{name}': {hint}available: {', '.join(NAMES)}, or an existing folder "
+        "in the layout <folder>/<config>/<split>.json"
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: bad JSON or bad UTF-8
+        raise CorpusError(f"{path}: cannot be read as JSON ({error})") from None
+
+
+def _checked(row: Any, columns: tuple[str, ...], where: str) -> dict[str, str]:
+    """One row with exactly ``columns``; a bare string stands for ``{"text": …}``."""
+    if isinstance(row, str) and columns == ("text",):
+        return {"text": row}
+    if not isinstance(row, dict):
+        raise CorpusError(f"{where}: expected {_shape(columns)}, found {_kind(row)}")
+    if missing := [column for column in columns if column not in row]:
+        raise CorpusError(
+            f"{where}: lacks the column {missing[0]}; expected {_shape(columns)}, "
+            f"found the columns {', '.join(row) or '(none)'}"
+        )
+    for column in columns:
+        if not isinstance(row[column], str):
+            raise CorpusError(f"{where}: {column} is not text but {_kind(row[column])}")
+    return {column: row[column] for column in columns}
+
+
+def _shape(columns: tuple[str, ...]) -> str:
+    text = "a text or " if columns == ("text",) else ""
+    return f"{text}an object with {', '.join(columns)}"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list) and not value:
+        return "an empty list"
+    return f"a value of type {type(value).__name__}"
