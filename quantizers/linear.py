@@ -1,0 +1,118 @@
+"""Which layers of a model are quantized: its linear projections."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from .base import QuantizerError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class LinearLayer(NamedTuple):
+    """A linear projection found in a model.
+
+    Attributes:
+        name: The module's dotted name.
+        module: An ``nn.Linear`` (weight: out × in) or transformers' ``Conv1D`` (in × out).
+        axis: The dimension of ``module.weight`` that runs over input features.
+    """
+
+    name: str
+    module: nn.Module
+    axis: int
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The layer's weight."""
+        return self.module.weight  # type: ignore[return-value]
+
+
+def linear_layers(
+    model: PreTrainedModel, *, skip: tuple[str, ...] = (), head: bool = False
+) -> list[LinearLayer]:
+    """Every ``nn.Linear`` and ``Conv1D`` of ``model`` that a quantizer may replace.
+
+    Left out are weights shared with another module (a head tied to the embeddings) and, unless
+    ``head`` is set, the output head. Embeddings are no linear layers.
+
+    Args:
+        model: A model whose weights are in memory, in float16, bfloat16, float32 or float64.
+        skip: Shell-style patterns of module names to leave out as well (``"*.down_proj"``).
+        head: Whether the output head is quantized too.
+
+    Raises:
+        QuantizerError: nothing is left to quantize, a pattern matches nothing, the head is asked
+            for but tied, an adapter is not merged, or a weight is quantized or offloaded already.
+    """
+    owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    output_head = model.get_output_embeddings()
+    unused = set(skip)
+    layers = []
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear | Conv1D):
+            continue
+        matching = {pattern for pattern in skip if fnmatchcase(name, pattern)}
+        unused -= matching
+        if matching or (module is output_head and not head):
+            continue
+        if owners[id(module.weight)] > 1:
+            if module is output_head:
+                raise QuantizerError(
+                    f"the output head '{name}' shares its weight with the embeddings and cannot "
+                    "be quantized alone; leave it out (quantize_head=False)"
+                )
+            continue
+        layer = LinearLayer(name, module, axis=int(isinstance(module, nn.Linear)))
+        _check_plain(layer)
+        layers.append(layer)
+    if unused:
+        raise QuantizerError(
+            f"skip pattern {sorted(unused)[0]!r} matches no linear layer of "
+            f"{type(model).__name__}; names look like {_example_name(model)!r}"
+        )
+    if not layers:
+        raise QuantizerError(
+            f"nothing to quantize in {type(model).__name__}: no nn.Linear or Conv1D is left "
+            "beside the output head, tied weights and skipped modules"
+        )
+    return layers
+
+
+def check_finite(name: str, values: torch.Tensor) -> None:
+    """Refuse NaN and infinity in ``values``, which belong to the weight of module ``name``."""
+    if not values.isfinite().all():
+        raise QuantizerError(
+            f"the weight of '{name}' holds NaN or infinite values; the model has diverged and "
+            "cannot be quantized"
+        )
+
+
+def _check_plain(layer: LinearLayer) -> None:
+    weight = layer.weight
+    if layer.name.endswith(".base_layer"):
+        raise QuantizerError(
+            f"'{layer.name}' carries an adapter; merge it before quantization (merge_and_unload)"
+        )
+    if type(weight) is not nn.Parameter or weight.dtype not in FLOATS:
+        raise QuantizerError(
+            f"the weight of '{layer.name}' is quantized already ({type(weight).__name__}, "
+            f"{weight.dtype}); start from an unquantized checkpoint"
+        )
+    if weight.is_meta:
+        raise QuantizerError(
+            f"the weight of '{layer.name}' is offloaded; load the whole model onto one device"
+        )
+
+
+def _example_name(model: nn.Module) -> str:
+    return next((n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)), "")
