@@ -1,0 +1,130 @@
+"""What is measured: a cell is one fully resolved combination, a record is what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+METRICS = ("verbmem", "knowmem", "privleak", "utility")
+REFERENCES = ("target", "retrain")
+
+
+class Frozen(BaseModel):
+    """Immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusId(Frozen):
+    """Which text: name, where it was read from, and a digest of the splits in use."""
+
+    name: str
+    source: str
+    revision: str | None
+    fingerprint: str
+    forget: str
+    retain: str
+    max_documents: int | None
+
+
+class ModelId(Frozen):
+    """Which weights: a name to read and what pins them (a commit or a digest)."""
+
+    name: str
+    revision: str
+
+
+class Training(Frozen):
+    """Everything that decides the weights of a checkpoint; precision has no part in it."""
+
+    corpus: CorpusId
+    model: ModelId
+    method: str
+    params: dict[str, Any]
+    finetuning: str
+    finetuning_params: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+
+    @property
+    def stem(self) -> str:
+        """Name of the checkpoint's folder."""
+        return f"{self.corpus.name}--{self.method}--{self.finetuning}--seed{self.seed}--" + digest(
+            self
+        )
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is the target or retrain model, which are not trained here."""
+        return self.method in REFERENCES
+
+
+class Cell(Frozen):
+    """A checkpoint at one precision, evaluated in one way."""
+
+    training: Training
+    precision: str
+    quantizer: str
+    quantizer_params: dict[str, Any]
+    limit: int | None
+
+    @property
+    def stem(self) -> str:
+        """Name of the record's file, without its ending."""
+        t = self.training
+        return (
+            f"{t.corpus.name}--{t.method}--{t.finetuning}--{self.precision}--seed{t.seed}--"
+            + digest(self)
+        )
+
+
+class Metric(Frozen):
+    """A score × 100 and its standard error; the error is None where there is only one example."""
+
+    value: float
+    stderr: float | None
+
+
+class Seconds(Frozen):
+    """Wall time of a cell's parts; training is None where the checkpoint was there already."""
+
+    training: float | None
+    quantizing: float
+    evaluating: float
+
+
+class Provenance(Frozen):
+    """Where and with what a record was made."""
+
+    created: str
+    packages: dict[str, str]
+    python: str
+    platform: str
+    device: str
+    threads: int
+    git: str | None
+    tasks: dict[str, str]
+    retrain_auc: float | None
+    seconds: Seconds | None
+    peak_rss_mib: int
+
+
+class Record(Frozen):
+    """A cell and what came out: metrics, or the reason why there are none."""
+
+    schema_version: int = SCHEMA_VERSION
+    cell: Cell
+    status: Literal["done", "diverged", "failed"]
+    reason: str | None = None
+    metrics: dict[str, Metric] = {}
+    provenance: Provenance
+
+
+def digest(model: BaseModel) -> str:
+    """Eight hex digits of the SHA-256 of a model's canonical JSON."""
+    text = json.dumps(model.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,156 @@
+"""The configuration of a run: a YAML file, validated, every error with its place in the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import InputError
+
+
+class Strict(BaseModel):
+    """Immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSource(Strict):
+    """A model: a Hugging Face folder or hub id, at a revision."""
+
+    path: str
+    revision: str | None = None
+    tokenizer: str | None = None
+
+
+class CorpusEntry(Strict):
+    """A corpus and the models that were trained on it.
+
+    Attributes:
+        name: ``books``, ``news``, ``demo`` or a folder.
+        data_dir: folder that holds local corpora in muse_bench's layout.
+        target: the model to unlearn from; the published one (``demo``: the generated one)
+            where left out.
+        retrain: the model trained without the forget set, for the reference row; as ``target``.
+        forget: split with the documents to unlearn.
+        retain: split with the documents to keep.
+        max_documents: only the first documents of both splits.
+    """
+
+    name: str
+    data_dir: Path | None = None
+    target: ModelSource | None = None
+    retrain: ModelSource | None = None
+    forget: str = "raw/forget"
+    retain: str = "raw/retain1"
+    max_documents: int | None = Field(default=None, ge=1)
+
+
+class UnlearnEntry(Strict):
+    """One method with one finetuning: one checkpoint per corpus and seed.
+
+    Attributes:
+        method: a registered unlearner.
+        finetuning: ``full`` or ``lora``.
+        params: parameters of the method.
+        finetuning_params: parameters of the finetuning (rank, alpha, …).
+        training: training settings, over the run's.
+        corpora: names of the corpora this entry is for; all where left out.
+    """
+
+    method: str
+    finetuning: str
+    params: dict[str, Any] = {}
+    finetuning_params: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    corpora: list[str] | None = None
+
+
+class PrecisionEntry(Strict):
+    """A registered quantizer with parameters, and the name it has in the tables."""
+
+    quantizer: str
+    params: dict[str, Any] = {}
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """The label, or the quantizer's name."""
+        return self.label or self.quantizer
+
+
+class Evaluation(Strict):
+    """How models are evaluated.
+
+    Attributes:
+        batch_size: of lm-eval; scores do not depend on it but for numerical ties.
+        limit: only the first examples of every task (for trials).
+        device: torch device; lm-eval's default where left out.
+        dtype: dtype in which models are loaded; the checkpoint's own by default.
+    """
+
+    batch_size: int = Field(default=16, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+    device: str | None = None
+    dtype: str = "auto"
+
+
+class RunConfig(Strict):
+    """A grid: corpora × methods and finetunings × precisions × seeds."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    corpora: list[CorpusEntry] = Field(min_length=1)
+    unlearn: list[UnlearnEntry] = []
+    precisions: list[PrecisionEntry] = Field(min_length=1)
+    seeds: list[int] = Field(default=[0], min_length=1)
+    training: dict[str, Any] = {}
+    evaluation: Evaluation = Evaluation()
+
+    @field_validator("corpora", mode="before")
+    @classmethod
+    def _corpus_names(cls, value: Any) -> Any:
+        return _names_as(value, "name")
+
+    @field_validator("precisions", mode="before")
+    @classmethod
+    def _precision_names(cls, value: Any) -> Any:
+        return _names_as(value, "quantizer")
+
+
+def _names_as(value: Any, key: str) -> Any:
+    if isinstance(value, list):
+        return [{key: item} if isinstance(item, str) else item for item in value]
+    return value
+
+
+def parse_config(content: Any, where: str) -> RunConfig:
+    """Validate the content of a configuration file.
+
+    Raises:
+        InputError: naming ``where`` and the path of the first wrong setting.
+    """
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"]) or "top level"
+        raise InputError(
+            f"{where}: {path}: {first['msg']} (found {first['input']!r:.80})"
+        ) from error
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a YAML configuration; paths in it are relative to the working folder.
+
+    Raises:
+        InputError: no such file, not YAML, or a wrong setting.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    return parse_config(content, str(path))

@@ -1,0 +1,121 @@
+"""A run's folder: one run at a time, records written whole and never overwritten."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from .cell import Cell, Record, Training
+from .errors import InputError
+
+RUN_FILE = "run.json"
+
+
+class RunFolder:
+    """The folder of one run: ``run.json``, ``records/``, ``checkpoints/`` and tables.
+
+    Args:
+        path: the folder; made if it does not exist.
+        name: the run's name; a folder that holds another run, or other files, is refused.
+
+    Raises:
+        InputError: the folder belongs to something else.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        marker = path / RUN_FILE
+        if marker.exists():
+            owner = _run_name(marker)
+            if owner != name:
+                raise InputError(
+                    f"{path} holds the run '{owner}', not '{name}': choose another --out"
+                )
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"{path} is not empty and holds no run: choose another --out")
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(marker, json.dumps({"name": name}) + "\n")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder; a second process is refused, a dead one leaves no lock behind.
+
+        Raises:
+            InputError: another process works on the folder.
+        """
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(f"{self.path}: another process works on this run") from error
+            yield
+
+    def record_path(self, cell: Cell) -> Path:
+        """Where the record of ``cell`` is, or will be."""
+        return self.path / "records" / f"{cell.stem}.json"
+
+    def checkpoint_path(self, training: Training) -> Path:
+        """Folder of what ``training`` leaves: the model, its adapter and its loss curve."""
+        return self.path / "checkpoints" / training.stem
+
+    def write_record(self, record: Record) -> Path:
+        """Write a record; one that exists already stays as it is."""
+        path = self.record_path(record.cell)
+        write_atomically(path, record.model_dump_json(indent=1) + "\n")
+        return path
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records of a run folder, in the order of their names.
+
+    Raises:
+        InputError: the folder holds no records, or one is not valid.
+    """
+    paths = sorted((folder / "records").glob("*.json"))
+    if not paths:
+        raise InputError(f"{folder}: no records found (expected {folder / 'records'}/*.json)")
+    records = []
+    for path in paths:
+        try:
+            records.append(Record.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "top level"
+            raise InputError(f"{path}: not a record: {where}: {first['msg']}") from error
+    return records
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a new file: flushed under a temporary name, then linked into place.
+
+    A reader sees the whole file or none; a file that exists already is left alone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.chmod(0o644)
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _run_name(marker: Path) -> str:
+    try:
+        return str(json.loads(marker.read_text(encoding="utf-8"))["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{marker}: not a run's marker file: {error!r}") from error
