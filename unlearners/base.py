@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+    from ._data import Batch, Windows
     from .finetuning import Finetuning
+    from .reference import Reference
     from .training import TrainingSettings
+
+Need = Literal["retain", "forget_log_probs", "retain_logits"]
 
 
 class UnlearnerError(ValueError):
     """An unlearner was named, configured or used wrongly; the message is one line for the user."""
+
+
+class DivergedError(RuntimeError):
+    """Training left the finite numbers.
+
+    Attributes:
+        step: the optimizer step (from 1) whose loss or gradient was not finite.
+        loss: its loss.
+    """
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(f"training diverged at step {step}: loss {loss}; lower learning_rate")
+        self.step = step
+        self.loss = loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +55,13 @@ class UnlearningData:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unlearner:
-    """Base of all unlearners: a frozen, keyword-only dataclass that is its own configuration."""
+    """Base of all unlearners: a frozen, keyword-only dataclass that is its own configuration.
+
+    A method is a subclass, a dataclass too (``@dataclass(frozen=True, kw_only=True)``), that
+    checks its fields in ``__post_init__`` (raising ``UnlearnerError``) and implements ``loss``.
+    Whatever else it needs it says by overriding ``needs``, ``create_optimizer``, ``callbacks``
+    or ``edit``.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -49,9 +74,92 @@ class Unlearner:
         finetuning: Finetuning,
         training: TrainingSettings,
         output_dir: Path,
+        reference_cache: Path | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> PreTrainedModel:
-        """Unlearn; return the model (an adapter already merged), in the dtype it came in."""
+        """Unlearn; return the model (an adapter already merged), in the dtype it came in.
+
+        Args:
+            model: the target model; consumed (its weights are trained in place).
+            tokenizer: the model's tokenizer; needs neither BOS nor padding token.
+            data: the forget and retain text.
+            finetuning: which weights are trained.
+            training: how they are trained.
+            output_dir: receives ``run.json``, ``loss.jsonl``, the Trainer's checkpoints and, for
+                LoRA, ``adapter/``. A run that was killed continues there when called again with
+                the same arguments, and ends with the same weights.
+            reference_cache: folder where numbers of the target model are kept for other methods
+                and settings; without one they live in ``output_dir`` until training ends.
+            callbacks: more callbacks of the Hugging Face Trainer, for example a progress bar.
+
+        Raises:
+            UnlearnerError: data, settings or ``output_dir`` do not fit this run, or memory ran
+                out.
+            DivergedError: the loss, the gradient or a weight is no longer finite.
+        """
+        from ._run import run
+
+        return run(
+            self,
+            model,
+            tokenizer,
+            data,
+            finetuning=finetuning,
+            training=training,
+            output_dir=output_dir,
+            reference_cache=reference_cache,
+            callbacks=callbacks,
+        )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What ``loss`` reads beside the forget windows.
+
+        ``"retain"``: retain windows; ``"forget_log_probs"``: ``reference.log_probs`` of the forget
+        windows; ``"retain_logits"``: ``reference.logits`` of the retain windows.
+        """
+        return frozenset()
+
+    def loss(
+        self, model: PreTrainedModel, batch: Batch, reference: Reference
+    ) -> Mapping[str, torch.Tensor]:
+        """The loss of one batch.
+
+        Args:
+            model: the model in training; ``model(input_ids).logits`` is differentiable.
+            batch: its forget windows and, where needed, the retain windows paired with them.
+            reference: numbers of the model before unlearning, as declared in ``needs``.
+
+        Returns:
+            scalars; ``"loss"`` is minimised, every entry is logged. All are means over the
+            batch's windows (or over all their tokens: windows have equal lengths).
+        """
         raise NotImplementedError
+
+    def create_optimizer(
+        self, parameters: list[dict[str, Any]], training: TrainingSettings
+    ) -> torch.optim.Optimizer:
+        """The optimizer of the given parameter groups: AdamW unless overridden."""
+        from torch.optim import AdamW
+
+        return AdamW(parameters, lr=training.learning_rate)
+
+    def callbacks(self, model: PreTrainedModel, forget: Windows) -> Sequence[TrainerCallback]:
+        """Hooks of this method, as callbacks of the Hugging Face Trainer.
+
+        ``on_pre_optimizer_step`` runs after the gradient is complete and clipped,
+        ``on_optimizer_step`` after the weights have moved. Called once, before the first step,
+        with the model still the target: the place to compute a mask.
+
+        Args:
+            model: the model in training, its weights those of the target.
+            forget: all forget windows, on the model's device.
+        """
+        return ()
+
+    def edit(self, original: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
+        """The final value of one weight from its target and its trained value, both float32."""
+        return trained
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-compatible values; ``get_unlearner`` takes it back."""

@@ -1,0 +1,72 @@
+"""Losses of causal language models as pure functions of logits and labels.
+
+Shapes: ``logits`` (B, T, V) in any float dtype, computed upon in float32; ``labels`` (B, T) int64,
+the input ids with -100 at padding. ``logits[:, t]`` predicts ``labels[:, t + 1]``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+IGNORE = -100
+
+
+def token_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Log-probability of every token given those before it, in nats.
+
+    Returns:
+        (B, T - 1) float32 of tokens 1 to T - 1, zero at padding.
+    """
+    return -F.cross_entropy(
+        _upcast(logits[:, :-1]).transpose(1, 2),
+        labels[:, 1:],
+        ignore_index=IGNORE,
+        reduction="none",
+    )
+
+
+def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean negative log-likelihood of all tokens of the batch, in nats per token."""
+    return F.cross_entropy(
+        _upcast(logits[:, :-1]).flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE
+    )
+
+
+def sequence_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Log-probability of whole sequences: (B,) float32, sums of token log-probabilities."""
+    return token_log_probs(logits, labels).sum(1)
+
+
+def npo(log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
+    """Negative preference optimization (arXiv 2404.05868, Eq. 3).
+
+    ``-(2 / beta) * mean(log sigmoid(-beta * log_ratio))``.
+
+    Args:
+        log_ratio: (B,) log P_theta(y) - log P_ref(y) of whole sequences, in nats.
+        beta: inverse temperature; towards 0 the gradient becomes that of gradient ascent.
+    """
+    return -2 / beta * F.logsigmoid(-beta * log_ratio).mean()
+
+
+def kl(reference: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """KL(p_ref || p_theta) of the next-token distributions, in nats, mean over real tokens.
+
+    Args:
+        reference: (B, T, V) logits of the reference model.
+        logits: (B, T, V) logits of the model in training.
+        labels: (B, T); positions of -100 do not count.
+    """
+    divergence = F.kl_div(
+        F.log_softmax(_upcast(logits), -1),
+        F.log_softmax(_upcast(reference), -1),
+        log_target=True,
+        reduction="none",
+    ).sum(-1)
+    return divergence[labels != IGNORE].mean()
+
+
+def _upcast(logits: torch.Tensor) -> torch.Tensor:
+    """Half precisions to float32; float64 stays, for gradient checks."""
+    return logits if logits.dtype == torch.float64 else logits.float()

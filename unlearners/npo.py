@@ -1,0 +1,60 @@
+"""Negative preference optimization, alone or with a retain loss (NPO, NPO+GDR, NPO+KLR)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import losses
+from ._registry import register_unlearner
+from ._retain import NEEDS, Retain, check_retain, with_retain
+from .base import Need, Unlearner, UnlearnerError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from ._data import Batch
+    from .reference import Reference
+
+
+@register_unlearner("npo", retain="none")
+@register_unlearner("npo_gdr", retain="gdr")
+@register_unlearner("npo_klr", retain="klr")
+@dataclass(frozen=True, kw_only=True)
+class NPO(Unlearner):
+    """Treat forget text as dispreferred (arXiv 2404.05868, Eq. 3; arXiv 2602.13151, Eq. 1).
+
+    Loss: ``-(2 / beta) log sigmoid(-beta * log(P_theta(y) / P_ref(y))) + retain_weight * R``, P of
+    the whole window, R as in gradient ascent.
+
+    Attributes:
+        retain: fixed by the registered name.
+        retain_weight: lambda.
+        beta: inverse temperature.
+    """
+
+    retain: Retain = "none"
+    retain_weight: float = 1.0
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        check_retain(self.retain, self.retain_weight)
+        if self.beta <= 0:
+            raise UnlearnerError(f"beta={self.beta}: expected a number above 0")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The reference's log-probabilities and what the retain loss needs."""
+        return NEEDS[self.retain] | {"forget_log_probs"}
+
+    def loss(
+        self, model: PreTrainedModel, batch: Batch, reference: Reference
+    ) -> Mapping[str, torch.Tensor]:
+        """NPO of the forget windows, plus the weighted retain loss."""
+        ids = batch.forget.input_ids
+        log_probs = losses.sequence_log_probs(model(input_ids=ids).logits, ids)
+        forget = losses.npo(log_probs - reference.log_probs(batch.forget), self.beta)
+        return with_retain(forget, self.retain, self.retain_weight, model, batch, reference)

@@ -1,0 +1,217 @@
+"""Numbers of the model before unlearning, theta_ref, without a second model in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from . import losses
+from ._data import ForgetRetainDataset, Windows
+from .base import Need, UnlearnerError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# numpy has no bfloat16: its 16 bits are stored as an integer.
+_STORAGE = {torch.bfloat16: torch.int16}
+
+
+class Reference:
+    """What a loss may ask about theta_ref; a method declares each quantity in its ``needs``.
+
+    Args:
+        log_probs: (N,) float32, log P_ref of every forget window.
+        logits: from retain windows to the logits of theta_ref.
+    """
+
+    def __init__(
+        self,
+        log_probs: torch.Tensor | None = None,
+        logits: Callable[[Windows], torch.Tensor] | None = None,
+    ) -> None:
+        self._log_probs = log_probs
+        self._logits = logits
+
+    def log_probs(self, windows: Windows) -> torch.Tensor:
+        """(B,) float32: log P_ref of whole forget windows, in nats."""
+        if self._log_probs is None:
+            raise UnlearnerError("the loss reads log P_ref: declare 'forget_log_probs' in needs")
+        return self._log_probs[windows.index]
+
+    def logits(self, windows: Windows) -> torch.Tensor:
+        """(B, T, V): logits of theta_ref on retain windows."""
+        if self._logits is None:
+            raise UnlearnerError(
+                "the loss reads reference logits: declare 'retain_logits' in needs"
+            )
+        return self._logits(windows)
+
+
+class ReferenceBuilder:
+    """Builds the reference of one run from the model while it still is theta_ref.
+
+    NPO needs one number per forget window, computed once. KL needs the reference's logits of the
+    retain windows: a model with an adapter gives them with the adapter disabled; one whose every
+    weight moves, from the final hidden states, computed once and memory-mapped on disk, times a
+    frozen copy of its output head.
+
+    Args:
+        model: with an adapter or without, on the device of training.
+        autocast: whether training computes under bfloat16 autocast.
+        batch_size: windows per forward pass.
+        cache: folder of the files, keyed by content: weights, windows and arithmetic.
+        weights_digest: of theta_ref.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        autocast: bool,
+        batch_size: int,
+        cache: Path,
+        weights_digest: str,
+    ) -> None:
+        self._model = model
+        self._autocast = autocast
+        self._batch_size = batch_size
+        self._cache = cache
+        self._digest = weights_digest
+        self._has_adapter = hasattr(model, "disable_adapter")
+
+    def build(self, dataset: ForgetRetainDataset, needs: frozenset[Need]) -> Reference:
+        """The reference with the quantities in ``needs``."""
+        log_probs = logits = None
+        if "forget_log_probs" in needs:
+            log_probs = self._forget_log_probs(dataset.forget)
+        if "retain_logits" in needs and dataset.retain is not None:
+            build = self._adapter_logits if self._has_adapter else self._hidden_state_logits
+            logits = build(dataset.retain)
+        return Reference(log_probs, logits)
+
+    @contextlib.contextmanager
+    def _as_reference(self) -> Iterator[None]:
+        """The model as theta_ref: adapter off, dropout off, no gradient, autocast as in training."""
+        training = self._model.training
+        self._model.eval()
+        adapter_off = (
+            self._model.disable_adapter() if self._has_adapter else contextlib.nullcontext()
+        )
+        autocast = torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._autocast)
+        with torch.no_grad(), adapter_off, autocast:
+            yield
+        self._model.train(training)
+
+    def _forget_log_probs(self, windows: torch.Tensor) -> torch.Tensor:
+        def compute(ids: torch.Tensor) -> torch.Tensor:
+            return losses.sequence_log_probs(self._model(input_ids=ids).logits, ids)
+
+        stored = self._stored("forget_log_probs", windows, compute)
+        return torch.from_numpy(np.array(stored)).to(self._model.device)
+
+    def _adapter_logits(self, windows: torch.Tensor) -> Callable[[Windows], torch.Tensor]:
+        def logits(batch: Windows) -> torch.Tensor:
+            with self._as_reference():
+                return self._model(input_ids=batch.input_ids).logits
+
+        return logits
+
+    def _hidden_state_logits(self, windows: torch.Tensor) -> Callable[[Windows], torch.Tensor]:
+        head = self._model.get_output_embeddings()
+        frozen_head = copy.deepcopy(head).requires_grad_(False)
+
+        def compute(ids: torch.Tensor) -> torch.Tensor:
+            captured: list[torch.Tensor] = []
+            hook = head.register_forward_pre_hook(lambda _, args: captured.append(args[0]))
+            with contextlib.closing(contextlib.ExitStack()) as stack:
+                stack.callback(hook.remove)
+                logits = self._model(input_ids=ids).logits
+            if not torch.allclose(frozen_head(captured[0]).float(), logits.float(), atol=1e-4):
+                raise UnlearnerError(
+                    f"{type(self._model).__name__} changes its logits after the output head, so "
+                    "the KL reference cannot be kept as hidden states; use LoRA finetuning"
+                )
+            return captured[0]
+
+        stored = self._stored("retain_hidden_states", windows, compute)
+        dtype = self._dtype_of(stored)
+
+        def logits(batch: Windows) -> torch.Tensor:
+            hidden = torch.from_numpy(stored[batch.index.cpu().numpy()]).view(dtype)
+            with self._as_reference():
+                return frozen_head(hidden.to(self._model.device))
+
+        return logits
+
+    @staticmethod
+    def _dtype_of(stored: np.ndarray) -> torch.dtype:
+        return torch.bfloat16 if stored.dtype == np.int16 else torch.float32
+
+    def _stored(
+        self, kind: str, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
+    ) -> np.ndarray:
+        """``compute`` over all windows, memory-mapped; from the cache where it is there."""
+        from accelerate import PartialState
+
+        key = hashlib.sha256(
+            json.dumps([kind, self._digest, str(self._autocast), list(windows.shape)]).encode()
+        )
+        key.update(windows.numpy().tobytes())
+        path = self._cache / f"{kind}-{key.hexdigest()[:16]}.npy"
+        record = path.with_suffix(".json")
+        with PartialState().main_process_first():
+            if not record.exists():
+                self._cache.mkdir(parents=True, exist_ok=True)
+                self._write(path, windows, compute)
+                checksum = {"key": key.hexdigest(), "sha256": _sha256(path)}
+                partial = record.with_suffix(".partial")
+                partial.write_text(json.dumps(checksum))
+                partial.replace(record)
+        expected = {"key": key.hexdigest(), "sha256": _sha256(path)}
+        if json.loads(record.read_text()) != expected:
+            raise UnlearnerError(f"reference cache {path} is damaged; delete it and {record.name}")
+        return np.load(path, mmap_mode="r")
+
+    def _write(
+        self, path: Path, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        partial = path.with_suffix(".partial")
+        stored = None
+        for start in range(0, len(windows), self._batch_size):
+            ids = windows[start : start + self._batch_size].to(self._model.device)
+            with self._as_reference():
+                values = compute(ids).cpu()
+            values = values.view(_STORAGE.get(values.dtype, values.dtype)).numpy()
+            if stored is None:
+                shape = (len(windows), *values.shape[1:])
+                stored = np.lib.format.open_memmap(partial, "w+", values.dtype, shape)
+            stored[start : start + len(ids)] = values
+        if stored is not None:
+            stored.flush()
+        partial.replace(path)
+
+
+def weights_digest(model: PreTrainedModel) -> str:
+    """SHA-256 of all parameters and their names: what a reference or a run is keyed by."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
+        raw = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,84 @@
+"""How weights are trained: the settings of one run of the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from .base import UnlearnerError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Settings of the training loop, the same for every method.
+
+    Attributes:
+        learning_rate: of AdamW (or the method's own optimizer).
+        epochs: passes over the forget windows.
+        max_steps: optimizer steps after which training ends, whatever ``epochs`` says.
+        batch_size: forget windows per device and forward pass.
+        gradient_accumulation_steps: forward passes per optimizer step.
+        lr_scheduler: a schedule of transformers, for example ``constant``, ``linear``, ``cosine``
+            or ``constant_with_warmup``.
+        warmup_ratio: share of the steps (0 to below 1) of linear warm-up, where the schedule has
+            one.
+        weight_decay: of the optimizer.
+        max_grad_norm: the gradient is scaled down to this norm; 0 leaves it alone.
+        window: tokens per training window, BOS included.
+        seed: of data order, LoRA initialisation and dropout.
+        weights_dtype: dtype in which the trained weights are kept: all of the model's in full
+            fine-tuning, the adapter's in LoRA. bfloat16 keeps no float32 copy, as the papers'
+            code does: a step that is small beside a weight then leaves it unchanged.
+        mixed_precision: ``"bf16"`` computes the forward pass under bfloat16 autocast.
+        gradient_checkpointing: recompute activations in the backward pass to save memory.
+        save_steps: optimizer steps between checkpoints; None keeps none and cannot resume.
+        report_to: loggers of the Trainer, for example ``("tensorboard",)``.
+    """
+
+    learning_rate: float = 1e-5
+    epochs: float = 5
+    max_steps: int | None = None
+    batch_size: int = 4
+    gradient_accumulation_steps: int = 1
+    lr_scheduler: str = "constant"
+    warmup_ratio: float = 0.0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    window: int = 2048
+    seed: int = 0
+    weights_dtype: Literal["float32", "bfloat16"] = "float32"
+    mixed_precision: Literal["bf16"] | None = None
+    gradient_checkpointing: bool = False
+    save_steps: int | None = 500
+    report_to: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UnlearnerError: the first setting that is out of range.
+        """
+        object.__setattr__(self, "report_to", tuple(self.report_to))
+        for name in ("learning_rate", "epochs"):
+            _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
+        for name in ("batch_size", "gradient_accumulation_steps", "max_steps", "save_steps"):
+            value = getattr(self, name)
+            _check(name, value, value is None or value >= 1, "an integer of at least 1")
+        for name in ("weight_decay", "max_grad_norm", "seed"):
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "a number of at least 0")
+        _check("warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio < 1, "0 to below 1")
+        _check("window", self.window, self.window >= 2, "at least 2 tokens")
+        dtypes = ("float32", "bfloat16")
+        _check("weights_dtype", self.weights_dtype, self.weights_dtype in dtypes, str(dtypes))
+        _check(
+            "mixed_precision", self.mixed_precision, self.mixed_precision in (None, "bf16"), "bf16"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-compatible values; ``TrainingSettings(**d)`` takes them back."""
+        return dataclasses.asdict(self) | {"report_to": list(self.report_to)}
+
+
+def _check(name: str, value: object, valid: bool, expected: str) -> None:
+    if not valid:
+        raise UnlearnerError(f"training setting {name}={value!r}: expected {expected}")
