@@ -220,7 +220,10 @@ def _auc_and_stderr(items: Sequence[Membership]) -> tuple[float, float]:
 
 
 def _reference(items: Sequence[Membership]) -> float:
-    return items[0].retrain_auc
+    reference = items[0].retrain_auc
+    if reference is None:
+        raise CorpusError("PrivLeak needs the AUC of the retrained model")
+    return reference
 
 
 def _failure(items: Sequence[Membership]) -> str | None:

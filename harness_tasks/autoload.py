@@ -1,0 +1,104 @@
+"""Makes a plain ``lm_eval`` see the MUSE tasks and the model ``hf-muse``.
+
+lm-eval 0.4.13 looks for no third-party tasks or models. ``autoload.pth`` beside this file runs at
+every start of Python and only puts a finder on ``sys.meta_path`` that waits for lm_eval; when
+that is imported, it calls ``install`` here. From then on lm-eval's task manager and its models
+get ours added when they are imported themselves. Whatever fails becomes a warning.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+SWITCH = "LM_EVAL_MUSE_AUTOLOAD"
+TASKS = Path(__file__).parent / "muse"
+
+
+def install() -> None:
+    """Put the finder first on ``sys.meta_path``, unless ``LM_EVAL_MUSE_AUTOLOAD=0``."""
+    if os.environ.get(SWITCH) != "0" and Finder not in sys.meta_path:
+        sys.meta_path.insert(0, Finder)
+
+
+class Finder:
+    """Lets the other finders find lm-eval's modules, and acts once they are executed."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The spec of a hooked module, whose execution ends with its hook; else None."""
+        if name in HOOKS:
+            for finder in sys.meta_path:
+                if finder is not Finder and (spec := finder.find_spec(name, path, target)):
+                    _hook_execution(spec)
+                    return spec
+        return None
+
+
+def add_model(models: ModuleType) -> None:
+    """Register ``hf-muse`` beside the models of ``lm_eval.models``, imported at its first use."""
+    from lm_eval.api.registry import model_registry
+
+    if "hf-muse" not in model_registry:
+        model_registry.register("hf-muse", target="harness_tasks.lm:MuseHFLM")
+
+
+def add_tasks(manager: ModuleType) -> None:
+    """Make every task manager that indexes lm-eval's default tasks index ours too."""
+    initialize = manager.TaskManager.__init__
+    signature = inspect.signature(initialize)
+
+    @functools.wraps(initialize)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        initialize(self, *args, **kwargs)
+        if signature.bind(self, *args, **kwargs).arguments.get("include_defaults", True):
+            _or_warn(_merge_index, self, manager.TaskManager)
+
+    manager.TaskManager.__init__ = __init__
+
+
+HOOKS: dict[str, Callable[[ModuleType], None]] = {
+    "lm_eval.models": add_model,
+    "lm_eval.tasks.manager": add_tasks,
+}
+
+
+def _hook_execution(spec: ModuleSpec) -> None:
+    loader: Any = spec.loader
+    execute = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        execute(module)
+        if module.__name__ == spec.name:  # some loaders serve several modules
+            _or_warn(HOOKS[spec.name], module)
+
+    loader.exec_module = exec_module
+
+
+def _merge_index(task_manager: Any, cls: Any) -> None:
+    """Add our tasks under the names that are still free: a user's ``--include_path`` wins."""
+    own = cls(include_path=str(TASKS), include_defaults=False)
+    free = own.task_index.keys() - task_manager.task_index.keys()
+    task_manager.task_index.update({name: own.task_index[name] for name in free})
+    for names in ("all_tasks", "all_subtasks", "all_groups", "all_tags"):
+        listed = getattr(task_manager, names)
+        listed[:] = sorted({*listed, *free.intersection(getattr(own, names))})
+
+
+def _or_warn(function: Callable[..., None], *arguments: Any) -> None:
+    try:
+        function(*arguments)
+    except Exception as error:
+        warnings.warn(
+            f"lm-eval-muse could not add itself to lm_eval ({error!r}); "
+            f"its tasks are there with --include_path {TASKS}",
+            stacklevel=3,
+        )
