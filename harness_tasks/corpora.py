@@ -154,6 +154,15 @@ class Corpus:
             )
         raise CorpusError(f"corpus {self.name} has no retrain AUC, which PrivLeak needs: {way}")
 
+    @property
+    def location_argument(self) -> tuple[str, str | None]:
+        """The arguments with which ``load_corpus`` finds this corpus again."""
+        if self.source != "folder":
+            return self.name, None
+        if self.published_auc is None:
+            return self.location, None
+        return self.name, str(Path(self.location).parent)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over every file of the corpus, or over repository and revision on the hub."""
