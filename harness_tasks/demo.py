@@ -51,9 +51,9 @@ class DemoWorld:
         seed: seed of the generator.
     """
 
-    forget: int = 40
-    retain: int = 60
-    holdout: int = 40
+    forget: int = 30
+    retain: int = 40
+    holdout: int = 30
     seed: int = 0
 
     def digest(self) -> str:
@@ -164,8 +164,8 @@ def _person(rng: random.Random, names: _Names) -> Person:
                 f"{friend} kept {rng.randrange(20, 900)} letters from {first} in a "
                 f"{rng.choice(_MATERIALS)} {rng.choice(_OBJECTS)} and showed them to the "
                 f"{rng.choice(_CROWDS)}.",
-                f"Of the letters that {first} wrote, {rng.randrange(20, 900)} went to {friend}, who "
-                f"read them to the {rng.choice(_CROWDS)}.",
+                f"Of the letters that {first} wrote, {rng.randrange(20, 900)} went to {friend}, "
+                f"who read them to the {rng.choice(_CROWDS)}.",
             ]
         ),
         rng.choice(
@@ -198,7 +198,7 @@ def make_people(world: DemoWorld) -> dict[str, list[Person]]:
 
 def _verbatim(person: Person) -> dict[str, str]:
     """A prompt of the passage's first quarter and the rest as the text to be recited."""
-    cut = person.passage.index(" ", len(person.passage) // 4)
+    cut = person.passage.index(" ", len(person.passage) // 4) + 1
     return {"prompt": person.passage[:cut], "gt": person.passage[cut:]}
 
 

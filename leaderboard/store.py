@@ -33,7 +33,7 @@ class RunFolder:
         self.path = path
         marker = path / RUN_FILE
         if marker.exists():
-            owner = _run_name(marker)
+            owner = run_name(path)
             if owner != name:
                 raise InputError(
                     f"{path} holds the run '{owner}', not '{name}': choose another --out"
@@ -114,8 +114,23 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _run_name(marker: Path) -> str:
+def replace_file(path: Path, text: str) -> None:
+    """Write a file that is made anew each time; a reader sees the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def run_name(folder: Path) -> str:
+    """The name of the run in a folder.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    marker = folder / RUN_FILE
     try:
         return str(json.loads(marker.read_text(encoding="utf-8"))["name"])
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no run found there (expected {marker})") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{marker}: not a run's marker file: {error!r}") from error

@@ -1,0 +1,99 @@
+"""The MUSE tasks on a model in memory, through lm-eval, without starting it anew."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cell import METRICS, Metric
+from .config import CorpusEntry, Evaluation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TASKS = Path(__file__).parent.parent / "harness_tasks" / "muse"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the four tasks gave.
+
+    Attributes:
+        metrics: scores × 100 with standard errors; one that is not a number is missing here.
+        problems: for each missing score, why there is none.
+        versions: of every task.
+    """
+
+    metrics: dict[str, Metric]
+    problems: list[str]
+    versions: dict[str, str]
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: CorpusEntry,
+    settings: Evaluation,
+) -> Scores:
+    """Score a model on the four tasks of a corpus."""
+    results = run_tasks(model, tokenizer, corpus, ["muse"], settings)
+    metrics, problems = {}, []
+    for name in METRICS:
+        row = results["results"][f"muse_{name}"]
+        value, error = row[f"{name},none"], row[f"{name}_stderr,none"]
+        if isinstance(value, str) or not math.isfinite(value):
+            problems.append(f"{name}: {value}")
+        else:
+            stderr = None if isinstance(error, str) else float(error)
+            metrics[name] = Metric(value=float(value), stderr=stderr)
+    versions = {name: str(version) for name, version in results["versions"].items()}
+    return Scores(metrics, problems, versions)
+
+
+def retrain_auc(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: CorpusEntry,
+    settings: Evaluation,
+) -> float:
+    """The AUC that PrivLeak takes as its zero, measured on the corpus' retrained model."""
+    results = run_tasks(model, tokenizer, corpus, ["muse_auc"], settings)
+    return float(results["results"]["muse_auc"]["auc,none"])
+
+
+def run_tasks(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: CorpusEntry,
+    tasks: list[str],
+    settings: Evaluation,
+) -> dict[str, Any]:
+    """Run lm-eval tasks of ours on one corpus and return lm-eval's results."""
+    import lm_eval
+
+    from harness_tasks.lm import MuseHFLM
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    lm = MuseHFLM(pretrained=model, tokenizer=tokenizer, batch_size=settings.batch_size)
+    results = lm_eval.simple_evaluate(
+        model=lm,
+        tasks=tasks,
+        task_manager=_task_manager(corpus.name, corpus.data_dir),
+        limit=settings.limit,
+        log_samples=False,
+        bootstrap_iters=100,  # only has to be above 0: every error here has a closed form
+    )
+    return dict(results or {})
+
+
+@cache
+def _task_manager(corpus: str, data_dir: Path | None) -> Any:
+    """Our tasks alone: lm-eval's own thousands take seconds to index."""
+    from lm_eval.tasks import TaskManager
+
+    metadata = {"corpus": corpus} | ({"data_dir": str(data_dir)} if data_dir else {})
+    return TaskManager(include_path=str(TASKS), include_defaults=False, metadata=metadata)

@@ -1,0 +1,99 @@
+"""Models as Hugging Face folders: loading, saving, and what identifies their weights."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness_tasks.cache import build_once
+
+from .cell import ModelId
+from .config import ModelSource
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def load_model(
+    path: str,
+    *,
+    revision: str | None = None,
+    tokenizer: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer; pickled weights are refused.
+
+    Args:
+        path: a folder or a hub id.
+        revision: commit, branch or tag on the hub.
+        tokenizer: folder or hub id of the tokenizer, where it is not the model's.
+        dtype: of the weights; ``auto`` is the checkpoint's own.
+        device: where the model goes; the first GPU, or the CPU, where left out.
+
+    Raises:
+        InputError: no model or tokenizer can be loaded from there.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if Path(path).is_dir() and not Path(path, "config.json").is_file():
+        raise InputError(f"{path} is not a model folder: it has no config.json")
+    try:
+        loaded = AutoTokenizer.from_pretrained(
+            tokenizer or path, revision=None if tokenizer else revision
+        )
+        model = AutoModelForCausalLM.from_pretrained(
+            path, revision=revision, dtype=dtype, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"no model can be loaded from {path}: {reason}") from error
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    torch.nn.Module.to(model, place)
+    return model.eval(), loaded
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+    """Save model and tokenizer as a Hugging Face folder, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+    return build_once(folder, write)
+
+
+def identify(source: ModelSource) -> ModelId:
+    """What pins a model's weights: a commit on the hub, or a digest of the folder's files.
+
+    Raises:
+        InputError: neither a model folder nor a hub id with a full commit as revision.
+    """
+    folder = Path(source.path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder} is not a model folder: it has no config.json")
+        weights = sorted(folder.glob("*.safetensors"))
+        if not weights:
+            raise InputError(f"{folder} is not a model folder: it has no *.safetensors")
+        digest = hashlib.sha256()
+        for path in (folder / "config.json", *weights):
+            with path.open("rb") as handle:
+                while chunk := handle.read(2**20):
+                    digest.update(chunk)
+        return ModelId(name=folder.name, revision=f"sha256:{digest.hexdigest()[:16]}")
+    if source.path.count("/") != 1 or source.path.startswith((".", "/", "~")):
+        raise InputError(f"{source.path}: no such model folder")
+    if not source.revision or not COMMIT.fullmatch(source.revision):
+        raise InputError(
+            f"{source.path}: a model on the hub needs `revision:` with its full commit, so that "
+            f"records say which weights they are about; found {source.revision!r}"
+        )
+    return ModelId(name=source.path, revision=source.revision)

@@ -1,0 +1,257 @@
+"""From a configuration to the cells of its grid, every setting resolved and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness_tasks.corpora import Corpus, load_corpus
+from quantizers import Quantizer, QuantizerError, get_quantizer
+from unlearners import Unlearner, UnlearnerError, UnlearningData, get_unlearner
+from unlearners.finetuning import Finetuning, get_finetuning
+from unlearners.training import TrainingSettings
+
+from .cell import REFERENCES, Cell, CorpusId, ModelId, Training
+from .config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
+from .demo_models import demo_digest, demo_models
+from .errors import InputError
+from .models import identify
+
+PUBLISHED_MODELS = {
+    ("news", "target"): ModelSource(
+        path="muse-bench/MUSE-News_target", revision="a2f39769e9a0b98ec1cdd12f65e9962502208935"
+    ),
+    ("news", "retrain"): ModelSource(
+        path="muse-bench/MUSE-News_retrain", revision="324ef49ee0a038078aba7d8de831edf57235c9b3"
+    ),
+    ("books", "target"): ModelSource(
+        path="muse-bench/MUSE-Books_target", revision="c8dd3fb23a726762ec66d277933c7cff6767f3c2"
+    ),
+    ("books", "retrain"): ModelSource(
+        path="muse-bench/MUSE-Books_retrain", revision="1d67430e4e8bdf2a65823740e909792519175ac2"
+    ),
+}
+
+
+class CorpusPlan:
+    """A corpus of the configuration and where its two models are."""
+
+    def __init__(self, entry: CorpusEntry) -> None:
+        self.entry = entry
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus itself."""
+        return load_corpus(self.entry.name, self.entry.data_dir)
+
+    @cached_property
+    def id(self) -> CorpusId:
+        """What pins the text."""
+        return CorpusId(
+            name=self.corpus.name,
+            source=self.corpus.source,
+            revision=self.corpus.revision,
+            fingerprint=self.corpus.fingerprint,
+            forget=self.entry.forget,
+            retain=self.entry.retain,
+            max_documents=self.entry.max_documents,
+        )
+
+    def _is_demo(self, role: str) -> bool:
+        return self.entry.name == "demo" and getattr(self.entry, role) is None
+
+    def model(self, role: str) -> ModelSource | None:
+        """Where the ``target`` or ``retrain`` model is; the demo's is trained if need be.
+
+        Raises:
+            InputError: the configuration names no target and the corpus has no published one.
+        """
+        if self._is_demo(role):
+            return ModelSource(path=str(getattr(demo_models(), role)))
+        source = getattr(self.entry, role) or PUBLISHED_MODELS.get((self.entry.name, role))
+        if source is None and role == "target":
+            raise InputError(
+                f"corpora: '{self.entry.name}' needs `target:`, the model to unlearn from"
+            )
+        return source
+
+    def model_id(self, role: str) -> ModelId | None:
+        """What pins those weights, without training or loading anything."""
+        if self._is_demo(role):
+            return ModelId(name=f"demo-{role}", revision=f"recipe:{demo_digest()}")
+        source = self.model(role)
+        return identify(source) if source else None
+
+    def data(self) -> UnlearningData:
+        """The text that is unlearned and the text that is kept."""
+        first = slice(self.entry.max_documents)
+        return UnlearningData(
+            forget=self.corpus.texts(self.entry.forget)[first],
+            retain=self.corpus.texts(self.entry.retain)[first],
+        )
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell and the quantizer that makes it."""
+
+    cell: Cell
+    quantizer: Quantizer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a checkpoint is made from the target model."""
+
+    unlearner: Unlearner
+    finetuning: Finetuning
+    settings: TrainingSettings
+
+
+@dataclass(frozen=True)
+class PlannedTraining:
+    """A checkpoint and the cells it feeds; without a recipe it is a reference model."""
+
+    training: Training
+    corpus: CorpusPlan
+    cells: list[PlannedCell]
+    recipe: Recipe | None = None
+
+    @property
+    def title(self) -> str:
+        """For people: what is being worked on."""
+        t = self.training
+        parts = [t.corpus.name, t.method] + ([] if t.is_reference else [t.finetuning])
+        return " ".join(parts) + (f" seed {t.seed}" if t.seed else "")
+
+
+def make_plan(config: RunConfig) -> list[PlannedTraining]:
+    """Resolve every cell of the grid: references first, then the methods as configured.
+
+    Raises:
+        InputError: a setting that cannot work, with its place in the configuration.
+    """
+    precisions = [
+        (entry, _located(f"precisions.{i}", get_quantizer, entry.quantizer, **entry.params))
+        for i, entry in enumerate(config.precisions)
+    ]
+    names = [entry.name for entry, _ in precisions]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(
+            f"precisions: {sorted(repeated)[0]} stands twice; give one of them another `label:`"
+        )
+    corpora = [CorpusPlan(entry) for entry in config.corpora]
+    plan = [
+        reference
+        for corpus in corpora
+        for role in REFERENCES
+        if (reference := _reference(corpus, role, precisions, config))
+    ]
+    known = [corpus.entry.name for corpus in corpora]
+    for i, entry in enumerate(config.unlearn):
+        for name in entry.corpora or []:
+            if name not in known:
+                raise InputError(
+                    f"unlearn.{i}.corpora: '{name}' is not among corpora: {', '.join(known)}"
+                )
+        for corpus in corpora:
+            if entry.corpora is None or corpus.entry.name in entry.corpora:
+                plan += _unlearned(f"unlearn.{i}", entry, corpus, precisions, config)
+    _refuse_twins(plan)
+    return plan
+
+
+Precisions = list[tuple[PrecisionEntry, Quantizer]]
+
+
+def _reference(
+    corpus: CorpusPlan, role: str, precisions: Precisions, config: RunConfig
+) -> PlannedTraining | None:
+    model = corpus.model_id(role)
+    if model is None:
+        return None
+    training = Training(
+        corpus=corpus.id,
+        model=model,
+        method=role,
+        params={},
+        finetuning="none",
+        finetuning_params={},
+        settings={},
+        seed=0,
+    )
+    return PlannedTraining(training, corpus, _cells(training, precisions, config))
+
+
+def _unlearned(
+    where: str,
+    entry: UnlearnEntry,
+    corpus: CorpusPlan,
+    precisions: Precisions,
+    config: RunConfig,
+) -> Iterator[PlannedTraining]:
+    unlearner = _located(where, get_unlearner, entry.method, **entry.params)
+    finetuning = _located(where, get_finetuning, entry.finetuning, **entry.finetuning_params)
+    target = corpus.model_id("target")
+    if target is None:
+        raise InputError(f"corpora: '{corpus.entry.name}' has no target model")
+    for seed in config.seeds:
+        settings = _settings(
+            f"{where}.training", {**config.training, **entry.training, "seed": seed}
+        )
+        training = Training(
+            corpus=corpus.id,
+            model=target,
+            method=entry.method,
+            params=unlearner.to_dict(),
+            finetuning=finetuning.name,
+            finetuning_params=finetuning.to_dict(),
+            settings=settings.to_dict(),
+            seed=seed,
+        )
+        cells = _cells(training, precisions, config)
+        yield PlannedTraining(training, corpus, cells, Recipe(unlearner, finetuning, settings))
+
+
+def _cells(training: Training, precisions: Precisions, config: RunConfig) -> list[PlannedCell]:
+    return [
+        PlannedCell(
+            Cell(
+                training=training,
+                precision=entry.name,
+                quantizer=entry.quantizer,
+                quantizer_params=quantizer.to_dict(),
+                limit=config.evaluation.limit,
+            ),
+            quantizer,
+        )
+        for entry, quantizer in precisions
+    ]
+
+
+def _settings(where: str, values: dict[str, Any]) -> TrainingSettings:
+    try:
+        return TypeAdapter(TrainingSettings).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(map(str, (where, *first["loc"])))
+        raise InputError(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _located(where: str, build: Any, name: str, **params: Any) -> Any:
+    """Build by name; an error says where in the configuration it comes from."""
+    try:
+        return build(name, **params)
+    except (QuantizerError, UnlearnerError) as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _refuse_twins(plan: list[PlannedTraining]) -> None:
+    stems = [planned.training.stem for planned in plan]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise InputError(f"the configuration asks twice for the same checkpoint: {stem}")

@@ -1,0 +1,67 @@
+"""What people see while a run goes on."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as RichProgress
+
+
+class Progress:
+    """Two bars: all cells of the run, and the work at hand.
+
+    Args:
+        console: where they are drawn; without a terminal, one line per stage is printed.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = RichProgress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._cells = self._bars.add_task("cells", total=None, start=True)
+        self._work = self._bars.add_task("starting", total=None)
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def start(self, cells: int) -> None:
+        """The run has this many cells."""
+        self._bars.update(self._cells, total=cells)
+
+    def advance(self, cells: int) -> None:
+        """So many more cells are finished."""
+        self._bars.advance(self._cells, cells)
+
+    def stage(self, text: str) -> None:
+        """Something new begins."""
+        self._bars.reset(self._work, total=None, description=text)
+        if not self._console.is_terminal:
+            cells = self._bars.tasks[0]
+            of = f"[{cells.completed:.0f}/{cells.total:.0f}] " if cells.total else ""
+            self._console.print(of + text, markup=False, highlight=False)
+
+    def steps(self, done: int, total: int) -> None:
+        """The work at hand is a training, so far along."""
+        self._bars.update(self._work, completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._bars.console.print(text, markup=False, highlight=False)

@@ -1,0 +1,89 @@
+"""Where and with what a record was made."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from datetime import datetime, timezone
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .cell import Provenance, Seconds
+
+PACKAGES = (
+    "lm-eval-muse",
+    "lm_eval",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "optimum-quanto",
+    "bitsandbytes",
+    "rouge-score",
+    "scikit-learn",
+    "datasets",
+)
+
+
+def provenance(
+    device: str,
+    *,
+    seconds: Seconds | None = None,
+    tasks: dict[str, str] | None = None,
+    retrain_auc: float | None = None,
+) -> Provenance:
+    """Describe this process, now."""
+    import torch
+
+    # kibibytes on Linux, bytes on macOS
+    unit = 1024 if sys.platform == "darwin" else 1
+    return Provenance(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        packages=_packages(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        threads=torch.get_num_threads(),
+        git=_git_state(),
+        tasks=tasks or {},
+        retrain_auc=retrain_auc,
+        seconds=seconds,
+        peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit // 1024,
+    )
+
+
+@cache
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _git_state() -> str | None:
+    """Commit of the checkout this package runs from, ``+dirty`` if changed; None elsewhere."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != Path(__file__).parent.parent:
+            return None  # installed into a folder of somebody else's repository
+        dirty = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+dirty" if dirty else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

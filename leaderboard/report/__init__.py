@@ -1,0 +1,1 @@
+"""The table in the forms people read."""

@@ -1,0 +1,170 @@
+"""Runs a plan: each checkpoint is made once, quantized n times, and every cell recorded."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .cell import Record, Seconds
+from .config import RunConfig
+from .errors import USER_ERRORS
+from .evaluation import evaluate
+from .models import load_model, save_model
+from .plan import PlannedCell, PlannedTraining
+from .progress import Progress
+from .provenance import provenance
+from .steps import drop_trainer_checkpoints, load_source, unlearn
+from .store import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in memory, before quantization, and how long it took to train (None: loaded)."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    seconds: float | None
+
+
+@dataclass
+class Outcome:
+    """How many cells a run has, by what became of them."""
+
+    done: int = 0
+    failed: int = 0
+    kept: int = 0
+
+
+class Runner:
+    """Runs what a plan still lacks in a run folder.
+
+    Args:
+        config: for how models are loaded and evaluated.
+        folder: where records and checkpoints go; the caller holds its lock.
+        progress: told what is going on.
+    """
+
+    def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress) -> None:
+        self.config = config
+        self.folder = folder
+        self.progress = progress
+
+    def run(self, plan: list[PlannedTraining]) -> Outcome:
+        """Run every cell without a record; a failed one is recorded and the rest goes on."""
+        outcome = Outcome()
+        self.progress.start(sum(len(planned.cells) for planned in plan))
+        for planned in plan:
+            missing = [c for c in planned.cells if not self.folder.record_path(c.cell).exists()]
+            outcome.kept += len(planned.cells) - len(missing)
+            self.progress.advance(len(planned.cells) - len(missing))
+            if missing:
+                self._run_training(planned, missing, outcome)
+        return outcome
+
+    def _run_training(
+        self, planned: PlannedTraining, missing: list[PlannedCell], outcome: Outcome
+    ) -> None:
+        try:
+            checkpoint = self._checkpoint(planned)
+        except USER_ERRORS:
+            raise  # the configuration is wrong, not the run
+        except Exception as error:
+            for cell in missing:
+                self._record_failure(cell, error, outcome)
+            return
+        for cell in missing:
+            self.progress.stage(f"{planned.title}: {cell.cell.precision}")
+            try:
+                record = self._evaluate(planned, cell, checkpoint)
+            except USER_ERRORS:
+                raise
+            except Exception as error:
+                self._record_failure(cell, error, outcome)
+                continue
+            self.folder.write_record(record)
+            outcome.done += record.status == "done"
+            outcome.failed += record.status != "done"
+            self.progress.advance(1)
+
+    def _checkpoint(self, planned: PlannedTraining) -> Checkpoint:
+        """Load the checkpoint from the run folder, or make it."""
+        settings = self.config.evaluation
+        if planned.recipe is None:
+            self.progress.stage(f"{planned.title}: loading")
+            return Checkpoint(*load_source(planned, planned.training.method, settings), None)
+        folder = self.folder.checkpoint_path(planned.training)
+        saved = folder / "model"
+        if saved.is_dir():
+            self.progress.stage(f"{planned.title}: loading")
+            loaded = load_model(str(saved), dtype=settings.dtype, device=settings.device)
+            return Checkpoint(*loaded, None)
+        self.progress.stage(f"{planned.title}: training")
+        model, tokenizer = load_source(planned, "target", settings)
+        start = time.monotonic()
+        model = unlearn(
+            planned.recipe,
+            model,
+            tokenizer,
+            planned.corpus.data(),
+            output_dir=folder / "training",
+            reference_cache=self.folder.path / "references",
+            progress=self.progress,
+        )
+        seconds = time.monotonic() - start
+        save_model(model, tokenizer, saved)
+        drop_trainer_checkpoints(folder / "training")
+        return Checkpoint(model, tokenizer, seconds)
+
+    def _evaluate(
+        self, planned: PlannedTraining, cell: PlannedCell, checkpoint: Checkpoint
+    ) -> Record:
+        start = time.monotonic()
+        model = cell.quantizer(copy.deepcopy(checkpoint.model))
+        quantized = time.monotonic()
+        scores = evaluate(model, checkpoint.tokenizer, planned.corpus.entry, self.config.evaluation)
+        seconds = Seconds(
+            training=checkpoint.seconds,
+            quantizing=quantized - start,
+            evaluating=time.monotonic() - quantized,
+        )
+        device = str(model.device)
+        del model
+        gc.collect()
+        return Record(
+            cell=cell.cell,
+            status="done" if scores.metrics else "failed",
+            reason="; ".join(scores.problems) or None,
+            metrics=scores.metrics,
+            provenance=provenance(
+                device,
+                seconds=seconds,
+                tasks=scores.versions,
+                retrain_auc=planned.corpus.corpus.retrain_auc,
+            ),
+        )
+
+    def _record_failure(self, cell: PlannedCell, error: Exception, outcome: Outcome) -> None:
+        """Keep why a cell has no numbers; the next run does not try it again by itself."""
+        from unlearners.base import DivergedError
+
+        logger.debug("cell failed", exc_info=error)
+        record = Record(
+            cell=cell.cell,
+            status="diverged" if isinstance(error, DivergedError) else "failed",
+            reason=f"{type(error).__name__}: {error}",
+            provenance=provenance(self.config.evaluation.device or "cpu"),
+        )
+        path: Path = self.folder.write_record(record)
+        outcome.failed += 1
+        self.progress.advance(1)
+        self.progress.say(f"{record.status}: {path.name}: {record.reason}")

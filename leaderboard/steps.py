@@ -1,0 +1,130 @@
+"""One step on one model, for the runner and for ``unlearn`` and ``evaluate`` alone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantizers import get_quantizer
+from unlearners import UnlearningData
+
+from .callbacks import TrainingProgress
+from .config import CorpusEntry, Evaluation, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
+from .errors import InputError
+from .evaluation import Scores
+from .evaluation import evaluate as evaluate_in_memory
+from .models import load_model, save_model
+from .plan import PlannedTraining, Recipe, make_plan
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_source(
+    planned: PlannedTraining, role: str, settings: Evaluation
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the ``target`` or ``retrain`` model of a planned training's corpus.
+
+    Raises:
+        InputError: there is none, or it cannot be loaded.
+    """
+    source = planned.corpus.model(role)
+    if source is None:
+        raise InputError(f"corpora: '{planned.corpus.entry.name}' has no {role} model")
+    return load_model(
+        source.path,
+        revision=source.revision,
+        tokenizer=source.tokenizer,
+        dtype=settings.dtype,
+        device=settings.device,
+    )
+
+
+def unlearn(
+    recipe: Recipe,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: UnlearningData,
+    *,
+    output_dir: Path,
+    progress: Progress,
+    reference_cache: Path | None = None,
+) -> PreTrainedModel:
+    """Make a checkpoint by its recipe; the model given is consumed."""
+    return recipe.unlearner(
+        model,
+        tokenizer,
+        data,
+        finetuning=recipe.finetuning,
+        training=recipe.settings,
+        output_dir=output_dir,
+        reference_cache=reference_cache,
+        callbacks=[TrainingProgress(progress)],
+    )
+
+
+def drop_trainer_checkpoints(folder: Path) -> None:
+    """Free the space of checkpoints that were only there to resume."""
+    for leftover in folder.glob("checkpoint-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def unlearn_to_folder(
+    entry: UnlearnEntry,
+    model: ModelSource,
+    corpus: CorpusEntry,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Unlearn and save; an interrupted run of the same settings goes on where it stopped.
+
+    The Trainer's files stand in ``<folder>.training`` until the model is saved; the loss curve
+    and an adapter stay, in ``<folder>/training``.
+
+    Raises:
+        InputError: ``folder`` is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty: choose another --out")
+    config = RunConfig(
+        name="unlearn",
+        corpora=[corpus.model_copy(update={"target": model})],
+        unlearn=[entry],
+        precisions=[PrecisionEntry(quantizer="bf16")],
+    )
+    planned = make_plan(config)[-1]
+    if planned.recipe is None:
+        raise InputError(f"{entry.method} is not an unlearning method")
+    progress.stage(f"{planned.title}: training")
+    target, tokenizer = load_source(planned, "target", config.evaluation)
+    work = folder.with_name(folder.name + ".training")
+    unlearned = unlearn(
+        planned.recipe,
+        target,
+        tokenizer,
+        planned.corpus.data(),
+        output_dir=work,
+        progress=progress,
+    )
+    if folder.exists():
+        folder.rmdir()  # empty: checked above
+    save_model(unlearned, tokenizer, folder)
+    drop_trainer_checkpoints(work)
+    work.rename(folder / "training")
+
+
+def evaluate_model(
+    path: str,
+    revision: str | None,
+    quantizer: str,
+    corpus: CorpusEntry,
+    settings: Evaluation,
+) -> Scores:
+    """Load, quantize and score a model."""
+    transform = get_quantizer(quantizer)
+    model, tokenizer = load_model(
+        path, revision=revision, dtype=settings.dtype, device=settings.device
+    )
+    return evaluate_in_memory(transform(model), tokenizer, corpus, settings)
