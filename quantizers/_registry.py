@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,9 +27,18 @@ def register_quantizer(name: str, **preset: Any) -> Callable[[Q], Q]:
     """Class decorator: make a quantizer available as ``name``, with preset parameters.
 
     Stack it to give one class several names (``rtn-int8``, ``rtn-int4``).
+
+    Raises:
+        QuantizerError: the name is taken.
     """
 
     def decorate(cls: Q) -> Q:
+        if name in registry:
+            owner = _factory(name)[0]
+            raise QuantizerError(
+                f"quantizer '{name}' of {cls.__module__} is already registered by "
+                f"{owner.__module__}; choose another name"
+            )
         registry.register(name, target=partial(cls, **preset))
         return cls
 
@@ -40,7 +50,11 @@ def _discover() -> dict[str, str]:
     """Import built-ins and entry points once; return the distribution of every name."""
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         importlib.import_module(f".{module.name}", __package__)
-    distributions = dict.fromkeys(registry, "lm-eval-muse")
+    distributions = {
+        name: "lm-eval-muse"
+        for name in registry
+        if _factory(name)[0].__module__.startswith(f"{__package__}.")
+    }
     for point in entry_points(group=ENTRY_POINT_GROUP):
         owner = point.dist.name if point.dist else point.value
         if point.name in distributions:
@@ -55,6 +69,11 @@ def _discover() -> dict[str, str]:
                 f"quantizer '{point.name}' of distribution {owner} cannot be loaded: {error!r}"
             ) from error
         if point.name not in registry:  # its module may have used the decorator itself
+            if not (isinstance(target, type) and issubclass(target, Quantizer)):
+                raise QuantizerError(
+                    f"quantizer '{point.name}' of distribution {owner} is {target!r}; the entry "
+                    "point must name a subclass of quantizers.Quantizer"
+                )
             registry.register(point.name, target=partial(target))
         distributions[point.name] = owner
     return distributions
@@ -70,7 +89,8 @@ def get_quantizer(name: str, **params: Any) -> Quantizer:
     """Build the quantizer ``name`` with the given parameters.
 
     Raises:
-        QuantizerError: an unknown name (with the nearest ones) or a bad parameter.
+        QuantizerError: an unknown name (with the nearest ones), an unknown or bad parameter, or
+            one that contradicts the name (``rtn-int4`` with ``bits=8``).
     """
     _discover()
     if name not in registry:
@@ -79,13 +99,51 @@ def get_quantizer(name: str, **params: Any) -> Quantizer:
         raise QuantizerError(
             f"unknown quantizer '{name}': {hint}available: {', '.join(sorted(registry))}"
         )
-    factory = registry.get(name)
-    cls, preset = factory.func, factory.keywords  # type: ignore[attr-defined]
+    cls, preset = _factory(name)
+    fields = [field.name for field in dataclasses.fields(cls)]
+    for param, value in params.items():
+        if param not in fields:
+            raise QuantizerError(
+                f"quantizer '{name}' has no parameter '{param}'; "
+                f"it takes {', '.join(fields) or 'none'}"
+            )
+        if param in preset and value != preset[param]:
+            raise QuantizerError(
+                f"quantizer '{name}' means {param}={preset[param]!r}, not {value!r}; "
+                "choose the quantizer of that name"
+            )
     try:
         return TypeAdapter(cls).validate_python({**preset, **params})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise QuantizerError(
-            f"quantizer '{name}': {where + ': ' if where else ''}{first['msg']}"
-        ) from error
+        raise QuantizerError(f"quantizer '{name}': {_explain(error)}") from error
+
+
+def quantizer_name(quantizer: Quantizer) -> str:
+    """The registered name under which `get_quantizer` gives this quantizer.
+
+    Raises:
+        QuantizerError: its class is not registered with such parameters.
+    """
+    _discover()
+    values = quantizer.to_dict()
+    for name in sorted(registry):
+        cls, preset = _factory(name)
+        if cls is type(quantizer) and preset.items() <= values.items():
+            return name
+    raise QuantizerError(f"{quantizer!r} is not registered under any name")
+
+
+def _factory(name: str) -> tuple[type[Quantizer], Mapping[str, Any]]:
+    """The class registered as ``name`` and its preset parameters."""
+    factory = registry.get(name)
+    return factory.func, factory.keywords  # type: ignore[attr-defined]
+
+
+def _explain(error: ValidationError) -> str:
+    """The first bad parameter with all that was said about it, in one line."""
+    errors = error.errors(include_url=False)
+    if not errors[0]["loc"]:  # raised by __post_init__
+        return str(errors[0].get("ctx", {}).get("error", errors[0]["msg"]))
+    param = errors[0]["loc"][0]
+    reasons = " or ".join(e["msg"] for e in errors if e["loc"][0] == param)
+    return f"{param}={errors[0]['input']!r}: {reasons}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedModel
 
 
@@ -33,6 +36,20 @@ class Quantizer:
         """
         raise NotImplementedError
 
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write ``model``, as this quantizer returned it, to an existing folder.
+
+        By default an ordinary Hugging Face folder; a quantizer whose modules ``from_pretrained``
+        does not know overrides this together with `load`.
+        """
+        model.save_pretrained(folder)
+
+    def load(self, folder: Path) -> PreTrainedModel:
+        """Load what `save` wrote, ready for evaluation and with the logits of the model saved."""
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(folder)
+
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON-compatible values; ``get_quantizer`` takes it back."""
-        return dataclasses.asdict(self)
+        """The configuration as JSON values; ``get_quantizer(name, **values)`` takes it back."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))

@@ -59,8 +59,9 @@ class Grid:
             axis: 1 for ``nn.Linear`` (out × in), 0 for transformers' ``Conv1D`` (in × out).
 
         Returns:
-            ``weight``'s shape with the number of groups in place of the input features; float32,
-            float64 where ``weight`` is. NaN or infinite where the group holds such values.
+            ``weight``'s shape with the number of groups in place of the input features, 1 × 1
+            for ``"tensor"``; float32, or float64 where ``weight`` is. NaN or infinite where the
+            group holds such values.
         """
         # Two reductions make no temporary of the weight's size, where abs() would.
         peaks = torch.cat(
@@ -71,9 +72,9 @@ class Grid:
             dim=axis,
         )
         if self.group_size == "tensor":
-            peaks = peaks.amax().expand_as(peaks)
-        scale = peaks.to(_compute_dtype(weight)) / -self.lowest
-        return torch.where(scale == 0, 1.0, scale)
+            peaks = peaks.amax().view(1, 1)
+        scales = peaks.to(_compute_dtype(weight)) / -self.lowest
+        return torch.where(scales == 0, 1.0, scales)
 
     def to_indices_(self, weight: Tensor, scales: Tensor, axis: int = 1) -> Tensor:
         """Replace every weight, in place, by its index (an integer kept in ``weight``'s dtype)."""
@@ -87,24 +88,23 @@ class Grid:
             group.mul_(scale)
         return indices
 
-    def round_(self, weight: Tensor, scales: Tensor, axis: int = 1) -> Tensor:
-        """Round ``weight`` to the grid in place.
+    def round_(self, weight: Tensor, axis: int = 1) -> Tensor:
+        """Round ``weight`` to the grid in place and return the scales.
 
-        Computed in float32 (float64 where ``weight`` is) and rounded once to ``weight``'s dtype.
+        Computed in float32 (float64 where ``weight`` is) and rounded once to ``weight``'s dtype,
+        a block of output features at a time.
         """
-        for block, block_scales in self.blocks(weight, scales, axis=axis):
+        shared = self.scales(weight, axis) if self.group_size == "tensor" else None
+        used = []
+        for block in weight.split(max(1, BLOCK_ELEMENTS // weight.shape[axis]), dim=1 - axis):
             values = block.to(_compute_dtype(weight))
-            self.to_indices_(values, block_scales, axis)
-            self.to_values_(values, block_scales, axis)
+            scales = self.scales(values, axis) if shared is None else shared
+            self.to_indices_(values, scales, axis)
+            self.to_values_(values, scales, axis)
             if values is not block:
                 block.copy_(values)
-        return weight
-
-    @staticmethod
-    def blocks(*tensors: Tensor, axis: int) -> Iterator[tuple[Tensor, ...]]:
-        """Views of cache-sized blocks of output features, of all ``tensors`` alike."""
-        rows = max(1, BLOCK_ELEMENTS // tensors[0].shape[axis])
-        return zip(*(tensor.split(rows, dim=1 - axis) for tensor in tensors), strict=True)
+            used.append(scales)
+        return torch.cat(used, dim=1 - axis) if shared is None else shared
 
     def _groups(self, weight: Tensor, axis: int) -> list[Tensor]:
         """Views of all groups: dimension ``axis`` counts them, the next one runs inside them."""

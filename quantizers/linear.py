@@ -46,13 +46,13 @@ def linear_layers(
     ``head`` is set, the output head. Embeddings are no linear layers.
 
     Args:
-        model: A model whose weights are in memory, in float16, bfloat16, float32 or float64.
+        model: Its weights in float16, bfloat16, float32 or float64, or on the meta device.
         skip: Shell-style patterns of module names to leave out as well (``"*.down_proj"``).
         head: Whether the output head is quantized too.
 
     Raises:
         QuantizerError: nothing is left to quantize, a pattern matches nothing, the head is asked
-            for but tied, an adapter is not merged, or a weight is quantized or offloaded already.
+            for but tied, an adapter is not merged, or a weight is quantized already.
     """
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
     output_head = model.get_output_embeddings()
@@ -88,9 +88,28 @@ def linear_layers(
     return layers
 
 
+def as_linear(layer: LinearLayer) -> nn.Linear:
+    """The same projection as an ``nn.Linear``, for libraries that know no ``Conv1D``."""
+    outputs, inputs = layer.weight.T.shape
+    linear = nn.Linear(inputs, outputs, bias=True, device="meta")
+    linear.weight = nn.Parameter(layer.weight.T.contiguous(), requires_grad=False)
+    linear.bias = layer.module.bias  # type: ignore[assignment]
+    return linear
+
+
 def check_finite(name: str, values: torch.Tensor) -> None:
-    """Refuse NaN and infinity in ``values``, which belong to the weight of module ``name``."""
-    if not values.isfinite().all():
+    """Refuse a weight (or its scales) that is offloaded or holds NaN or infinity.
+
+    Args:
+        name: The module's name, for the message.
+        values: Any shape and floating dtype.
+    """
+    if values.is_meta:
+        raise QuantizerError(
+            f"the weight of '{name}' is offloaded; load the whole model onto one device"
+        )
+    lowest, highest = values.aminmax()  # both NaN where one value is
+    if not (lowest.isfinite() and highest.isfinite()):
         raise QuantizerError(
             f"the weight of '{name}' holds NaN or infinite values; the model has diverged and "
             "cannot be quantized"
@@ -107,10 +126,6 @@ def _check_plain(layer: LinearLayer) -> None:
         raise QuantizerError(
             f"the weight of '{layer.name}' is quantized already ({type(weight).__name__}, "
             f"{weight.dtype}); start from an unquantized checkpoint"
-        )
-    if weight.is_meta:
-        raise QuantizerError(
-            f"the weight of '{layer.name}' is offloaded; load the whole model onto one device"
         )
 
 

@@ -50,17 +50,20 @@ class RoundToNearest(Quantizer):
                 f"group_size is {self.group_size}; use a positive number, 'row' or 'tensor'"
             )
 
+    @property
+    def grid(self) -> Grid:
+        """The grid to which weights are rounded."""
+        return Grid(bits=self.bits, group_size=self.group_size, restricted=self.restricted)
+
     @torch.no_grad()
     def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
         """Round the weights of ``model`` in place, layer by layer.
 
         Raises:
-            QuantizerError: nothing to quantize, or a weight is not finite (the layers before it
-                are rounded already).
+            QuantizerError: nothing to quantize, or a weight is not finite (the model is
+                changed in part by then).
         """
-        grid = Grid(bits=self.bits, group_size=self.group_size, restricted=self.restricted)
         for layer in linear_layers(model, skip=self.skip, head=self.quantize_head):
-            scales = grid.scales(layer.weight, layer.axis)
+            scales = self.grid.round_(layer.weight, layer.axis)
             check_finite(layer.name, scales)
-            grid.round_(layer.weight, scales, layer.axis)
         return model

@@ -1,0 +1,157 @@
+"""4-bit and 8-bit quantization by bitsandbytes, through transformers' own integration."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from ._registry import register_quantizer
+from .base import Quantizer, QuantizerError
+from .linear import check_finite, linear_layers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
+
+
+@register_quantizer("bnb-fp4", quant_type="fp4")
+@register_quantizer("bnb-nf4", quant_type="nf4")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BitsAndBytes4bit(Quantizer):
+    """4-bit floats in blocks of 64 weights, one scale each.
+
+    ``bnb-fp4`` is what published unlearning code means by "4-bit": ``load_in_4bit`` with the
+    defaults of transformers, hence FP4 and not an integer grid. Computed in the model's dtype.
+
+    Attributes:
+        quant_type: ``"fp4"`` (e2m1) or ``"nf4"`` (quantiles of a normal distribution).
+        double_quant: Quantize the scales too.
+        skip: Shell-style patterns of module names to leave as they are.
+        quantize_head: Whether the output head is quantized too.
+    """
+
+    quant_type: Literal["fp4", "nf4"]
+    double_quant: bool = False
+    skip: tuple[str, ...] = ()
+    quantize_head: bool = False
+
+    def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Replace every linear layer by bitsandbytes' ``Linear4bit``.
+
+        Raises:
+            QuantizerError: bitsandbytes is missing, nothing to quantize, or a weight is not
+                finite.
+        """
+        return _quantize(
+            model,
+            self.skip,
+            self.quantize_head,
+            load_in_4bit=True,
+            bnb_4bit_quant_type=self.quant_type,
+            bnb_4bit_use_double_quant=self.double_quant,
+            bnb_4bit_compute_dtype=model.dtype,
+        )
+
+    def load(self, folder: Path) -> PreTrainedModel:
+        """Load such a folder, computing as before it was saved."""
+        return _compute_as_configured(super().load(folder))
+
+
+@register_quantizer("bnb-int8")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BitsAndBytes8bit(Quantizer):
+    """LLM.int8(): int8 weights with a scale per output, int8 activations with a scale per token.
+
+    Input features with a value beyond ``threshold`` are multiplied in floating point instead.
+    Weights and activations pass through float16 on their way to int8.
+
+    Attributes:
+        threshold: Magnitude from which an input feature counts as an outlier; 0 for none.
+        skip: Shell-style patterns of module names to leave as they are.
+        quantize_head: Whether the output head is quantized too.
+    """
+
+    threshold: float = 6.0
+    skip: tuple[str, ...] = ()
+    quantize_head: bool = False
+
+    def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Replace every linear layer by bitsandbytes' ``Linear8bitLt``.
+
+        Raises:
+            QuantizerError: bitsandbytes is missing, nothing to quantize, or a weight is not
+                finite.
+        """
+        return _quantize(
+            model,
+            self.skip,
+            self.quantize_head,
+            load_in_8bit=True,
+            llm_int8_threshold=self.threshold,
+        )
+
+
+@torch.no_grad()
+def _quantize(
+    model: PreTrainedModel, skip: tuple[str, ...], head: bool, **settings: Any
+) -> PreTrainedModel:
+    """Do to a model in memory what ``from_pretrained(quantization_config=...)`` does on loading."""
+    layers = linear_layers(model, skip=skip, head=head)
+    for layer in layers:
+        check_finite(layer.name, layer.weight)
+    originals = {layer.name: (layer.weight, layer.module.bias) for layer in layers}
+    left_alone = [
+        name
+        for name, module in model.named_modules()
+        if name not in originals and isinstance(module, nn.Linear)
+    ]
+    hf_quantizer = _hf_quantizer(llm_int8_skip_modules=left_alone, **settings)
+    hf_quantizer.preprocess_model(model, device_map=None)
+    convert = hf_quantizer.get_quantize_ops().convert
+    del layers, layer
+    while originals:  # a layer taken from them is freed once quantized
+        name, (weight, bias) = originals.popitem()
+        key = f"{name}.weight"
+        module = model.get_submodule(name)
+        module.weight = convert({key: weight.detach()}, model=model, full_layer_name=key)[key]
+        module.bias = bias
+    model.hf_quantizer = hf_quantizer
+    hf_quantizer.postprocess_model(model)
+    model.train(model.training)  # the new layers start in training mode, where they differ
+    return _compute_as_configured(model)
+
+
+def _compute_as_configured(model: PreTrainedModel) -> PreTrainedModel:
+    """Keep 4-bit layers from the bfloat16 shortcut that bitsandbytes takes on some processors.
+
+    Where a CPU has AVX512-BF16 it ignores the compute dtype, rounds the scales to bfloat16 and
+    fails on layers whose inputs are no multiple of 64 or outputs of 32.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _hf_quantizer(**settings: Any) -> Any:
+    if find_spec("bitsandbytes") is None:
+        raise QuantizerError(
+            "bitsandbytes is not installed; pip install 'lm-eval-muse[bnb]' brings it"
+        )
+    from transformers import BitsAndBytesConfig
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    hf_quantizer = AutoHfQuantizer.from_config(BitsAndBytesConfig(**settings), pre_quantized=False)
+    try:
+        hf_quantizer.validate_environment()
+    except (ImportError, RuntimeError) as error:
+        raise QuantizerError(f"bitsandbytes cannot be used here: {error}") from error
+    # It says for every layer and forward pass that inputs pass through float16, as documented.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    return hf_quantizer

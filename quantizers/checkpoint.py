@@ -1,0 +1,66 @@
+"""Checkpoints of models whose quantized layers are modules that transformers does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accelerate import init_empty_weights
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from .base import QuantizerError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Not transformers' own file name: its loader then refuses the folder instead of filling the
+# quantized layers, of which it knows nothing, with random weights.
+WEIGHTS_FILE = "quantized.safetensors"
+
+
+def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
+    """Write configuration and state dict; tied tensors once."""
+    state = {
+        name: tensor.contiguous()
+        for name, tensor in model.state_dict().items()
+        if name not in model.all_tied_weights_keys
+    }
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    model.config.dtype = model.dtype
+    model.config.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+
+
+def load_checkpoint(
+    folder: Path, insert_modules: Callable[[PreTrainedModel], None]
+) -> PreTrainedModel:
+    """Load what `save_checkpoint` wrote, onto the CPU.
+
+    Args:
+        folder: The checkpoint.
+        insert_modules: Puts empty quantized layers into a model whose parameters are on the meta
+            device, in the places where the saved model had them.
+
+    Raises:
+        QuantizerError: there are no such weights, or they do not fit.
+    """
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise QuantizerError(f"{folder} holds no {WEIGHTS_FILE}; quantize the model again")
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    insert_modules(model)
+    result = model.load_state_dict(load_file(weights), strict=False, assign=True)
+    missing = set(result.missing_keys) - set(model.all_tied_weights_keys)
+    if missing or result.unexpected_keys:
+        raise QuantizerError(
+            f"{weights} does not fit {type(model).__name__}: {len(missing)} tensors are missing, "
+            f"{len(result.unexpected_keys)} unexpected"
+        )
+    model.tie_weights()
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model.eval()

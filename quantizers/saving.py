@@ -1,0 +1,61 @@
+"""Quantized models as folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._registry import get_quantizer, quantizer_name
+from .base import Quantizer, QuantizerError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+QUANTIZER_FILE = "quantizer.json"
+
+
+def save_quantized(model: PreTrainedModel, folder: str | Path, quantizer: Quantizer) -> None:
+    """Write ``model``, as ``quantizer`` returned it, to a folder that `load_quantized` reads.
+
+    Any ``from_pretrained`` reads it too, except for packed round-to-nearest and quanto.
+    ``quantizer.json`` beside the weights names the quantizer and its parameters. The tokenizer
+    is the caller's to save.
+
+    Raises:
+        QuantizerError: the quantizer is not registered.
+    """
+    folder = Path(folder)
+    record = {"quantizer": quantizer_name(quantizer), "parameters": quantizer.to_dict()}
+    folder.mkdir(parents=True, exist_ok=True)
+    quantizer.save(model, folder)
+    (folder / QUANTIZER_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def load_quantized(folder: str | Path) -> PreTrainedModel:
+    """Load a model that `save_quantized` wrote, in evaluation mode.
+
+    Raises:
+        QuantizerError: the folder holds no quantized model, or its weights do not fit.
+    """
+    folder = Path(folder)
+    return read_quantizer(folder).load(folder)
+
+
+def read_quantizer(folder: str | Path) -> Quantizer:
+    """The quantizer whose model a folder holds.
+
+    Raises:
+        QuantizerError: the folder was not written by `save_quantized`, or its quantizer is not
+            installed here.
+    """
+    path = Path(folder) / QUANTIZER_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return get_quantizer(record["quantizer"], **record["parameters"])
+    except FileNotFoundError:
+        raise QuantizerError(
+            f"{folder} has no {QUANTIZER_FILE}; it is not a folder written by save_quantized"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise QuantizerError(f"{path} cannot be read: {error!r}") from error
