@@ -136,7 +136,7 @@ def quantizer_name(quantizer: Quantizer) -> str:
 def _factory(name: str) -> tuple[type[Quantizer], Mapping[str, Any]]:
     """The class registered as ``name`` and its preset parameters."""
     factory = registry.get(name)
-    return factory.func, factory.keywords  # type: ignore[attr-defined]
+    return factory.func, factory.keywords
 
 
 def _explain(error: ValidationError) -> str:

@@ -133,9 +133,10 @@ def _compute_as_configured(model: PreTrainedModel) -> PreTrainedModel:
     Where a CPU has AVX512-BF16 it ignores the compute dtype, rounds the scales to bfloat16 and
     fails on layers whose inputs are no multiple of 64 or outputs of 32.
     """
+    shortcut = "support_avx512bf16_for_cpu"
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+        if hasattr(module, shortcut):
+            setattr(module, shortcut, False)
     return model
 
 

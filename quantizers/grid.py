@@ -76,6 +76,12 @@ class Grid:
         scales = peaks.to(_compute_dtype(weight)) / -self.lowest
         return torch.where(scales == 0, 1.0, scales)
 
+    def scales_shape(self, outputs: int, inputs: int) -> tuple[int, int]:
+        """The shape of `scales` for a matrix of outputs × inputs."""
+        if self.group_size == "tensor":
+            return 1, 1
+        return outputs, 1 if self.group_size == "row" else -(-inputs // self.group_size)
+
     def to_indices_(self, weight: Tensor, scales: Tensor, axis: int = 1) -> Tensor:
         """Replace every weight, in place, by its index (an integer kept in ``weight``'s dtype)."""
         for group, scale in self._scaled_groups(weight, scales, axis):

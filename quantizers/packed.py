@@ -77,6 +77,7 @@ class PackedLinear(nn.Module):
 
     indices: Tensor
     scales: Tensor
+    bias: nn.Parameter | None
 
     def __init__(
         self, inputs: int, outputs: int, grid: Grid, bias: nn.Parameter | None, device: torch.device
@@ -88,7 +89,9 @@ class PackedLinear(nn.Module):
         self.register_buffer(
             "indices", torch.empty(outputs, width, dtype=torch.uint8, device=device)
         )
-        self.register_buffer("scales", torch.empty(0, device=device))
+        self.register_buffer(
+            "scales", torch.empty(grid.scales_shape(outputs, inputs), device=device)
+        )
         self.register_parameter("bias", bias)
 
     def store(self, weight: Tensor) -> None:
