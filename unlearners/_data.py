@@ -14,6 +14,8 @@ from .base import UnlearnerError, UnlearningData
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+FILLER = -1
+
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
@@ -26,9 +28,6 @@ class Windows:
 
     input_ids: torch.Tensor
     index: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +48,6 @@ class Batch:
             raise UnlearnerError("the loss reads retain windows: declare 'retain' in needs")
         return self.paired
 
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, dict[str, torch.Tensor]]) -> Batch:
-        """From what the data loader yields."""
-        return cls(**{side: Windows(**fields) for side, fields in tensors.items()})
-
 
 def cut_windows(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int
@@ -64,7 +58,7 @@ def cut_windows(
     first, as in MUSE; a single short window stays short.
 
     Returns:
-        (N, length) int64, or (1, n) with n < length.
+        (N, length) int64, or (1, n) with n < length; (0,) for no text.
     """
     text = "\n\n".join(texts)
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -77,47 +71,78 @@ def cut_windows(
 
 
 class ForgetRetainDataset(Dataset):
-    """Forget window i with retain window i mod N_retain, as in MUSE.
+    """Shuffled forget windows, each with its retain window: i with i mod N_retain, as in MUSE.
+
+    The order of epoch e is a permutation seeded by ``seed + e``, the same on every process. Behind
+    it come fillers that complete the last batch of every process; they carry no loss.
 
     Attributes:
         forget: (N, T) int64.
-        retain: (M, T) int64, only those that are paired: M <= N.
+        retain: (M, T) int64, M <= N, those that are paired; None where no method needs them.
     """
 
     def __init__(
         self,
+        forget: torch.Tensor,
+        retain: torch.Tensor | None = None,
+        *,
+        seed: int = 0,
+        global_batch_size: int = 1,
+    ) -> None:
+        self.forget = forget
+        self.retain = None if retain is None else retain[: len(forget)]
+        self._seed = seed
+        self._fillers = -len(forget) % global_batch_size
+        self.set_epoch(0)
+
+    @classmethod
+    def from_text(
+        cls,
         tokenizer: PreTrainedTokenizerBase,
         data: UnlearningData,
         *,
         window: int,
         needs_retain: bool,
-    ) -> None:
-        self.forget = self._windows(tokenizer, data.forget, window, "forget")
-        self.retain = None
-        if needs_retain:
-            retain = self._windows(tokenizer, data.retain, window, "retain")
-            self.retain = retain[: len(self.forget)]
+        seed: int,
+        global_batch_size: int,
+    ) -> ForgetRetainDataset:
+        """Cut both sides.
 
-    @staticmethod
-    def _windows(
-        tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], window: int, side: str
-    ) -> torch.Tensor:
-        windows = cut_windows(tokenizer, texts, window)
-        if windows.numel() < 2:
-            raise UnlearnerError(f"the {side} text is empty; this method needs some")
-        return windows
+        Raises:
+            UnlearnerError: a side that is needed has no text.
+        """
+
+        def cut(side: str, texts: Sequence[str]) -> torch.Tensor:
+            windows = cut_windows(tokenizer, texts, window)
+            if windows.numel() < 2:
+                raise UnlearnerError(f"the {side} text is empty; this method needs some")
+            return windows
+
+        forget = cut("forget", data.forget)
+        retain = cut("retain", data.retain) if needs_retain else None
+        return cls(forget, retain, seed=seed, global_batch_size=global_batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle for an epoch; the data loader calls this."""
+        generator = torch.Generator().manual_seed(self._seed + epoch)
+        order = torch.randperm(len(self.forget), generator=generator).tolist()
+        self._order = order + [FILLER] * self._fillers
 
     def __len__(self) -> int:
-        return len(self.forget)
+        return len(self._order)
 
-    def __getitem__(self, index: int) -> int:
-        return index
+    def __getitem__(self, position: int) -> int:
+        return self._order[position]
 
-    def collate(self, indices: list[int]) -> dict[str, dict[str, Any]]:
-        """Forget and retain windows of these indices, as ``Batch.from_tensors`` takes them."""
-        index = torch.tensor(indices)
-        batch = {"forget": {"input_ids": self.forget[index], "index": index}}
+    def collate(self, indices: list[int]) -> dict[str, Any]:
+        """One batch: ``count`` windows that carry loss, and the fields of ``Batch``.
+
+        A batch of fillers alone has window 0 and count 0, so that its process keeps step.
+        """
+        real = [index for index in indices if index != FILLER]
+        index = torch.tensor(real or [0])
+        sides = {"forget": Windows(self.forget[index], index)}
         if self.retain is not None:
             paired = index % len(self.retain)
-            batch["paired"] = {"input_ids": self.retain[paired], "index": paired}
-        return batch
+            sides["paired"] = Windows(self.retain[paired], paired)
+        return {"count": len(real)} | {name: vars(side) for name, side in sides.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import pkgutil
@@ -17,18 +18,28 @@ from pydantic import TypeAdapter, ValidationError
 from .base import Unlearner, UnlearnerError
 
 ENTRY_POINT_GROUP = "lm_eval_muse.unlearners"
+DISTRIBUTION = "lm-eval-muse"
 U = TypeVar("U", bound=type[Unlearner])
 
-registry: Registry[Callable[..., Unlearner]] = Registry("unlearner")
+# Name to class with its preset parameters.
+registry: Registry[partial[Unlearner]] = Registry("unlearner")
 
 
 def register_unlearner(name: str, **preset: Any) -> Callable[[U], U]:
-    """Class decorator: make an unlearner available as ``name``, with preset parameters.
+    """Class decorator: make an unlearner available as ``name``, with fixed parameters.
 
     Stack it to give one class several names (``npo``, ``npo_gdr``).
+
+    Raises:
+        UnlearnerError: the name is taken.
     """
 
     def decorate(cls: U) -> U:
+        if name in registry:
+            raise UnlearnerError(
+                f"unlearner '{name}' of {cls.__module__} is already registered by "
+                f"{registry.get(name).func.__module__}; give it another name"
+            )
         registry.register(name, target=partial(cls, **preset))
         return cls
 
@@ -38,25 +49,36 @@ def register_unlearner(name: str, **preset: Any) -> Callable[[U], U]:
 @cache
 def _discover() -> dict[str, str]:
     """Import built-ins and entry points once; return the distribution of every name."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        importlib.import_module(f".{module.name}", __package__)
-    distributions = dict.fromkeys(registry, "lm-eval-muse")
+    package = Path(__file__).parent
+    for module in pkgutil.iter_modules([str(package)]):
+        if not module.name.startswith("_"):
+            importlib.import_module(f".{module.name}", __package__)
+    distributions = {
+        name: DISTRIBUTION
+        for name in registry
+        if registry.get(name).func.__module__.startswith(f"{__package__}.")
+    }
     for point in entry_points(group=ENTRY_POINT_GROUP):
         owner = point.dist.name if point.dist else point.value
         if point.name in distributions:
             raise UnlearnerError(
                 f"unlearner '{point.name}' of distribution {owner} is already registered by "
-                f"{distributions[point.name]}; uninstall one of them"
+                f"distribution {distributions[point.name]}; uninstall one of them"
             )
+        distributions[point.name] = owner
         try:
             target = point.load()
         except Exception as error:
             raise UnlearnerError(
                 f"unlearner '{point.name}' of distribution {owner} cannot be loaded: {error!r}"
             ) from error
+        if not (isinstance(target, type) and issubclass(target, Unlearner)):
+            raise UnlearnerError(
+                f"unlearner '{point.name}' of distribution {owner} is {point.value}, which is no "
+                "subclass of unlearners.Unlearner"
+            )
         if point.name not in registry:  # its module may have used the decorator itself
-            registry.register(point.name, target=partial(target))
-        distributions[point.name] = owner
+            register_unlearner(point.name)(target)
     return distributions
 
 
@@ -80,12 +102,26 @@ def get_unlearner(name: str, **params: Any) -> Unlearner:
             f"unknown unlearner '{name}': {hint}available: {', '.join(sorted(registry))}"
         )
     factory = registry.get(name)
-    cls, preset = factory.func, factory.keywords  # type: ignore[attr-defined]
+    cls, preset = factory.func, factory.keywords
+    known = [field.name for field in dataclasses.fields(cls)]
+    for param, value in params.items():
+        if param not in known:
+            free = ", ".join(param for param in known if param not in preset)
+            raise UnlearnerError(
+                f"unlearner '{name}' has no parameter '{param}': available: {free or 'none'}"
+            )
+        if value != preset.get(param, value):
+            raise UnlearnerError(
+                f"unlearner '{name}': {param}={value!r} is not possible, the name means "
+                f"{preset[param]!r}"
+            )
     try:
         return TypeAdapter(cls).validate_python({**preset, **params})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] == "value_error":  # what __post_init__ has raised
+            raise UnlearnerError(f"unlearner '{name}': {first['ctx']['error']}") from error
         where = ".".join(map(str, first["loc"]))
         raise UnlearnerError(
-            f"unlearner '{name}': {where + ': ' if where else ''}{first['msg']}"
+            f"unlearner '{name}': {where}={first['input']!r}: {first['msg']}"
         ) from error

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from typing import cast as typed
 
 import torch
-from transformers import PreTrainedModel, TrainerCallback, set_seed
+from accelerate import PartialState
+from torch import nn
+from transformers import PreTrainedModel, TrainerCallback, TrainerState, set_seed
+from transformers.utils import logging
 
-from ._data import ForgetRetainDataset
-from ._trainer import LossLog, UnlearningTrainer, training_arguments
-from .base import Unlearner, UnlearnerError, UnlearningData
+from . import _weights
+from ._data import ForgetRetainDataset, Windows
+from ._trainer import LossLog, NoLastCheckpoint, UnlearningTrainer, training_arguments
+from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
 from .reference import ReferenceBuilder, weights_digest
 
 if TYPE_CHECKING:
@@ -37,48 +44,76 @@ def run(
     callbacks: Sequence[TrainerCallback],
 ) -> PreTrainedModel:
     """See ``Unlearner.__call__``."""
-    needs = unlearner.needs
-    dataset = ForgetRetainDataset(
+    processes = PartialState()
+    dataset = ForgetRetainDataset.from_text(
         tokenizer,
         data,
         window=training.window,
-        needs_retain=bool(needs & {"retain", "retain_logits"}),
+        needs_retain=bool(unlearner.needs & {"retain", "retain_logits"}),
+        seed=training.seed,
+        global_batch_size=training.batch_size * processes.num_processes,
     )
+    _check_fit(model, dataset)
     digest = weights_digest(model)
-    _claim(output_dir, _fingerprint(unlearner, finetuning, training, dataset, digest))
+    fingerprint = _fingerprint(unlearner, finetuning, training, dataset, digest)
+    with processes.main_process_first():
+        _claim(output_dir, fingerprint)
 
-    dtype, config = model.dtype, model.config.to_dict()
     edits = type(unlearner).edit is not Unlearner.edit
     originals = output_dir / "originals.safetensors" if edits else None
-    set_seed(training.seed)
-    trained = finetuning.prepare(model, getattr(torch, training.weights_dtype), originals)
-    trainer = UnlearningTrainer(
-        trained,
-        training_arguments(training, output_dir),
-        unlearner=unlearner,
-        settings=training,
-        dataset=dataset,
-        callbacks=[LossLog(output_dir / "loss.jsonl"), *callbacks],
-    )
     cache = reference_cache or output_dir / "reference"
-    trainer.reference = ReferenceBuilder(
-        trained,
-        autocast=training.mixed_precision == "bf16",
-        batch_size=training.batch_size,
-        cache=cache,
-        weights_digest=digest,
-    ).build(dataset, needs)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(output_dir))
+    dtypes = _weights.dtypes(model)
+    with _settings_restored(model), _out_of_memory_advice(training):
+        set_seed(training.seed)
+        trained = finetuning.prepare(model, getattr(torch, training.weights_dtype), originals)
+        trainer = UnlearningTrainer(
+            trained,
+            training_arguments(training, output_dir),
+            unlearner=unlearner,
+            settings=training,
+            dataset=dataset,
+            callbacks=[LossLog(output_dir / "loss.jsonl"), NoLastCheckpoint(), *callbacks],
+        )
+        reference = ReferenceBuilder(
+            trained,
+            autocast=training.mixed_precision == "bf16",
+            batch_size=training.batch_size,
+            cache=cache,
+            weights_digest=digest,
+        ).build(dataset, unlearner.needs)
+        forget = Windows(dataset.forget.to(trained.device), torch.arange(len(dataset)))
+        objective = unlearner.begin(trained, forget)
+        trainer.unlearn(objective, reference, _last_checkpoint(output_dir))
+        trainer.accelerator.unwrap_model(trained, keep_fp32_wrapper=False)
+        finetuning.save_adapter(trained, output_dir / "adapter")
+        unlearned = finetuning.finish(trained, dtypes, originals, unlearner.edit)
+    _require_finite(unlearned, trainer.state)
 
-    trainer.accelerator.unwrap_model(trained, keep_fp32_wrapper=False)
-    if finetuning.name == "lora":
-        trained.save_pretrained(output_dir / "adapter")
-    model = finetuning.finish(trained, dtype, originals, unlearner.edit)
-    model.config = type(model.config).from_dict(config)
-    model.zero_grad()
-    if reference_cache is None:
-        shutil.rmtree(cache, ignore_errors=True)
-    return model.eval()
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        if originals is not None:
+            originals.unlink(missing_ok=True)
+        if reference_cache is None:
+            shutil.rmtree(cache, ignore_errors=True)
+    return unlearned.eval()
+
+
+def _check_fit(model: PreTrainedModel, dataset: ForgetRetainDataset) -> None:
+    sides = [side for side in (dataset.forget, dataset.retain) if side is not None]
+    length = max(side.shape[1] for side in sides)
+    context = getattr(model.config, "max_position_embeddings", length)
+    if length > context:
+        raise UnlearnerError(
+            f"training setting window={length} is longer than the model's context of {context} "
+            "tokens; lower window"
+        )
+    largest = max(int(side.max()) for side in sides)
+    rows = typed(nn.Embedding, model.get_input_embeddings()).num_embeddings
+    if largest >= rows:
+        raise UnlearnerError(
+            f"the tokenizer gives token id {largest} but the model embeds {rows} tokens; "
+            "use the model's own tokenizer"
+        )
 
 
 def _fingerprint(
@@ -91,9 +126,10 @@ def _fingerprint(
     windows = hashlib.sha256(dataset.forget.numpy().tobytes())
     if dataset.retain is not None:
         windows.update(dataset.retain.numpy().tobytes())
+    cls = type(unlearner)
     return {
-        "unlearner": {"class": type(unlearner).__qualname__, **unlearner.to_dict()},
-        "finetuning": finetuning.to_dict(),
+        "unlearner": {"class": f"{cls.__module__}.{cls.__qualname__}"} | unlearner.to_dict(),
+        "finetuning": {"name": finetuning.name} | finetuning.to_dict(),
         "training": training.to_dict(),
         "windows_sha256": windows.hexdigest(),
         "weights_sha256": digest,
@@ -101,26 +137,86 @@ def _fingerprint(
 
 
 def _claim(output_dir: Path, fingerprint: dict[str, Any]) -> None:
-    """Take the folder for this run, or find that it already is its own."""
+    """Take the folder for this run, or find that it already is this run's.
+
+    Raises:
+        UnlearnerError: it is another's.
+    """
     output_dir.mkdir(parents=True, exist_ok=True)
     record = output_dir / "run.json"
     if record.exists():
-        other = json.loads(record.read_text())
+        other = json.loads(record.read_text(encoding="utf-8"))
         for key, value in fingerprint.items():
             if other.get(key) != value:
                 raise UnlearnerError(
-                    f"output_dir {output_dir} holds another run: its {key} is {other.get(key)}, "
-                    f"this run's is {value}; choose another folder"
+                    f"output_dir {output_dir} holds another run, its {key} is {other.get(key)} "
+                    f"and not {value}; choose another folder"
                 )
         return
     if _last_checkpoint(output_dir) is not None:
-        raise UnlearnerError(f"output_dir {output_dir} holds checkpoints of an unknown run")
+        raise UnlearnerError(
+            f"output_dir {output_dir} holds checkpoints but no run.json; choose another folder"
+        )
     partial = record.with_suffix(".partial")
-    partial.write_text(json.dumps(fingerprint, indent=2) + "\n")
+    partial.write_text(json.dumps(fingerprint, indent=2) + "\n", encoding="utf-8")
     partial.replace(record)
 
 
 def _last_checkpoint(output_dir: Path) -> str | None:
-    """The newest checkpoint that was written to its end (its state comes last)."""
-    complete = [path.parent for path in output_dir.glob("checkpoint-*/trainer_state.json")]
-    return str(max(complete, key=lambda p: int(p.name.split("-")[1]))) if complete else None
+    """The newest checkpoint that was written to its end: the state of the Trainer comes last."""
+    states = sorted(
+        output_dir.glob("checkpoint-*/trainer_state.json"),
+        key=lambda path: int(path.parent.name.split("-")[1]),
+    )
+    for state in reversed(states):
+        with contextlib.suppress(json.JSONDecodeError):
+            json.loads(state.read_text(encoding="utf-8"))
+            return str(state.parent)
+    return None
+
+
+@contextlib.contextmanager
+def _settings_restored(model: PreTrainedModel) -> Iterator[None]:
+    """Undo what training changes beside the weights; no progress bars of checkpoints meanwhile."""
+    config = model.config
+    use_cache, dtype = config.use_cache, config.dtype
+    requires_grad = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+        config.use_cache, config.dtype = use_cache, dtype
+        for parameter, value in requires_grad:
+            parameter.requires_grad_(value)
+            parameter.grad = None
+        model.gradient_checkpointing_disable()
+        model.disable_input_require_grads()
+
+
+@contextlib.contextmanager
+def _out_of_memory_advice(training: TrainingSettings) -> Iterator[None]:
+    """Turn an allocator's error into what to lower."""
+    try:
+        yield
+    except RuntimeError as error:  # that of the GPUs is a subclass, that of the CPU is not
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise UnlearnerError(
+            f"out of memory: lower batch_size ({training.batch_size}) and raise "
+            f"gradient_accumulation_steps ({training.gradient_accumulation_steps}) instead, lower "
+            f"window ({training.window}), set gradient_checkpointing, or use LoRA"
+        ) from error
+
+
+def _require_finite(model: PreTrainedModel, state: TrainerState) -> None:
+    """The last step's update is in no loss: look at the weights.
+
+    Raises:
+        DivergedError: a weight is not finite.
+    """
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise DivergedError(state.global_step, losses[-1] if losses else math.nan)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
+from typing import cast as typed
 
 import torch
+from torch import nn
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from ._data import Batch, ForgetRetainDataset
-from .base import DivergedError, Unlearner
+from . import _weights
+from ._data import Batch, ForgetRetainDataset, Windows
+from .base import DivergedError, Objective, Unlearner
 from .reference import Reference
 from .training import TrainingSettings
 
@@ -32,7 +36,6 @@ def training_arguments(settings: TrainingSettings, output_dir: Path) -> Training
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
-        data_seed=settings.seed,
         bf16=settings.mixed_precision == "bf16",
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
@@ -45,6 +48,7 @@ def training_arguments(settings: TrainingSettings, output_dir: Path) -> Training
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
     )
 
 
@@ -54,8 +58,6 @@ class UnlearningTrainer(Trainer):
     A step's loss is the mean over all its windows, however they fall into accumulated batches
     and processes.
     """
-
-    reference: Reference
 
     def __init__(
         self,
@@ -82,14 +84,21 @@ class UnlearningTrainer(Trainer):
         self._windows_per_batch = 1.0
         self._terms: dict[str, torch.Tensor] = {}
 
-    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+    def unlearn(self, objective: Objective, reference: Reference, checkpoint: str | None) -> None:
+        """Train, from the checkpoint if there is one."""
+        self._objective, self._reference = objective, reference
+        if isinstance(objective, TrainerCallback):
+            self.add_callback(objective)
+        self.train(resume_from_checkpoint=checkpoint)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The unlearner's optimizer, with weight decay where the Trainer would apply it."""
         if self.optimizer is None:
-            model = self.model if model is None else model
-            decayed = set(self.get_decay_parameter_names(model))
-            trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+            trained = typed(nn.Module, self.model if model is None else model)
+            decayed = set(self.get_decay_parameter_names(trained))
+            named = [(n, p) for n, p in trained.named_parameters() if p.requires_grad]
             groups = [
-                {"params": [p for n, p in trained if (n in decayed) is decay], "weight_decay": rate}
+                {"params": [p for n, p in named if (n in decayed) is decay], "weight_decay": rate}
                 for decay, rate in ((True, self._settings.weight_decay), (False, 0.0))
             ]
             self.optimizer = self._unlearner.create_optimizer(groups, self._settings)
@@ -100,56 +109,77 @@ class UnlearningTrainer(Trainer):
     ) -> tuple[list, torch.Tensor | int | None]:
         """The batches of one step; notes their mean number of windows over all processes."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        sizes = [float(len(batch["forget"]["index"])) for batch in batches]
-        mean = torch.tensor(sum(sizes) / max(len(sizes), 1), device=device)
-        self._windows_per_batch = self.accelerator.reduce(mean, "mean").item()
+        mean = sum(batch["count"] for batch in batches) / max(len(batches), 1)
+        mean = self.accelerator.reduce(torch.tensor(mean, device=device), "mean")
+        self._windows_per_batch = mean.item()
         self._terms = {}
         return batches, items
 
     def compute_loss(
-        self, model: PreTrainedModel, inputs: dict[str, Any], *args: Any, **kwargs: Any
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """The unlearner's loss of one batch, weighted by the batch's share of the step."""
-        batch = Batch.from_tensors(inputs)
-        terms = self._unlearner.loss(model, batch, self.reference)
-        weight = len(batch.forget) / self._windows_per_batch
+        weight = inputs.pop("count") / self._windows_per_batch
+        batch = Batch(**{side: Windows(**fields) for side, fields in inputs.items()})
+        terms = self._objective.loss(typed(PreTrainedModel, model), batch, self._reference)
         for name, value in terms.items():
-            share = value.detach() * weight / self.current_gradient_accumulation_steps
-            self._terms[name] = self._terms.get(name, 0.0) + share
+            share = value.detach().float() * weight / self.current_gradient_accumulation_steps
+            self._terms[name] = self._terms.get(name, 0) + share
         return terms["loss"] * weight
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the terms of the loss.
+        """Add the terms of the loss to what is logged at every step.
 
         Raises:
             DivergedError: loss or gradient norm is not finite; before a checkpoint is written.
         """
         if "loss" in logs:
             names = sorted(self._terms)
-            values = torch.stack([self._terms[name].float() for name in names])
-            logs |= dict(zip(names, self.accelerator.reduce(values, "mean").tolist(), strict=True))
+            means = self.accelerator.reduce(torch.stack([self._terms[n] for n in names]), "mean")
+            logs |= dict(zip(names, means.tolist(), strict=True))
             if not (math.isfinite(logs["loss"]) and math.isfinite(logs["grad_norm"])):
                 raise DivergedError(self.state.global_step, logs["loss"])
         super().log(logs, start_time)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+        """In the order of the dataset, which shuffles itself."""
+        return SequentialSampler(typed(Sized, train_dataset or self.train_dataset))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Keep the dtypes of training: PEFT loads every adapter as float32."""
+        trained = typed(nn.Module, self.model)
+        dtypes = _weights.dtypes(trained)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        _weights.cast(trained, dtypes)
+
 
 class LossLog(TrainerCallback):
-    """Writes ``loss.jsonl``: one line per step; a resumed run takes back the lost steps."""
+    """Writes ``loss.jsonl``, one line per step; a resumed run drops the steps it repeats."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the steps before the checkpoint that training resumes from."""
-        if state.is_world_process_zero:
-            self._write(state.log_history, "w")
+        self._write(state, state.log_history, "w")
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the step just logged."""
-        if state.is_world_process_zero:
-            self._write(state.log_history[-1:], "a")
+        self._write(state, state.log_history[-1:], "a")
 
-    def _write(self, entries: list[dict[str, float]], mode: str) -> None:
-        steps = [{"step": entry["step"], **entry} for entry in entries if "loss" in entry]
-        with self._path.open(mode) as file:
-            file.writelines(json.dumps(step) + "\n" for step in steps)
+    def _write(self, state: Any, entries: list[dict[str, float]], mode: str) -> None:
+        if not state.is_world_process_zero:
+            return
+        with self._path.open(mode, encoding="utf-8") as file:
+            for entry in entries:
+                if "loss" in entry:  # the entry at the end of training has none
+                    file.write(json.dumps({"step": entry["step"]} | entry) + "\n")
+
+
+class NoLastCheckpoint(TrainerCallback):
+    """No checkpoint at the last step: the model is about to be returned."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take back what the Trainer's own callback has just decided."""
+        if state.global_step >= state.max_steps:
+            control.should_save = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import ConfigDict
 
@@ -53,14 +53,23 @@ class UnlearningData:
     retain: Sequence[str] = ()
 
 
+class Objective(Protocol):
+    """What a training run minimises."""
+
+    def loss(
+        self, model: PreTrainedModel, batch: Batch, reference: Reference
+    ) -> Mapping[str, torch.Tensor]:
+        """See ``Unlearner.loss``."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unlearner:
     """Base of all unlearners: a frozen, keyword-only dataclass that is its own configuration.
 
     A method is a subclass, a dataclass too (``@dataclass(frozen=True, kw_only=True)``), that
     checks its fields in ``__post_init__`` (raising ``UnlearnerError``) and implements ``loss``.
-    Whatever else it needs it says by overriding ``needs``, ``create_optimizer``, ``callbacks``
-    or ``edit``.
+    Whatever else it needs it says by overriding ``needs``, ``create_optimizer``, ``begin`` or
+    ``edit``.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -144,21 +153,23 @@ class Unlearner:
 
         return AdamW(parameters, lr=training.learning_rate)
 
-    def callbacks(self, model: PreTrainedModel, forget: Windows) -> Sequence[TrainerCallback]:
-        """Hooks of this method, as callbacks of the Hugging Face Trainer.
+    def begin(self, model: PreTrainedModel, forget: Windows) -> Objective:
+        """What gives the losses of one run: this configuration, unless a run has state.
 
-        ``on_pre_optimizer_step`` runs after the gradient is complete and clipped,
-        ``on_optimizer_step`` after the weights have moved. Called once, before the first step,
-        with the model still the target: the place to compute a mask.
+        A method with state or hooks returns an object of its own, made for the run. Where that is
+        a ``TrainerCallback`` it is called at every event of the Hugging Face Trainer:
+        ``on_pre_optimizer_step`` once the gradient is complete and clipped,
+        ``on_optimizer_step`` once the weights have moved.
 
         Args:
-            model: the model in training, its weights those of the target.
+            model: the model in training, its weights still those of the target: the place to
+                compute a mask from them, or to freeze some.
             forget: all forget windows, on the model's device.
         """
-        return ()
+        return self
 
     def edit(self, original: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
-        """The final value of one weight from its target and its trained value, both float32."""
+        """The final value of one weight, from its target and its trained value; all float32."""
         return trained
 
     def to_dict(self) -> dict[str, Any]:

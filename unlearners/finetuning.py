@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .base import UnlearnerError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
-    from peft import PeftModel
     from transformers import PreTrainedModel
 
     Edit = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -20,11 +21,15 @@ TARGETS = ("all-linear", "mlp", "attention")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FullFinetuning:
-    """Every weight is trained."""
+class Finetuning(abc.ABC):
+    """What is done to the model before and after training.
 
-    name: ClassVar[str] = "full"
+    The implementation imports peft when it is needed, so that a configuration is cheap to read.
+    """
 
+    name: ClassVar[str]
+
+    @abc.abstractmethod
     def prepare(
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None
     ) -> PreTrainedModel:
@@ -32,42 +37,85 @@ class FullFinetuning:
 
         Args:
             model: the target model, changed in place.
-            dtype: of the weights in training.
-            originals: where the target's weights are kept for ``finish``, if an edit needs them.
+            dtype: of the weights that are trained.
+            originals: file for the target's weights, where ``finish`` is to edit with them.
+
+        Returns:
+            the model to train, with or without an adapter around it.
+
+        Raises:
+            UnlearnerError: the model has nothing to train.
         """
+
+    @abc.abstractmethod
+    def finish(
+        self,
+        model: PreTrainedModel,
+        dtypes: dict[str, torch.dtype],
+        originals: Path | None,
+        edit: Edit,
+    ) -> PreTrainedModel:
+        """The trained model as one set of weights.
+
+        Args:
+            model: what ``prepare`` returned, trained.
+            dtypes: by parameter name, those the model came in.
+            originals: the file given to ``prepare``.
+            edit: from target and trained value of a weight, float32, to its final value.
+        """
+
+    def save_adapter(self, model: PreTrainedModel, folder: Path) -> None:  # noqa: B027
+        """Save what ``prepare`` has put around the model, if anything."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parameters as JSON-compatible values; ``get_finetuning(name, **d)`` takes them."""
+        fields = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullFinetuning(Finetuning):
+    """Every weight is trained."""
+
+    name: ClassVar[str] = "full"
+
+    def prepare(
+        self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None
+    ) -> PreTrainedModel:
+        """Cast all weights to ``dtype``."""
         from . import _weights
 
         if originals is not None:
             _weights.save_parameters(model, originals)
-        _weights.cast_parameters(model, dtype)
+        _weights.cast(model, dtype)
         return model.requires_grad_(True)
 
     def finish(
-        self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None, edit: Edit
+        self,
+        model: PreTrainedModel,
+        dtypes: dict[str, torch.dtype],
+        originals: Path | None,
+        edit: Edit,
     ) -> PreTrainedModel:
-        """The trained model in ``dtype``, its weights edited where originals were kept."""
+        """Edit the weights if originals were kept, and cast them back."""
         from . import _weights
 
         if originals is not None:
             _weights.edit_parameters(model, originals, edit)
-        _weights.cast_parameters(model, dtype)
+        _weights.cast(model, dtypes)
         return model
-
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON-compatible values; ``get_finetuning`` takes it back."""
-        return {"name": self.name}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LoRA:
+class LoRA(Finetuning):
     """A low-rank adapter on linear projections (arXiv 2106.09685): W + (alpha / rank) B A.
 
     Attributes:
         rank: of B A.
         alpha: scale of the update, divided by the rank.
         dropout: probability with which the adapter's inputs are dropped in training.
-        targets: ``all-linear``, ``mlp`` or ``attention`` (every linear projection, those outside
-            or those inside attention blocks; never the output head), or names of modules.
+        targets: ``all-linear``, ``attention`` or ``mlp`` (every linear projection, those inside
+            or those outside attention blocks; never the output head), or names of modules.
     """
 
     name: ClassVar[str] = "lora"
@@ -78,10 +126,10 @@ class LoRA:
     targets: str | tuple[str, ...] = "all-linear"
 
     def __post_init__(self) -> None:
-        """Check every value.
+        """Check every parameter.
 
         Raises:
-            UnlearnerError: the first parameter that is out of range.
+            UnlearnerError: the first one that is out of range.
         """
         if not isinstance(self.targets, str):
             object.__setattr__(self, "targets", tuple(self.targets))
@@ -98,37 +146,30 @@ class LoRA:
 
     def prepare(
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None
-    ) -> PeftModel:
-        """Freeze the model and attach an adapter whose weights are kept in ``dtype``.
-
-        Raises:
-            UnlearnerError: no module has a name in ``targets``.
-        """
+    ) -> PreTrainedModel:
+        """Freeze the model as it is and attach an adapter whose weights are in ``dtype``."""
         from . import _weights
 
-        adapted = _weights.attach_adapter(model, self)
-        _weights.cast_adapter(adapted, dtype)
-        return adapted
+        return _weights.attach_adapter(model, self, dtype)
+
+    def save_adapter(self, model: PreTrainedModel, folder: Path) -> None:
+        """Save the adapter in PEFT's format (safetensors)."""
+        model.save_pretrained(folder)
 
     def finish(
-        self, model: PeftModel, dtype: torch.dtype, originals: Path | None, edit: Edit
+        self,
+        model: PreTrainedModel,
+        dtypes: dict[str, torch.dtype],
+        originals: Path | None,
+        edit: Edit,
     ) -> PreTrainedModel:
-        """The base model with the edited update merged: in float32, rounded once to its dtype."""
+        """Merge the edited update: in float32, rounded once to the weight's dtype."""
         from . import _weights
 
         return _weights.merge_adapter(model, edit)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON-compatible values; ``get_finetuning`` takes it back."""
-        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
-        return {"name": self.name} | dataclasses.asdict(self) | {"targets": targets}
 
-
-Finetuning = FullFinetuning | LoRA
-
-FINETUNINGS: dict[str, type[FullFinetuning] | type[LoRA]] = {
-    cls.name: cls for cls in (FullFinetuning, LoRA)
-}
+_FINETUNINGS: dict[str, type[Finetuning]] = {cls.name: cls for cls in (FullFinetuning, LoRA)}
 
 
 def get_finetuning(name: str, **params: Any) -> Finetuning:
@@ -137,9 +178,9 @@ def get_finetuning(name: str, **params: Any) -> Finetuning:
     Raises:
         UnlearnerError: an unknown name or parameter, or a value out of range.
     """
-    if name not in FINETUNINGS:
-        raise UnlearnerError(f"unknown finetuning '{name}': available: {', '.join(FINETUNINGS)}")
-    cls = FINETUNINGS[name]
+    if name not in _FINETUNINGS:
+        raise UnlearnerError(f"unknown finetuning '{name}': available: {', '.join(_FINETUNINGS)}")
+    cls = _FINETUNINGS[name]
     known = [field.name for field in dataclasses.fields(cls)]
     for param in params:
         if param not in known:

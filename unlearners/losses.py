@@ -38,6 +38,11 @@ def sequence_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
     return token_log_probs(logits, labels).sum(1)
 
 
+def sequence_mean_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean negative log-likelihood per token of each sequence: (B,) float32, in nats."""
+    return -sequence_log_probs(logits, labels) / (labels[:, 1:] != IGNORE).sum(1)
+
+
 def npo(log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
     """Negative preference optimization (arXiv 2404.05868, Eq. 3).
 
@@ -48,6 +53,19 @@ def npo(log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
         beta: inverse temperature; towards 0 the gradient becomes that of gradient ascent.
     """
     return -2 / beta * F.logsigmoid(-beta * log_ratio).mean()
+
+
+def simnpo(mean_nll: torch.Tensor, beta: float, delta: float) -> torch.Tensor:
+    """Simple NPO (arXiv 2410.07163): no reference, length-normalised.
+
+    ``-(2 / beta) * mean(log sigmoid(beta * (mean_nll - delta)))``.
+
+    Args:
+        mean_nll: (B,) negative log-likelihood per token of whole sequences, in nats.
+        beta: inverse temperature.
+        delta: margin, in nats per token.
+    """
+    return -2 / beta * F.logsigmoid(beta * (mean_nll - delta)).mean()
 
 
 def kl(reference: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from .reference import Reference
 
 
+def npo_forget(
+    model: PreTrainedModel, batch: Batch, reference: Reference, beta: float
+) -> torch.Tensor:
+    """NPO of the forget windows: a scalar."""
+    ids = batch.forget.input_ids
+    log_probs = losses.sequence_log_probs(model(input_ids=ids).logits, ids)
+    return losses.npo(log_probs - reference.log_probs(batch.forget), beta)
+
+
 @register_unlearner("npo", retain="none")
 @register_unlearner("npo_gdr", retain="gdr")
 @register_unlearner("npo_klr", retain="klr")
@@ -54,7 +63,5 @@ class NPO(Unlearner):
         self, model: PreTrainedModel, batch: Batch, reference: Reference
     ) -> Mapping[str, torch.Tensor]:
         """NPO of the forget windows, plus the weighted retain loss."""
-        ids = batch.forget.input_ids
-        log_probs = losses.sequence_log_probs(model(input_ids=ids).logits, ids)
-        forget = losses.npo(log_probs - reference.log_probs(batch.forget), self.beta)
+        forget = npo_forget(model, batch, reference, self.beta)
         return with_retain(forget, self.retain, self.retain_weight, model, batch, reference)

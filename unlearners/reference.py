@@ -9,19 +9,19 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import cast as typed
 
 import numpy as np
 import torch
+from torch import nn
 
 from . import losses
 from ._data import ForgetRetainDataset, Windows
 from .base import Need, UnlearnerError
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
-
-# numpy has no bfloat16: its 16 bits are stored as an integer.
-_STORAGE = {torch.bfloat16: torch.int16}
 
 
 class Reference:
@@ -99,23 +99,23 @@ class ReferenceBuilder:
 
     @contextlib.contextmanager
     def _as_reference(self) -> Iterator[None]:
-        """The model as theta_ref: adapter off, dropout off, no gradient, autocast as in training."""
-        training = self._model.training
-        self._model.eval()
-        adapter_off = (
-            self._model.disable_adapter() if self._has_adapter else contextlib.nullcontext()
-        )
-        autocast = torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._autocast)
-        with torch.no_grad(), adapter_off, autocast:
+        """The model as theta_ref: no adapter, no dropout, no gradient; arithmetic of training."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._model.train, self._model.training)
+            self._model.eval()
+            stack.enter_context(torch.no_grad())
+            device = self._model.device.type
+            stack.enter_context(torch.autocast(device, torch.bfloat16, enabled=self._autocast))
+            if self._has_adapter:
+                stack.enter_context(typed("PeftModel", self._model).disable_adapter())
             yield
-        self._model.train(training)
 
     def _forget_log_probs(self, windows: torch.Tensor) -> torch.Tensor:
         def compute(ids: torch.Tensor) -> torch.Tensor:
             return losses.sequence_log_probs(self._model(input_ids=ids).logits, ids)
 
         stored = self._stored("forget_log_probs", windows, compute)
-        return torch.from_numpy(np.array(stored)).to(self._model.device)
+        return _from_numpy(np.array(stored)).to(self._model.device)
 
     def _adapter_logits(self, windows: torch.Tensor) -> Callable[[Windows], torch.Tensor]:
         def logits(batch: Windows) -> torch.Tensor:
@@ -125,35 +125,31 @@ class ReferenceBuilder:
         return logits
 
     def _hidden_state_logits(self, windows: torch.Tensor) -> Callable[[Windows], torch.Tensor]:
-        head = self._model.get_output_embeddings()
+        head = typed(nn.Module, self._model.get_output_embeddings())
         frozen_head = copy.deepcopy(head).requires_grad_(False)
 
-        def compute(ids: torch.Tensor) -> torch.Tensor:
-            captured: list[torch.Tensor] = []
-            hook = head.register_forward_pre_hook(lambda _, args: captured.append(args[0]))
-            with contextlib.closing(contextlib.ExitStack()) as stack:
-                stack.callback(hook.remove)
+        def final_hidden_states(ids: torch.Tensor) -> torch.Tensor:
+            inputs: list[torch.Tensor] = []
+            hook = head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+            try:
                 logits = self._model(input_ids=ids).logits
-            if not torch.allclose(frozen_head(captured[0]).float(), logits.float(), atol=1e-4):
+            finally:
+                hook.remove()
+            if not torch.allclose(frozen_head(inputs[0]).float(), logits.float(), atol=1e-4):
                 raise UnlearnerError(
                     f"{type(self._model).__name__} changes its logits after the output head, so "
                     "the KL reference cannot be kept as hidden states; use LoRA finetuning"
                 )
-            return captured[0]
+            return inputs[0]
 
-        stored = self._stored("retain_hidden_states", windows, compute)
-        dtype = self._dtype_of(stored)
+        stored = self._stored("retain_hidden_states", windows, final_hidden_states)
 
         def logits(batch: Windows) -> torch.Tensor:
-            hidden = torch.from_numpy(stored[batch.index.cpu().numpy()]).view(dtype)
+            hidden = _from_numpy(stored[batch.index.cpu().numpy()]).to(self._model.device)
             with self._as_reference():
-                return frozen_head(hidden.to(self._model.device))
+                return frozen_head(hidden)
 
         return logits
-
-    @staticmethod
-    def _dtype_of(stored: np.ndarray) -> torch.dtype:
-        return torch.bfloat16 if stored.dtype == np.int16 else torch.float32
 
     def _stored(
         self, kind: str, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
@@ -161,9 +157,9 @@ class ReferenceBuilder:
         """``compute`` over all windows, memory-mapped; from the cache where it is there."""
         from accelerate import PartialState
 
-        key = hashlib.sha256(
-            json.dumps([kind, self._digest, str(self._autocast), list(windows.shape)]).encode()
-        )
+        dtype = str(self._model.get_output_embeddings().weight.dtype)
+        content = [kind, self._digest, dtype, self._autocast, list(windows.shape)]
+        key = hashlib.sha256(json.dumps(content).encode())
         key.update(windows.numpy().tobytes())
         path = self._cache / f"{kind}-{key.hexdigest()[:16]}.npy"
         record = path.with_suffix(".json")
@@ -184,19 +180,27 @@ class ReferenceBuilder:
         self, path: Path, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
     ) -> None:
         partial = path.with_suffix(".partial")
-        stored = None
+        file: np.memmap | None = None
         for start in range(0, len(windows), self._batch_size):
             ids = windows[start : start + self._batch_size].to(self._model.device)
             with self._as_reference():
-                values = compute(ids).cpu()
-            values = values.view(_STORAGE.get(values.dtype, values.dtype)).numpy()
-            if stored is None:
+                values = _to_numpy(compute(ids).cpu())
+            if file is None:
                 shape = (len(windows), *values.shape[1:])
-                stored = np.lib.format.open_memmap(partial, "w+", values.dtype, shape)
-            stored[start : start + len(ids)] = values
-        if stored is not None:
-            stored.flush()
+                file = np.lib.format.open_memmap(partial, "w+", values.dtype, shape)
+            file[start : start + len(ids)] = values
+            file.flush()
         partial.replace(path)
+
+
+def _to_numpy(values: torch.Tensor) -> np.ndarray:
+    """For numpy, which has no bfloat16: its 16 bits are stored as an integer."""
+    return (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def _from_numpy(values: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(values)
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
 
 
 def weights_digest(model: PreTrainedModel) -> str:
