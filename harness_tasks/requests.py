@@ -133,8 +133,8 @@ def _cached(lm: LM, requests: Sequence[Instance], compute: Any) -> list[TokenLog
     missing = {
         key: request for key, request in zip(keys, requests, strict=True) if key not in store
     }
-    for key, result in zip(missing, compute(lm, list(missing.values())), strict=True):
-        store[key] = result
+    results = compute(lm, list(missing.values())) if missing else []
+    store.update(zip(missing, results, strict=True))
     store.commit()
     return [store[key] for key in keys]
 

@@ -1,0 +1,331 @@
+"""The four tasks, end to end through lm-eval, against a reference written from the protocol."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import pytest
+import torch
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import make_table
+from rouge_score.rouge_scorer import RougeScorer
+from sklearn.metrics import roc_auc_score
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+import harness_tasks
+from harness_tasks.corpora import CorpusError
+from harness_tasks.requests import RequestError
+
+TASKS = Path(harness_tasks.__file__).parent / "muse"
+
+
+@cache
+def task_manager(metadata: str) -> TaskManager:
+    return TaskManager(
+        include_path=str(TASKS), include_defaults=False, metadata=json.loads(metadata)
+    )
+
+
+def evaluate(lm: Any, corpus: Path, tasks: list[str], **kwargs: Any) -> dict[str, Any]:
+    metadata = json.dumps({"corpus": str(corpus), **kwargs.pop("metadata", {})})
+    results = lm_eval.simple_evaluate(
+        model=lm,
+        tasks=tasks,
+        task_manager=task_manager(metadata),
+        **{"bootstrap_iters": 100, **kwargs},
+    )
+    assert results is not None
+    return results
+
+
+def score(results: dict[str, Any], task: str, metric: str) -> Any:
+    return results["results"][task][f"{metric},none"]
+
+
+class Reference:
+    """MUSE by the letter of the protocol: one text at a time, plain generate and log-softmax."""
+
+    def __init__(self, model: LlamaForCausalLM, tokenizer: Any, corpus: Path) -> None:
+        self.model, self.tokenizer, self.corpus = model, tokenizer, corpus
+        self.rouge = RougeScorer(["rougeL"], use_stemmer=False)
+
+    def read(self, name: str) -> list[Any]:
+        return json.loads((self.corpus / f"{name}.json").read_text(encoding="utf-8"))
+
+    def encode(self, text: str) -> torch.Tensor:
+        return self.tokenizer(text, return_tensors="pt", add_special_tokens=True)["input_ids"]
+
+    def generate(self, prompt: str, max_new_tokens: int) -> str:
+        ids = self.encode(prompt)
+        output = self.model.generate(
+            ids, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=1
+        )
+        return self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+
+    def rouge_l(self, response: str, reference: str) -> float:
+        return 100 * self.rouge.score(reference, response)["rougeL"].fmeasure
+
+    def verbmem(self) -> dict[str, Any]:
+        scores, responses = [], []
+        for row in self.read("verbmem/forget"):
+            responses.append(self.generate(row["prompt"], 128))
+            cut = self.encode(row["gt"])[0, :128]
+            reference = self.tokenizer.decode(cut, skip_special_tokens=True)
+            scores.append(self.rouge_l(responses[-1], reference))
+        return {"score": sum(scores) / len(scores), "responses": responses}
+
+    def knowmem(self, half: str) -> dict[str, Any]:
+        shots = "".join(
+            f"Question: {row['question']}\nAnswer: {row['answer']}\n\n"
+            for row in self.read(f"knowmem/{half}_qa_icl")
+        )
+        scores, responses = [], []
+        for row in self.read(f"knowmem/{half}_qa"):
+            response = self.generate(f"{shots}Question: {row['question']}\nAnswer: ", 32)
+            for stop in ("\n\n", "\nQuestion", "Question:"):
+                response = response.split(stop)[0]
+            responses.append(response)
+            scores.append(self.rouge_l(response, row["answer"]))
+        return {"score": sum(scores) / len(scores), "responses": responses}
+
+    def auc(self) -> float:
+        scores, labels = [], []
+        for split in ("forget", "holdout"):
+            for text in self.read(f"privleak/{split}"):
+                ids = self.encode(text)
+                with torch.no_grad():
+                    logits = self.model(ids).logits[0]
+                logprobs = [
+                    torch.log_softmax(logits[i], -1)[ids[0, i + 1]].item()
+                    for i in range(ids.shape[1] - 1)
+                ]
+                lowest = sorted(logprobs)[: int(0.4 * len(logprobs))]
+                scores.append(sum(lowest) / len(lowest))
+                labels.append(int(split == "holdout"))
+        return float(roc_auc_score(labels, scores))
+
+
+World = tuple[PreTrainedTokenizerFast, LlamaForCausalLM]
+
+
+@pytest.fixture
+def lm(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> HFLM:
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
+
+
+def test_scores_are_muses(either: World, corpus_folder: Path) -> None:
+    tokenizer, model = either
+    muse = Reference(model, tokenizer, corpus_folder)
+    reference = {
+        "verbmem": muse.verbmem(),
+        "knowmem": muse.knowmem("forget"),
+        "utility": muse.knowmem("retain"),
+    }
+    auc = muse.auc()
+    for batch_size in (1, 4, "auto"):
+        lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_batch_size=8)
+        results = evaluate(lm, corpus_folder, ["muse"])
+        for metric, expected in reference.items():
+            assert 0 < expected["score"] < 100  # else it would prove little
+            value = score(results, f"muse_{metric}", metric)
+            assert value == pytest.approx(expected["score"], abs=0.01)
+            responses = [sample["resps"][0][0] for sample in results["samples"][f"muse_{metric}"]]
+            assert responses == expected["responses"]
+        assert score(results, "muse_privleak", "auc") == pytest.approx(auc, abs=1e-4)
+        privleak = score(results, "muse_privleak", "privleak")
+        assert privleak == pytest.approx((auc - 0.48) / 0.48 * 100, abs=0.02)
+
+
+def test_prompt_reaches_the_model_as_muses_tokens(
+    either: World, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trailing space of ``Answer: `` is a token, and ten answered questions come before."""
+    lm = HFLM(pretrained=either[1], tokenizer=either[0], batch_size=4)
+    seen: list[list[int]] = []
+    generate = lm._model_generate
+
+    def spy(context: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        seen.extend(
+            row[mask.bool()].tolist()
+            for row, mask in zip(context, kwargs["attention_mask"], strict=True)
+        )
+        return generate(context=context, **kwargs)
+
+    monkeypatch.setattr(lm, "_model_generate", spy)
+    evaluate(lm, corpus_folder, ["muse_knowmem"])
+    muse = Reference(lm.model, lm.tokenizer, corpus_folder)
+    shots = "".join(
+        f"Question: {row['question']}\nAnswer: {row['answer']}\n\n"
+        for row in muse.read("knowmem/forget_qa_icl")
+    )
+    expected = [
+        muse.encode(f"{shots}Question: {row['question']}\nAnswer: ")[0].tolist()
+        for row in muse.read("knowmem/forget_qa")
+    ]
+    assert sorted(seen) == sorted(expected)
+    assert lm.tokenizer.convert_ids_to_tokens(expected[0][-1]) in ("Ġ", "▁")
+
+
+@pytest.mark.parametrize("add_bos_token", [True, False])
+def test_bos_follows_add_bos_token(either: World, corpus_folder: Path, add_bos_token: bool) -> None:
+    """All requests encode alike: one token of log-probability fewer without BOS."""
+    tokenizer, model = either
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2, add_bos_token=add_bos_token)
+    results = evaluate(lm, corpus_folder, ["muse_auc", "muse_verbmem"], limit=2)
+    text = results["samples"]["muse_auc"][0]["doc"]["text"]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    response = results["samples"]["muse_auc"][0]["resps"][0][0]
+    assert len(response["logprobs"]) == len(ids) - 1 + add_bos_token
+    sample = results["samples"]["muse_verbmem"][0]
+    gt = tokenizer(sample["target"], add_special_tokens=add_bos_token)["input_ids"]
+    assert len(gt) > 128
+    assert sample["resps"][2][0] == tokenizer.decode(gt[:128], skip_special_tokens=True)
+
+
+def test_table_and_results(lm: HFLM, corpus_folder: Path) -> None:
+    results = evaluate(lm, corpus_folder, ["muse"])
+    table = make_table(results)
+    rows = [
+        [cell.strip() for cell in line.split("|")] for line in table.splitlines() if "±" in line
+    ]
+    assert [row[5] for row in rows] == ["knowmem", "auc", "privleak", "utility", "verbmem"]
+    assert all(float(row[9]) >= 0 for row in rows)
+    assert "stderr_stderr" not in table
+    assert results["higher_is_better"]["muse_utility"]["utility"] is True
+    assert results["higher_is_better"]["muse_verbmem"]["verbmem"] is False
+    assert results["versions"]["muse_privleak"] == 1.0
+    metadata = results["configs"]["muse_knowmem"]["metadata"]
+    assert metadata["corpus"]["location"] == str(corpus_folder)
+    assert len(metadata["corpus"]["fingerprint"]) == 64
+    assert results["configs"]["muse_privleak"]["metadata"]["retrain_auc"] == 0.48
+    json.dumps({k: v for k, v in results.items() if k != "config"}, allow_nan=False)
+
+
+def test_samples_show_prompt_response_reference_and_score(lm: HFLM, corpus_folder: Path) -> None:
+    results = evaluate(lm, corpus_folder, ["muse"], limit=3)
+    for task in ("verbmem", "knowmem", "utility"):
+        sample = results["samples"][f"muse_{task}"][0]
+        prompt, response = sample["arguments"][0][0], sample["resps"][0][0]
+        assert isinstance(prompt, str) and isinstance(response, str)
+        assert sample["target"]
+        assert 0 <= sample[task] <= 100
+    samples = results["samples"]["muse_privleak"]
+    assert [sample["target"] for sample in samples] == ["forget", "holdout", "forget"]
+    assert all(sample["auc"].score < 0 for sample in samples)
+    assert results["n-samples"]["muse_privleak"] == {"original": 12, "effective": 3}
+
+
+def test_limit_of_one_leaves_auc_without_a_number(lm: HFLM, corpus_folder: Path) -> None:
+    results = evaluate(lm, corpus_folder, ["muse_privleak"], limit=1)
+    assert score(results, "muse_privleak", "privleak").startswith("N/A")
+    assert score(results, "muse_privleak", "privleak_stderr") == "N/A"
+    assert "N/A" in make_table(results)
+
+
+def test_no_bootstrap_needed_for_errors(lm: HFLM, corpus_folder: Path) -> None:
+    results = evaluate(lm, corpus_folder, ["muse_privleak"], bootstrap_iters=0)
+    error = score(results, "muse_privleak", "auc_stderr")
+    assert score(results, "muse_privleak", "privleak_stderr") == pytest.approx(error / 0.48 * 100)
+
+
+def test_predict_only(lm: HFLM, corpus_folder: Path) -> None:
+    results = evaluate(lm, corpus_folder, ["muse"], limit=2, predict_only=True)
+    for task in ("muse_verbmem", "muse_privleak"):
+        assert score(results, task, "bypass") == 999
+        assert len(results["samples"][task][0]["resps"]) >= 1
+
+
+def test_use_cache_serves_every_kind_of_response(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    corpus_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run() -> dict[str, Any]:
+        lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
+        return evaluate(lm, corpus_folder, ["muse"], use_cache=str(tmp_path / "cache"), limit=4)
+
+    first = run()
+
+    def unreachable(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("the model was run again")
+
+    monkeypatch.setattr(model, "forward", unreachable)
+    assert run()["results"] == first["results"]
+
+
+def test_text_longer_than_the_context(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus_folder: Path
+) -> None:
+    """Refused by default, with text, length and limit; cut on request, and the results say so."""
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=60)
+    with pytest.raises(RequestError, match=r"muse_auc: text 0 has \d+ tokens, the model holds 60"):
+        evaluate(lm, corpus_folder, ["muse_auc"])
+    with pytest.raises(RequestError, match=r"muse_knowmem: text 0 has \d+ tokens \(32 of them"):
+        evaluate(lm, corpus_folder, ["muse_knowmem"])
+    results = evaluate(lm, corpus_folder, ["muse_auc"], metadata={"truncate": True})
+    assert score(results, "muse_auc", "truncated") == 1.0
+    assert results["configs"]["muse_auc"]["metadata"]["truncate"] is True
+    assert len(results["samples"]["muse_auc"][0]["resps"][0][0]["logprobs"]) == 59
+    whole = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
+    results = evaluate(whole, corpus_folder, ["muse_auc"], metadata={"truncate": True})
+    assert score(results, "muse_auc", "truncated") == 0.0
+
+
+def test_model_that_gives_nan(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus_folder: Path
+) -> None:
+    """Marked as failed where no score is defined, a number otherwise, NaN nowhere."""
+    weight = model.lm_head.weight.detach().clone()
+    try:
+        with torch.no_grad():
+            model.lm_head.weight.fill_(torch.nan)
+        lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
+        results = evaluate(lm, corpus_folder, ["muse"])
+    finally:
+        with torch.no_grad():
+            model.lm_head.weight.copy_(weight)
+    failure = "failed: NaN log-probabilities in 12 of 12 texts"
+    assert score(results, "muse_privleak", "privleak") == failure
+    assert score(results, "muse_privleak", "privleak_stderr") == "N/A"
+    for metric in ("verbmem", "knowmem", "utility"):
+        assert 0 <= score(results, f"muse_{metric}", metric) <= 100
+    assert "nan" not in make_table(results).lower().replace("nan log", "")
+
+
+def test_task_that_is_not_told_its_corpus() -> None:
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    with pytest.raises(CorpusError, match="muse_verbmem works on any corpus"):
+        manager.load(["muse_verbmem"])
+
+
+def test_privleak_without_retrain_auc_is_refused_but_the_auc_is_not(
+    lm: HFLM, corpus_folder: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    (bare / "privleak").mkdir(parents=True)
+    for split in ("forget", "holdout"):
+        source = corpus_folder / f"privleak/{split}.json"
+        (bare / f"privleak/{split}.json").write_bytes(source.read_bytes())
+    with pytest.raises(CorpusError, match=r"has no retrain AUC.*--tasks muse_auc"):
+        evaluate(lm, bare, ["muse_privleak"])
+    assert 0 <= score(evaluate(lm, bare, ["muse_auc"]), "muse_auc", "auc") <= 1
+
+
+def test_every_published_task_has_its_corpus_and_the_generic_settings() -> None:
+    """Groups of four over one corpus each, differing from the generic tasks in nothing else."""
+    index = task_manager("{}").task_index
+    for corpus in ("books", "news", "demo"):
+        names = [f"muse_{corpus}_{t}" for t in ("verbmem", "knowmem", "privleak", "utility")]
+        assert index[f"muse_{corpus}"].cfg["task"] == names
+        for name in names:
+            generic = index[name.replace(f"_{corpus}", "")].cfg
+            own = index[name].cfg
+            assert own["dataset_name"] == corpus
+            assert {k: v for k, v in own.items() if k not in ("task", "dataset_name")} == {
+                k: v for k, v in generic.items() if k != "task"
+            }
