@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "quantized.safetensors"
 
 
+def empty_model(folder: Path) -> PreTrainedModel:
+    """The model that a Hugging Face folder describes, its parameters on the meta device.
+
+    Raises:
+        QuantizerError: the folder has no ``config.json``.
+    """
+    if not (folder / "config.json").is_file():
+        raise QuantizerError(f"{folder} is no model folder: it has no config.json")
+    with init_empty_weights():
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+
+
 def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
     """Write configuration and state dict; tied tensors once."""
     state = {
@@ -50,8 +62,7 @@ def load_checkpoint(
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise QuantizerError(f"{folder} holds no {WEIGHTS_FILE}; quantize the model again")
-    with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    model = empty_model(folder)
     insert_modules(model)
     # Tensors lie in the file as packed, but torch's int8 kernel for CPUs crashes on an address
     # that is no multiple of 16: copies are aligned.

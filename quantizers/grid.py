@@ -51,6 +51,18 @@ class Grid:
         """The largest index."""
         return 2 ** (self.bits - 1) - 1
 
+    def peaks(self, weight: Tensor, axis: int = 1) -> Tensor:
+        """max|W| of every group, in ``weight``'s dtype; arguments and shape as for `scales`."""
+        # Two reductions make no temporary of the weight's size, where abs() would.
+        peaks = torch.cat(
+            [
+                torch.maximum(group.amax(axis + 1), -group.amin(axis + 1))
+                for group in self._groups(weight, axis)
+            ],
+            dim=axis,
+        )
+        return peaks.amax().view(1, 1) if self.group_size == "tensor" else peaks
+
     def scales(self, weight: Tensor, axis: int = 1) -> Tensor:
         """One scale per group.
 
@@ -63,17 +75,7 @@ class Grid:
             for ``"tensor"``; float32, or float64 where ``weight`` is. NaN or infinite where the
             group holds such values.
         """
-        # Two reductions make no temporary of the weight's size, where abs() would.
-        peaks = torch.cat(
-            [
-                torch.maximum(group.amax(axis + 1), -group.amin(axis + 1))
-                for group in self._groups(weight, axis)
-            ],
-            dim=axis,
-        )
-        if self.group_size == "tensor":
-            peaks = peaks.amax().view(1, 1)
-        scales = peaks.to(_compute_dtype(weight)) / -self.lowest
+        scales = self.peaks(weight, axis).to(_compute_dtype(weight)) / -self.lowest
         return torch.where(scales == 0, 1.0, scales)
 
     def scales_shape(self, outputs: int, inputs: int) -> tuple[int, int]:
