@@ -1,0 +1,212 @@
+"""Token log-probabilities: the same whatever the batch, the memory or the architecture."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.models.huggingface import HFLM
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from harness_tasks import token_logprobs
+from harness_tasks.requests import RequestError, TokenLogprobs
+
+TEXTS = ["Mila 1 lives in Bern and was born in Esk.", "Her friends came.", "They liked number 4."]
+
+
+def ask(lm: LM, *texts: str) -> list[TokenLogprobs]:
+    requests = [
+        Instance(
+            request_type="token_logprobs",
+            doc={},
+            arguments=(text, False),
+            idx=0,
+            metadata=("muse_privleak", number, 1),
+        )
+        for number, text in enumerate(texts)
+    ]
+    return lm.token_logprobs(requests)  # type: ignore[attr-defined]
+
+
+def expected(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, text: str) -> list[float]:
+    """One text alone, log-softmax over everything."""
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logprobs = model(ids).logits[0, :-1].log_softmax(-1)
+    return logprobs.gather(-1, ids[0, 1:, None])[:, 0].tolist()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, "auto"])
+@pytest.mark.parametrize("logits_at_once", [2**24, 1000])
+def test_equals_one_text_alone(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    batch_size: int | str,
+    logits_at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(token_logprobs, "LOGITS_AT_ONCE", logits_at_once)
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    for text, result in zip(TEXTS, ask(lm, *TEXTS), strict=True):
+        assert result["logprobs"] == pytest.approx(expected(model, tokenizer, text), abs=1e-5)
+        assert result["truncated"] is False
+
+
+def test_the_head_never_sees_a_whole_batch(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    hook = model.lm_head.register_forward_hook(
+        lambda module, inputs, output: rows.append(output.numel() // output.shape[-1])
+    )
+    monkeypatch.setattr(token_logprobs, "LOGITS_AT_ONCE", 5 * model.config.vocab_size)
+    ask(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3), *TEXTS)
+    hook.remove()
+    assert max(rows[2:]) == 5  # after the two of the probe
+
+
+def _capped(tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
+    """Gemma 2 caps its logits after the head: the two halves alone would be wrong."""
+    config = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        final_logit_softcapping=0.5,
+        initializer_range=0.5,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return Gemma2ForCausalLM(config).eval()
+
+
+def _gpt2(tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=1
+    )
+    return GPT2LMHeadModel(config).eval()
+
+
+def _adapted(tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
+    model = get_peft_model(
+        _gpt2(tokenizer),  # type: ignore[arg-type]
+        LoraConfig(target_modules=["c_attn"], init_lora_weights=False, fan_in_fan_out=True),
+    )
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("build", "in_halves"), [(_capped, False), (_gpt2, True), (_adapted, True)]
+)
+def test_other_architectures(
+    tokenizer: PreTrainedTokenizerFast, build: Any, in_halves: bool
+) -> None:
+    torch.manual_seed(0)
+    model = build(tokenizer)
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3)
+    with torch.no_grad():
+        halves = token_logprobs._halves(lm, torch.tensor([[5, 6, 7, 8]]))
+    assert (halves is not None) == in_halves
+    for text, result in zip(TEXTS, ask(lm, *TEXTS), strict=True):
+        assert result["logprobs"] == pytest.approx(expected(model, tokenizer, text), abs=1e-4)
+
+
+def test_out_of_memory_shrinks_an_automatic_batch(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    score = token_logprobs._score
+
+    def limited(lm: Any, halves: Any, texts: Any) -> Any:
+        sizes.append(len(texts))
+        if len(texts) > 2:
+            raise RuntimeError("CUDA out of memory.")
+        return score(lm, halves, texts)
+
+    monkeypatch.setattr(token_logprobs, "_score", limited)
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size="auto", max_batch_size=4)
+    results = ask(lm, *TEXTS, *TEXTS)
+    assert sizes[0] == 4
+    assert sizes[-3:] == [2, 2, 2]
+    assert results[:3] == results[3:]
+
+
+def test_bfloat16_is_scored_in_float32(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """log-softmax in bfloat16 has steps of 1/64 above 2; in float32 it has none to speak of."""
+    import copy
+
+    low = copy.deepcopy(model).to(torch.bfloat16)
+    (result,) = ask(HFLM(pretrained=low, tokenizer=tokenizer, batch_size=1), TEXTS[0])
+    ids = tokenizer(TEXTS[0], return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logprobs = low(ids).logits[0, :-1].float().log_softmax(-1)
+    exact = logprobs.gather(-1, ids[0, 1:, None])[:, 0].tolist()
+    assert result["logprobs"] == pytest.approx(exact, abs=1e-5)
+
+
+def test_text_without_a_token_to_score(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    with pytest.raises(RequestError, match=r"muse_privleak: text 1 has 1 token\(s\)"):
+        ask(lm, "enough", "")
+
+
+class Remote(LM):
+    """A backend that generates and nothing else."""
+
+    def loglikelihood(self, requests: Any) -> Any:
+        raise NotImplementedError
+
+    def loglikelihood_rolling(self, requests: Any) -> Any:
+        raise NotImplementedError
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        return ["in Bern\n\nQuestion: more" for _ in requests]
+
+
+class Able(Remote):
+    """A backend that brings its own log-probabilities."""
+
+    def token_logprobs(self, requests: list[Instance]) -> list[TokenLogprobs]:
+        return [{"logprobs": [-float(len(r.args[0]))], "truncated": False} for r in requests]
+
+
+def test_backend_that_only_generates(corpus_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its generation tasks work, the reference uncut with one warning; PrivLeak is refused."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(
+        include_path=str(Path(token_logprobs.__file__).parent / "muse"),
+        include_defaults=False,
+        metadata={"corpus": str(corpus_folder)},
+    )
+    results = simple_evaluate(
+        model=Remote(), tasks=["muse_knowmem", "muse_verbmem"], task_manager=manager
+    )
+    # one answer in six is "in Bern"; the others share "in": 2 · 1/2 · 1/2 / 1
+    assert results["results"]["muse_knowmem"]["knowmem,none"] == pytest.approx(
+        100 * (1 + 5 / 2) / 6
+    )
+    assert sum("compared whole" in record.message for record in caplog.records) == 1
+    with pytest.raises(RequestError, match=r"class Remote gives no log-probability.*HFLM"):
+        simple_evaluate(model=Remote(), tasks=["muse_auc"], task_manager=manager)
+    results = simple_evaluate(model=Able(), tasks=["muse_auc"], task_manager=manager)
+    assert 0 <= results["results"]["muse_auc"]["auc,none"] <= 1
