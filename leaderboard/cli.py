@@ -29,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 out = Console()
-err = Console(stderr=True)
+err = Console(file=sys.stderr)  # the stream itself: evaluation redirects sys.stderr
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 PluginOption = Annotated[

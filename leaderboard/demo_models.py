@@ -47,9 +47,9 @@ class DemoRecipe:
     hidden: int = 128
     layers: int = 4
     window: int = 384
-    epochs: int = 80
+    epochs: int = 60
     batch_size: int = 4
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     seed: int = 0
 
 
@@ -160,7 +160,9 @@ def _windows(
 def _train(
     folder: Path, name: str, world: DemoWorld, recipe: DemoRecipe, progress: Progress | None
 ) -> None:
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
+    from transformers.trainer_callback import PrinterCallback
 
     tokenizer = train_tokenizer(world, recipe.vocabulary)
     people = make_people(world)
@@ -200,11 +202,13 @@ def _train(
             logging_strategy="no",
             report_to=[],
             disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
             seed=recipe.seed,
         ),
         train_dataset=rows,
         callbacks=callbacks,
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     model.eval()
     model.save_pretrained(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import math
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from .config import CorpusEntry, Evaluation
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+FEWSHOT_SEED = 1234  # lm-eval's default; MUSE's own in-context examples are fixed
 TASKS = Path(__file__).parent.parent / "harness_tasks" / "muse"
 
 
@@ -72,21 +75,29 @@ def run_tasks(
     tasks: list[str],
     settings: Evaluation,
 ) -> dict[str, Any]:
-    """Run lm-eval tasks of ours on one corpus and return lm-eval's results."""
+    """Run lm-eval tasks of ours on one corpus and return lm-eval's results.
+
+    ``lm_eval.evaluate`` on a model in memory: ``simple_evaluate`` would describe the machine
+    anew for every cell, which takes longer than evaluating a small model.
+    """
     import lm_eval
 
     from harness_tasks.lm import MuseHFLM
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    lm = MuseHFLM(pretrained=model, tokenizer=tokenizer, batch_size=settings.batch_size)
-    results = lm_eval.simple_evaluate(
-        model=lm,
-        tasks=tasks,
-        task_manager=_task_manager(corpus.name, corpus.data_dir),
-        limit=settings.limit,
-        log_samples=False,
-        bootstrap_iters=100,  # only has to be above 0: every error here has a closed form
-    )
+    # our own progress bar tells what is going on, in place of one of lm-eval's per request type
+    with contextlib.redirect_stderr(io.StringIO()):
+        lm = MuseHFLM(pretrained=model, tokenizer=tokenizer, batch_size=settings.batch_size)
+        loaded = _task_manager(corpus.name, corpus.data_dir).load(tasks)
+        for task in loaded["tasks"].values():
+            task.set_fewshot_seed(FEWSHOT_SEED)
+        results = lm_eval.evaluate(
+            lm,
+            loaded,
+            limit=settings.limit,
+            log_samples=False,
+            bootstrap_iters=100,  # only has to be above 0: every error here has a closed form
+        )
     return dict(results or {})
 
 

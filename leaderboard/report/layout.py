@@ -19,12 +19,14 @@ class Column:
         title: its heading; the arrow says which way is better.
         digits: decimals.
         signed: whether a plus sign is shown.
+        minor: left out where there is little room.
     """
 
     key: str
     title: str
     digits: int = 1
     signed: bool = False
+    minor: bool = False
 
 
 COLUMNS = (
@@ -32,8 +34,8 @@ COLUMNS = (
     Column("knowmem", "KnowMem ↓"),
     Column("privleak", "PrivLeak →0"),
     Column("utility", "Utility ↑"),
-    Column("recovery_verbmem", "Δ VerMem", signed=True),
-    Column("recovery_knowmem", "Δ KnowMem", signed=True),
+    Column("recovery_verbmem", "Δ VerMem", signed=True, minor=True),
+    Column("recovery_knowmem", "Δ KnowMem", signed=True, minor=True),
     Column("forget_quality", "Forget quality", digits=2),
     Column("score", "Score"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,22 +14,29 @@ STYLES = {"target": "red", "retrain": "green"}
 
 
 def print_table(console: Console, title: str, rows: list[Row]) -> None:
-    """Print one table per corpus, the definitions below; errors only where there is room."""
-    wide = console.width >= 150
+    """Print one table per corpus, the definitions below; less of it on a narrow terminal."""
+    with_errors = console.width >= 140
+    columns = [column for column in COLUMNS if console.width >= 110 or not column.minor]
     for corpus in corpora(rows):
         members = [row for row in rows if row.corpus == corpus]
-        table = Table(title=escape(f"{title}: {corpus}"), title_justify="left")
+        table = Table(
+            title=escape(f"{title}: {corpus}"),
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
         table.add_column("Method", no_wrap=True)
         table.add_column("FT", no_wrap=True)
-        table.add_column("Precision", no_wrap=True)
-        for column in COLUMNS:
+        table.add_column("Prec.", no_wrap=True)
+        for column in columns:
             table.add_column(column.title, justify="right")
         for row, following in zip(members, [*members[1:], None], strict=True):
             table.add_row(
                 escape(name(row, rows)),
                 escape(finetuning(row)),
                 escape(row.precision),
-                *(cell_text(column, row, with_error=wide) for column in COLUMNS),
+                *(cell_text(column, row, with_error=with_errors) for column in columns),
                 style=STYLES.get(row.method),
                 end_section=following is not None and _block(row) != _block(following),
             )
