@@ -4,9 +4,10 @@ Importing this package loads no torch; the first use does.
 """
 
 from ._registry import get_unlearner, list_unlearners, register_unlearner
-from .base import Unlearner, UnlearnerError, UnlearningData
+from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
 
 __all__ = [
+    "DivergedError",
     "Unlearner",
     "UnlearnerError",
     "UnlearningData",

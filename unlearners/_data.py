@@ -73,8 +73,8 @@ def cut_windows(
 class ForgetRetainDataset(Dataset):
     """Shuffled forget windows, each with its retain window: i with i mod N_retain, as in MUSE.
 
-    The order of epoch e is a permutation seeded by ``seed + e``, the same on every process. Behind
-    it come fillers that complete the last batch of every process; they carry no loss.
+    The order of an epoch is a permutation fixed by the seed, the same on every process. Behind it
+    come fillers that complete the last batch of every process; they carry no loss.
 
     Attributes:
         forget: (N, T) int64.
@@ -124,7 +124,7 @@ class ForgetRetainDataset(Dataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Shuffle for an epoch; the data loader calls this."""
-        generator = torch.Generator().manual_seed(self._seed + epoch)
+        generator = torch.Generator().manual_seed(1_000_003 * self._seed + epoch)
         order = torch.randperm(len(self.forget), generator=generator).tolist()
         self._order = order + [FILLER] * self._fillers
 

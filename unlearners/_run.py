@@ -84,7 +84,6 @@ def run(
         forget = Windows(dataset.forget.to(trained.device), torch.arange(len(dataset)))
         objective = unlearner.begin(trained, forget)
         trainer.unlearn(objective, reference, _last_checkpoint(output_dir))
-        trainer.accelerator.unwrap_model(trained, keep_fp32_wrapper=False)
         finetuning.save_adapter(trained, output_dir / "adapter")
         unlearned = finetuning.finish(trained, dtypes, originals, unlearner.edit)
     _require_finite(unlearned, trainer.state)
@@ -180,6 +179,7 @@ def _settings_restored(model: PreTrainedModel) -> Iterator[None]:
     """Undo what training changes beside the weights; no progress bars of checkpoints meanwhile."""
     config = model.config
     use_cache, dtype = config.use_cache, config.dtype
+    forward = model.__dict__.get("forward")  # accelerate wraps it for mixed precision
     requires_grad = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -189,6 +189,10 @@ def _settings_restored(model: PreTrainedModel) -> Iterator[None]:
         if bars:
             logging.enable_progress_bar()
         config.use_cache, config.dtype = use_cache, dtype
+        for name in ("forward", "_original_forward"):
+            model.__dict__.pop(name, None)
+        if forward is not None:
+            model.forward = forward
         for parameter, value in requires_grad:
             parameter.requires_grad_(value)
             parameter.grad = None

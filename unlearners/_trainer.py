@@ -36,6 +36,7 @@ def training_arguments(settings: TrainingSettings, output_dir: Path) -> Training
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
+        use_cpu=not torch.accelerator.is_available(),
         bf16=settings.mixed_precision == "bf16",
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},

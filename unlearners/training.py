@@ -3,9 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 from .base import UnlearnerError
+
+SCHEDULERS = (
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "inverse_sqrt",
+)
+DTYPES = ("float32", "bfloat16")
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+# What each setting must satisfy, and how to say so.
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "learning_rate": (lambda v: v > 0, "a number above 0"),
+    "epochs": (lambda v: v > 0, "a number above 0"),
+    "max_steps": (lambda v: v is None or _count(v), "an integer of at least 1, or None"),
+    "batch_size": (_count, "an integer of at least 1"),
+    "gradient_accumulation_steps": (_count, "an integer of at least 1"),
+    "lr_scheduler": (lambda v: v in SCHEDULERS, f"one of {', '.join(SCHEDULERS)}"),
+    "warmup_ratio": (lambda v: 0 <= v < 1, "a number from 0 to below 1"),
+    "weight_decay": (lambda v: v >= 0, "a number of at least 0"),
+    "max_grad_norm": (lambda v: v >= 0, "a number of at least 0"),
+    "window": (lambda v: isinstance(v, int) and v >= 2, "an integer of at least 2"),
+    "seed": (lambda v: isinstance(v, int) and v >= 0, "an integer of at least 0"),
+    "weights_dtype": (lambda v: v in DTYPES, f"one of {', '.join(DTYPES)}"),
+    "mixed_precision": (lambda v: v in (None, "bf16"), "'bf16' or None"),
+    "save_steps": (lambda v: v is None or _count(v), "an integer of at least 1, or None"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,8 +53,7 @@ class TrainingSettings:
         max_steps: optimizer steps after which training ends, whatever ``epochs`` says.
         batch_size: forget windows per device and forward pass.
         gradient_accumulation_steps: forward passes per optimizer step.
-        lr_scheduler: a schedule of transformers, for example ``constant``, ``linear``, ``cosine``
-            or ``constant_with_warmup``.
+        lr_scheduler: a schedule of transformers, one of ``SCHEDULERS``.
         warmup_ratio: share of the steps (0 to below 1) of linear warm-up, where the schedule has
             one.
         weight_decay: of the optimizer.
@@ -59,26 +93,15 @@ class TrainingSettings:
             UnlearnerError: the first setting that is out of range.
         """
         object.__setattr__(self, "report_to", tuple(self.report_to))
-        for name in ("learning_rate", "epochs"):
-            _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
-        for name in ("batch_size", "gradient_accumulation_steps", "max_steps", "save_steps"):
+        for name, (valid, expected) in _RULES.items():
             value = getattr(self, name)
-            _check(name, value, value is None or value >= 1, "an integer of at least 1")
-        for name in ("weight_decay", "max_grad_norm", "seed"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "a number of at least 0")
-        _check("warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio < 1, "0 to below 1")
-        _check("window", self.window, self.window >= 2, "at least 2 tokens")
-        dtypes = ("float32", "bfloat16")
-        _check("weights_dtype", self.weights_dtype, self.weights_dtype in dtypes, str(dtypes))
-        _check(
-            "mixed_precision", self.mixed_precision, self.mixed_precision in (None, "bf16"), "bf16"
-        )
+            try:
+                passed = valid(value)
+            except TypeError:  # a text, where YAML reads 1e-5 as one
+                passed = False
+            if not passed:
+                raise UnlearnerError(f"training setting {name}={value!r}: expected {expected}")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-compatible values; ``TrainingSettings(**d)`` takes them back."""
         return dataclasses.asdict(self) | {"report_to": list(self.report_to)}
-
-
-def _check(name: str, value: object, valid: bool, expected: str) -> None:
-    if not valid:
-        raise UnlearnerError(f"training setting {name}={value!r}: expected {expected}")
