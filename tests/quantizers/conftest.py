@@ -1,0 +1,117 @@
+"""Tiny random models, made in the test."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+VOCABULARY = 300
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Tiny matrices only lose by threads, and by a lot where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny_llama(seed=0, **changes):
+    torch.manual_seed(seed)
+    settings = dict(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=128,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(LlamaConfig(**settings | changes)).eval()
+
+
+def tiny_gpt2(seed=0):
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        n_embd=64,
+        n_layer=2,
+        n_head=4,
+        n_positions=128,
+        vocab_size=VOCABULARY,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    model = GPT2LMHeadModel(config).eval()
+    with torch.no_grad():  # biases start at zero, where losing them would not show
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias"):
+                parameter.normal_(std=0.1)
+    return model
+
+
+@pytest.fixture
+def llama():
+    """A Llama whose head has its own weights."""
+    return tiny_llama()
+
+
+@pytest.fixture
+def gpt2():
+    """A GPT-2: ``Conv1D`` layers and a head tied to the embeddings."""
+    return tiny_gpt2()
+
+
+@pytest.fixture(params=[tiny_llama, tiny_gpt2], ids=["llama", "gpt2"])
+def model(request):
+    return request.param()
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(3, VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def logits(tokens):
+    """A function from a model to its logits."""
+
+    @torch.no_grad()
+    def compute(model):
+        return model(tokens).logits
+
+    return compute
+
+
+class PeakMemory(TorchDispatchMode):
+    """The most bytes that tensors made inside the ``with`` block held at one time."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = WeakIdKeyDictionary()
+        self.known = WeakIdKeyDictionary()
+        self.peak = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        for given in tree_leaves((args, kwargs)):
+            if isinstance(given, torch.Tensor) and given.untyped_storage() not in self.live:
+                self.known[given.untyped_storage()] = True
+        result = function(*args, **(kwargs or {}))
+        for made in tree_leaves(result):
+            if not isinstance(made, torch.Tensor) or made.is_meta:
+                continue
+            if made.untyped_storage() not in self.known:
+                self.live[made.untyped_storage()] = made.untyped_storage().nbytes()
+        self.peak = max(self.peak, sum(self.live.values()))
+        return result
+
+
+@pytest.fixture
+def peak_memory():
+    return PeakMemory()

@@ -1,0 +1,104 @@
+"""What holds for every registered quantizer, found through the registry."""
+
+import copy
+import json
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from quantizers import get_quantizer, list_quantizers
+from quantizers._registry import quantizer_name
+from quantizers.saving import load_quantized, save_quantized
+
+NAMES = list(list_quantizers())
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    tokens = Tokenizer(models.BPE())
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokens.train_from_iterator(["the mill by the river", "a lamp in the window"], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokens, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    if request.param.startswith("bnb-"):
+        pytest.importorskip("bitsandbytes")
+    return request.param
+
+
+def test_configuration_round_trips_through_json(name):
+    quantizer = get_quantizer(name)
+    values = json.loads(json.dumps(quantizer.to_dict()))
+    assert get_quantizer(name, **values) == quantizer
+    assert quantizer_name(quantizer) == name
+
+
+def test_it_quantizes_and_the_model_works(name, model, logits, tokens):
+    original = copy.deepcopy(model)
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    quantized = get_quantizer(name)(model)
+    assert logits(quantized).isfinite().all()
+    assert not quantized.training
+    text = quantized.generate(tokens, max_new_tokens=5, min_new_tokens=5, do_sample=False)
+    assert text.shape == (2, tokens.shape[1] + 5)
+    if name == "bf16":
+        assert torch.equal(logits(quantized), logits(original))
+    else:
+        smaller = sum(tensor.nbytes for tensor in quantized.state_dict().values()) < size
+        assert smaller or not torch.equal(logits(quantized), logits(original))
+        # 8 bits stay close; 2 bits still are the same kind of numbers
+        worst = 0.05 if name.removesuffix("-packed").endswith("8") else 1.0
+        assert (logits(quantized) - logits(original)).abs().max() < worst
+
+
+def test_bfloat16_models(name, model, logits):
+    quantized = get_quantizer(name)(model.to(torch.bfloat16))
+    assert logits(quantized).isfinite().all()
+    assert quantized.get_input_embeddings().weight.dtype == torch.bfloat16
+
+
+def test_a_saved_model_gives_the_same_logits(name, model, logits, tmp_path):
+    quantizer = get_quantizer(name)
+    quantized = quantizer(model)
+    save_quantized(quantized, tmp_path, quantizer)
+    assert torch.equal(logits(load_quantized(tmp_path)), logits(quantized))
+
+
+def test_a_batch_of_lm_eval_requests(name, llama, tokenizer):
+    """Batched, left-padded and sorted by length, the answers are those one by one."""
+    quantized = get_quantizer(name)(llama)
+    contexts = ["the mill by the", "a lamp in the window by the river in the", "river"]
+
+    def answers(batch_size):
+        lm = HFLM(pretrained=quantized, tokenizer=tokenizer, batch_size=batch_size)
+
+        def requests(kind, argument):
+            return [
+                Instance(request_type=kind, doc={}, arguments=(text, argument), idx=i)
+                for i, text in enumerate(contexts)
+            ]
+
+        scores = lm.loglikelihood(requests("loglikelihood", " river"), disable_tqdm=True)
+        settings = {"until": ["\n\n"], "max_gen_toks": 4, "do_sample": False}
+        texts = lm.generate_until(requests("generate_until", settings), disable_tqdm=True)
+        return torch.tensor([score for score, _ in scores]), texts
+
+    scores, texts = answers(3)
+    one_by_one, texts_one_by_one = answers(1)
+    torch.testing.assert_close(scores, one_by_one, atol=1e-3, rtol=1e-3)
+    assert texts == texts_one_by_one
