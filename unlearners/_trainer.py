@@ -174,7 +174,8 @@ class LossLog(TrainerCallback):
         with self._path.open(mode, encoding="utf-8") as file:
             for entry in entries:
                 if "loss" in entry:  # the entry at the end of training has none
-                    file.write(json.dumps({"step": entry["step"]} | entry) + "\n")
+                    first = {key: entry[key] for key in ("step", "epoch", "loss")}
+                    file.write(json.dumps(first | dict(sorted(entry.items()))) + "\n")
 
 
 class NoLastCheckpoint(TrainerCallback):

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ._rules import COUNT, POSITIVE, SHARE, Rule, check
 from .base import UnlearnerError
 
 if TYPE_CHECKING:
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     Edit = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 TARGETS = ("all-linear", "mlp", "attention")
+_LORA_RULES: dict[str, Rule] = {
+    "rank": COUNT,
+    "alpha": POSITIVE,
+    "dropout": SHARE,
+    "targets": (
+        lambda v: v in TARGETS if isinstance(v, str) else len(v) > 0,
+        f"{', '.join(TARGETS)} or a list of names",
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,16 +143,7 @@ class LoRA(Finetuning):
         """
         if not isinstance(self.targets, str):
             object.__setattr__(self, "targets", tuple(self.targets))
-        if self.rank < 1:
-            raise UnlearnerError(f"lora rank={self.rank}: expected an integer of at least 1")
-        if self.alpha <= 0:
-            raise UnlearnerError(f"lora alpha={self.alpha}: expected a number above 0")
-        if not 0 <= self.dropout < 1:
-            raise UnlearnerError(f"lora dropout={self.dropout}: expected 0 to below 1")
-        if not self.targets or (isinstance(self.targets, str) and self.targets not in TARGETS):
-            raise UnlearnerError(
-                f"lora targets={self.targets!r}: expected {', '.join(TARGETS)} or a list of names"
-            )
+        check(self, "lora", _LORA_RULES)
 
     def prepare(
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
-from .base import UnlearnerError
+from ._rules import COUNT, COUNT_OR_NONE, NOT_NEGATIVE, POSITIVE, SHARE, Rule, check, one_of
 
 SCHEDULERS = (
     "constant",
@@ -17,29 +16,21 @@ SCHEDULERS = (
     "polynomial",
     "inverse_sqrt",
 )
-DTYPES = ("float32", "bfloat16")
-
-
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and value >= 1
-
-
-# What each setting must satisfy, and how to say so.
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "learning_rate": (lambda v: v > 0, "a number above 0"),
-    "epochs": (lambda v: v > 0, "a number above 0"),
-    "max_steps": (lambda v: v is None or _count(v), "an integer of at least 1, or None"),
-    "batch_size": (_count, "an integer of at least 1"),
-    "gradient_accumulation_steps": (_count, "an integer of at least 1"),
-    "lr_scheduler": (lambda v: v in SCHEDULERS, f"one of {', '.join(SCHEDULERS)}"),
-    "warmup_ratio": (lambda v: 0 <= v < 1, "a number from 0 to below 1"),
-    "weight_decay": (lambda v: v >= 0, "a number of at least 0"),
-    "max_grad_norm": (lambda v: v >= 0, "a number of at least 0"),
+_RULES: dict[str, Rule] = {
+    "learning_rate": POSITIVE,
+    "epochs": POSITIVE,
+    "max_steps": COUNT_OR_NONE,
+    "batch_size": COUNT,
+    "gradient_accumulation_steps": COUNT,
+    "lr_scheduler": one_of(*SCHEDULERS),
+    "warmup_ratio": SHARE,
+    "weight_decay": NOT_NEGATIVE,
+    "max_grad_norm": NOT_NEGATIVE,
     "window": (lambda v: isinstance(v, int) and v >= 2, "an integer of at least 2"),
     "seed": (lambda v: isinstance(v, int) and v >= 0, "an integer of at least 0"),
-    "weights_dtype": (lambda v: v in DTYPES, f"one of {', '.join(DTYPES)}"),
-    "mixed_precision": (lambda v: v in (None, "bf16"), "'bf16' or None"),
-    "save_steps": (lambda v: v is None or _count(v), "an integer of at least 1, or None"),
+    "weights_dtype": one_of("float32", "bfloat16"),
+    "mixed_precision": one_of("bf16", None),
+    "save_steps": COUNT_OR_NONE,
 }
 
 
@@ -93,14 +84,7 @@ class TrainingSettings:
             UnlearnerError: the first setting that is out of range.
         """
         object.__setattr__(self, "report_to", tuple(self.report_to))
-        for name, (valid, expected) in _RULES.items():
-            value = getattr(self, name)
-            try:
-                passed = valid(value)
-            except TypeError:  # a text, where YAML reads 1e-5 as one
-                passed = False
-            if not passed:
-                raise UnlearnerError(f"training setting {name}={value!r}: expected {expected}")
+        check(self, "training setting", _RULES)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-compatible values; ``TrainingSettings(**d)`` takes them back."""

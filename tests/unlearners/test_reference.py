@@ -1,0 +1,174 @@
+"""The reference against a frozen copy of the model, and its cache on disk."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from unlearners import UnlearnerError, losses
+from unlearners._data import ForgetRetainDataset, Windows, cut_windows
+from unlearners._weights import attach_adapter, cast
+from unlearners.finetuning import FullFinetuning, LoRA
+from unlearners.reference import ReferenceBuilder, weights_digest
+
+from .tiny_models import WINDOW, tiny_gpt2, tiny_llama
+
+NEEDS = frozenset({"retain", "forget_log_probs", "retain_logits"})
+
+
+@pytest.fixture
+def dataset(tokenizer, data) -> ForgetRetainDataset:
+    sides = (cut_windows(tokenizer, texts, WINDOW) for texts in (data.forget, data.retain))
+    return ForgetRetainDataset(*sides)
+
+
+def builder(model, cache, **settings) -> ReferenceBuilder:
+    defaults = {"autocast": False, "batch_size": 2, "weights_digest": weights_digest(model)}
+    return ReferenceBuilder(model, cache=cache, **defaults | settings)
+
+
+def windows(side: torch.Tensor, *index: int) -> Windows:
+    return Windows(side[list(index)], torch.tensor(index))
+
+
+@torch.no_grad()
+def disturb(model) -> None:
+    """What training does to the weights, the adapter's if there is one."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+MODELS = {
+    "llama": tiny_llama,
+    "llama-tied": lambda: tiny_llama(tie_word_embeddings=True),
+    "llama-bfloat16": lambda: tiny_llama(torch.bfloat16),
+    "gpt2": tiny_gpt2,
+}
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("name", MODELS)
+def test_equals_a_frozen_copy_after_the_model_has_moved(name, adapter, dataset, tmp_path) -> None:
+    model = MODELS[name]()
+    frozen = copy.deepcopy(model).eval()
+    if adapter:
+        model = attach_adapter(model, LoRA(rank=2, dropout=0.5), torch.float32)
+    reference = builder(model, tmp_path).build(dataset, NEEDS)
+    disturb(model)
+    model.train()
+
+    forget, retain = windows(dataset.forget, 5, 0), windows(dataset.retain, 2, 2, 0)
+    with torch.no_grad():
+        moved = model(input_ids=retain.input_ids).logits
+        expected = frozen(input_ids=retain.input_ids).logits
+        log_probs = losses.sequence_log_probs(
+            frozen(input_ids=forget.input_ids).logits, forget.input_ids
+        )
+    logits = reference.logits(retain)
+    tolerance = {"atol": 0.02, "rtol": 0.02} if "bfloat16" in name else {"atol": 1e-5, "rtol": 1e-5}
+    torch.testing.assert_close(logits, expected, **tolerance)
+    torch.testing.assert_close(reference.log_probs(forget), log_probs, **tolerance)
+    assert not torch.allclose(moved, expected, atol=0.1)
+    assert not logits.requires_grad and model.training
+
+
+def test_only_what_is_needed_is_computed(dataset, tmp_path) -> None:
+    model = tiny_llama()
+    builder(model, tmp_path / "none").build(dataset, frozenset({"retain"}))
+    assert not (tmp_path / "none").exists()
+    builder(model, tmp_path / "npo").build(dataset, frozenset({"forget_log_probs"}))
+    assert [p.name.split("-")[0] for p in (tmp_path / "npo").glob("*.npy")] == ["forget_log_probs"]
+    adapted = attach_adapter(model, LoRA(), torch.float32)
+    builder(adapted, tmp_path / "lora").build(dataset, frozenset({"retain_logits"}))
+    assert not (tmp_path / "lora").exists(), "an adapter is switched off, nothing is stored"
+
+
+def test_hidden_states_are_mapped_not_loaded(dataset, tmp_path) -> None:
+    builder(tiny_llama(), tmp_path).build(dataset, frozenset({"retain_logits"}))
+    (path,) = tmp_path.glob("*.npy")
+    stored = np.load(path, mmap_mode="r")
+    assert stored.shape == (len(dataset.retain), WINDOW, 32) and stored.dtype == np.float32
+
+
+def test_the_cache_is_shared_by_content(run, dataset, tmp_path, monkeypatch) -> None:
+    """One run fills it; methods, weights of the retain loss and finetunings after it only read."""
+    cache = tmp_path / "cache"
+    run("npo_klr", tiny_llama(), reference_cache=cache)
+    files = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert len(files) == 4
+
+    def refuse(*_) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(ReferenceBuilder, "_write", refuse)
+    run("npo_klr", tiny_llama(), reference_cache=cache, params={"retain_weight": 3})
+    run("npo_gdr", tiny_llama(), reference_cache=cache)
+    run("npo_gdr", tiny_llama(), LoRA(), reference_cache=cache)
+    run("ga_klr", tiny_llama(), reference_cache=cache)
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == files
+
+    for change in (
+        {"model": tiny_llama(initializer_range=0.2)},
+        {"window": 15},
+        {"mixed_precision": "bf16"},
+        {"weights_dtype": "bfloat16"},
+    ):
+        with pytest.raises(AssertionError, match="computed again"):
+            run("npo", **{"model": tiny_llama()} | change, reference_cache=cache)
+
+
+def test_training_from_the_cache_is_the_same(run, tmp_path) -> None:
+    one, other = (
+        run("npo_klr", tiny_llama(), reference_cache=tmp_path / "cache") for _ in range(2)
+    )
+    assert torch.equal(one.lm_head.weight, other.lm_head.weight)
+
+
+@pytest.mark.parametrize("damage", ["bytes", "record"])
+def test_a_damaged_file_is_noticed(damage, run, tmp_path) -> None:
+    cache = tmp_path / "cache"
+    run("npo", tiny_llama(), reference_cache=cache)
+    (path,) = cache.glob("*.npy")
+    if damage == "bytes":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    else:
+        record = path.with_suffix(".json")
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"key": "another"}))
+    with pytest.raises(UnlearnerError, match=rf"{path.name} is damaged; delete it"):
+        run("npo", tiny_llama(), reference_cache=cache)
+
+
+def test_a_file_that_was_being_written_is_written_again(run, tmp_path) -> None:
+    cache = tmp_path / "cache"
+    run("npo", tiny_llama(), reference_cache=cache)
+    (path,) = cache.glob("*.npy")
+    path.with_suffix(".json").unlink()
+    path.write_bytes(b"half of it")
+    run("npo", tiny_llama(), reference_cache=cache)
+
+
+def test_logits_changed_after_the_head_are_refused(run) -> None:
+    """As in Gemma 2, whose logits are capped behind the head: hidden states do not give them."""
+    model = tiny_llama()
+    model.register_forward_hook(
+        lambda module, args, output: setattr(output, "logits", output.logits.tanh())
+    )
+    with pytest.raises(UnlearnerError, match="changes its logits after the output head"):
+        run("ga_klr", model, FullFinetuning())
+    run("ga_klr", model, LoRA())
+
+
+def test_digest_sees_values_names_and_dtypes() -> None:
+    digests = [weights_digest(model) for model in (tiny_llama(), tiny_llama(torch.bfloat16))]
+    model = tiny_llama()
+    assert weights_digest(model) == digests[0] != digests[1]
+    cast(model, torch.bfloat16)
+    assert weights_digest(model) == digests[1]
+    with torch.no_grad():
+        model.model.norm.weight[-1] += 1
+    assert weights_digest(model) != digests[1]
