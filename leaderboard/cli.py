@@ -5,6 +5,7 @@ Commands import what they need when they run, so that ``--help`` is quick.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -288,6 +289,8 @@ def _prepare_process() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    # bitsandbytes tells everybody about an optional kernel when peft imports it
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from harness_tasks._names import foreign_owners
 
     if messages := foreign_owners():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def load_model(
@@ -43,8 +44,7 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if Path(path).is_dir() and not Path(path, "config.json").is_file():
-        raise InputError(f"{path} is not a model folder: it has no config.json")
+    _check_place(path)
     try:
         loaded = AutoTokenizer.from_pretrained(
             tokenizer or path, revision=None if tokenizer else revision
@@ -76,10 +76,9 @@ def identify(source: ModelSource) -> ModelId:
     Raises:
         InputError: neither a model folder nor a hub id with a full commit as revision.
     """
+    _check_place(source.path)
     folder = Path(source.path)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{folder} is not a model folder: it has no config.json")
         weights = sorted(folder.glob("*.safetensors"))
         if not weights:
             raise InputError(f"{folder} is not a model folder: it has no *.safetensors")
@@ -89,11 +88,18 @@ def identify(source: ModelSource) -> ModelId:
                 while chunk := handle.read(2**20):
                     digest.update(chunk)
         return ModelId(name=folder.name, revision=f"sha256:{digest.hexdigest()[:16]}")
-    if source.path.count("/") != 1 or source.path.startswith((".", "/", "~")):
-        raise InputError(f"{source.path}: no such model folder")
     if not source.revision or not COMMIT.fullmatch(source.revision):
         raise InputError(
             f"{source.path}: a model on the hub needs `revision:` with its full commit, so that "
             f"records say which weights they are about; found {source.revision!r}"
         )
     return ModelId(name=source.path, revision=source.revision)
+
+
+def _check_place(path: str) -> None:
+    """Refuse what is neither a model folder nor shaped like a hub id, before asking the hub."""
+    if Path(path).is_dir():
+        if not Path(path, "config.json").is_file():
+            raise InputError(f"{path} is not a model folder: it has no config.json")
+    elif not HUB_ID.fullmatch(path) or Path(path).exists():
+        raise InputError(f"{path}: no such model folder")

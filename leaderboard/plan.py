@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -72,11 +72,10 @@ class CorpusPlan:
         """
         if self._is_demo(role):
             return ModelSource(path=str(getattr(demo_models(), role)))
-        source = getattr(self.entry, role) or PUBLISHED_MODELS.get((self.entry.name, role))
+        name = self.corpus.name
+        source = getattr(self.entry, role) or PUBLISHED_MODELS.get((name, role))
         if source is None and role == "target":
-            raise InputError(
-                f"corpora: '{self.entry.name}' needs `target:`, the model to unlearn from"
-            )
+            raise InputError(f"corpora: '{name}' needs `target:`, the model to unlearn from")
         return source
 
     def model_id(self, role: str) -> ModelId | None:
@@ -234,6 +233,10 @@ def _cells(training: Training, precisions: Precisions, config: RunConfig) -> lis
 
 
 def _settings(where: str, values: dict[str, Any]) -> TrainingSettings:
+    known = [setting.name for setting in fields(TrainingSettings)]
+    for name in values:
+        if name not in known:
+            raise InputError(f"{where}: unknown setting '{name}': available: {', '.join(known)}")
     try:
         return TypeAdapter(TrainingSettings).validate_python(values)
     except ValidationError as error:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness_tasks.corpora import load_corpus
 from quantizers import get_quantizer
 from unlearners import UnlearningData
 
@@ -124,6 +125,7 @@ def evaluate_model(
 ) -> Scores:
     """Load, quantize and score a model."""
     transform = get_quantizer(quantizer)
+    load_corpus(corpus.name, corpus.data_dir)  # a wrong name is told before anything is loaded
     model, tokenizer = load_model(
         path, revision=revision, dtype=settings.dtype, device=settings.device
     )

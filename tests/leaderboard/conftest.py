@@ -1,0 +1,118 @@
+"""A small demo world with models of a few thousand weights, and records made by hand."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness_tasks.demo import DemoWorld, demo_corpus_folder
+from leaderboard.cell import Cell, CorpusId, Metric, ModelId, Provenance, Record, Training
+from leaderboard.demo_models import DemoRecipe, demo_models
+
+WORLD = DemoWorld(forget=10, retain=10, holdout=10)
+RECIPE = DemoRecipe(vocabulary=400, hidden=32, layers=2, window=128, epochs=2)
+
+
+@dataclass(frozen=True)
+class SmallWorld:
+    """Folders of a corpus and of the two models trained on it."""
+
+    corpus: Path
+    target: Path
+    retrain: Path
+
+    def config(self, **changes: Any) -> dict[str, Any]:
+        """A grid of one method and two precisions that runs in seconds."""
+        models = {"target": {"path": str(self.target)}, "retrain": {"path": str(self.retrain)}}
+        return {
+            "name": "small",
+            "corpora": [{"name": str(self.corpus), **models}],
+            "precisions": ["bf16", "rtn-int4"],
+            "training": {"window": 128, "batch_size": 4, "max_steps": 2, "learning_rate": 1e-3},
+            "unlearn": [{"method": "npo_gdr", "finetuning": "lora"}],
+            "evaluation": {"limit": 4},
+        } | changes
+
+    def write_config(self, folder: Path, **changes: Any) -> Path:
+        path = folder / "grid.yaml"
+        path.write_text(yaml.safe_dump(self.config(**changes)))
+        return path
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallWorld]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LM_EVAL_MUSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        models = demo_models(WORLD, RECIPE)
+        yield SmallWorld(demo_corpus_folder(WORLD), models.target, models.retrain)
+
+
+def make_record(
+    method: str,
+    precision: str = "bf16",
+    values: tuple[float | None, ...] = (50.0, 50.0, -50.0, 80.0),
+    finetuning: str = "full",
+    seed: int = 0,
+    status: str = "done",
+    reason: str | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Record:
+    """A record with the given VerMem, KnowMem, PrivLeak and Utility."""
+    names = ("verbmem", "knowmem", "privleak", "utility")
+    corpus = CorpusId(
+        name="news",
+        source="hub",
+        revision="0" * 40,
+        fingerprint="f",
+        forget="raw/forget",
+        retain="raw/retain1",
+        max_documents=None,
+    )
+    training = Training(
+        corpus=corpus,
+        model=ModelId(name="target", revision="r"),
+        method=method,
+        params={},
+        finetuning="none" if method in ("target", "retrain") else finetuning,
+        finetuning_params={},
+        settings={"seed": seed, **(settings or {})},
+        seed=seed,
+    )
+    return Record(
+        cell=Cell(
+            training=training,
+            precision=precision,
+            quantizer=precision,
+            quantizer_params={},
+            limit=None,
+        ),
+        status=status,  # type: ignore[arg-type]
+        reason=reason,
+        metrics={
+            name: Metric(value=value, stderr=1.5)
+            for name, value in zip(names, values, strict=True)
+            if value is not None
+        },
+        provenance=Provenance(
+            created="2026-01-01T00:00:00+00:00",
+            packages={},
+            python="3",
+            platform="test",
+            device="cpu",
+            threads=1,
+            git=None,
+            tasks={},
+            retrain_auc=0.5,
+            seconds=None,
+            peak_rss_mib=1,
+        ),
+    )
+
+
+@pytest.fixture
+def make() -> Any:
+    """`make_record`, for tests that make many."""
+    return make_record
