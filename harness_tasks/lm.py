@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
-import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
-from peft import PeftModel
 from transformers import PreTrainedModel
 
-from .corpora import CorpusError, load_corpus
+from quantizers import get_quantizer
+from unlearners import UnlearnerError, get_unlearner
+from unlearners.finetuning import get_finetuning
+from unlearners.training import TrainingSettings
 
-TRANSFORMS = ("unlearner", "finetuning", "training", "quantizer")
+from .corpora import CorpusError, load_corpus
+from .transforms import Unlearning, merge_adapter
 
 
 @register_model("hf-muse")
@@ -30,15 +30,17 @@ class MuseHFLM(HFLM):
         peft: adapter to merge, in float32, rounded once to the model's dtype.
         unlearner: name of an unlearning method; needs ``corpus``.
         finetuning: which weights it trains, ``full`` or ``lora``.
-        corpus: corpus to unlearn, a name or a folder; tasks of the group ``muse`` use it too.
+        corpus: corpus to unlearn, a name or a folder; the tasks of the group ``muse`` use it too.
         data_dir: folder that holds the corpora.
-        forget: split with the documents to unlearn.
-        retain: split with the documents to keep.
-        output_dir: where unlearning keeps its checkpoints and losses; a temporary folder if none.
+        forget: split of the corpus with the documents to unlearn.
+        retain: split of the corpus with the documents to keep.
+        output_dir: where unlearning keeps its checkpoints and losses; None for a temporary folder.
         quantizer: name of a quantizer.
+        **kwargs: HFLM's arguments, and parameters of the transforms.
 
     Raises:
-        CorpusError, UnlearnerError, QuantizerError: a transform cannot be done as asked.
+        CorpusError, UnlearnerError, QuantizerError: a transform is not possible as asked; names
+            and parameters are checked before the model is loaded.
     """
 
     def __init__(
@@ -56,66 +58,47 @@ class MuseHFLM(HFLM):
         quantizer: str | None = None,
         **kwargs: Any,
     ) -> None:
-        parameters = {name: _pop_parameters(name, kwargs) for name in TRANSFORMS}
-        super().__init__(pretrained=pretrained, peft=peft, **kwargs)
-        self.transforms: dict[str, Any] = {}
-        if peft:
-            self._model = _merge(self.model, peft)
+        own = {
+            transform: _pop_parameters(transform, kwargs)
+            for transform in ("unlearner", "finetuning", "training", "quantizer")
+        }
+        unlearn = quantize = None
         if unlearner:
             if corpus is None:
                 raise CorpusError(f"unlearner={unlearner} needs corpus=, a name or a folder")
-            self._unlearn(
-                unlearner, finetuning, parameters, corpus, data_dir, forget, retain, output_dir
+            unlearn = Unlearning(
+                name=unlearner,
+                unlearner=get_unlearner(unlearner, **own["unlearner"]),
+                finetuning=get_finetuning(finetuning, **own["finetuning"]),
+                training=_training(own["training"]),
+                corpus=load_corpus(corpus, data_dir),
+                forget=forget,
+                retain=retain,
+                output_dir=output_dir,
             )
         if quantizer:
-            from quantizers import get_quantizer
+            quantize = get_quantizer(quantizer, **own["quantizer"])
 
-            transform = get_quantizer(quantizer, **parameters["quantizer"])
-            self._model = transform(self.model)
-            self.transforms["quantizer"] = {"name": quantizer} | transform.to_dict()
-        if self.transforms:
-            self.model.eval()
-
-    def _unlearn(
-        self,
-        method: str,
-        finetuning: str,
-        parameters: dict[str, dict[str, Any]],
-        corpus: str,
-        data_dir: str | None,
-        forget: str,
-        retain: str,
-        output_dir: str | None,
-    ) -> None:
-        from unlearners import UnlearningData, get_unlearner
-        from unlearners.finetuning import get_finetuning
-        from unlearners.training import TrainingSettings
-
-        unlearner = get_unlearner(method, **parameters["unlearner"])
-        adaptation = get_finetuning(finetuning, **parameters["finetuning"])
-        training = TrainingSettings(**parameters["training"])
-        source = load_corpus(corpus, data_dir)
-        data = UnlearningData(
-            forget=source.texts(forget),
-            retain=source.texts(retain) if "retain" in unlearner.needs else (),
-        )
-        with tempfile.TemporaryDirectory() as scratch:
-            self._model = unlearner(
-                self.model,
-                self.tokenizer,
-                data,
-                finetuning=adaptation,
-                training=training,
-                output_dir=Path(output_dir or scratch),
-            )
-        self.transforms["unlearner"] = {"name": method} | unlearner.to_dict()
-        self.transforms["finetuning"] = adaptation.to_dict()
-        self.transforms["training"] = training.to_dict()
-        self.transforms["corpus"] = source.provenance | {"forget": forget, "retain": retain}
+        super().__init__(pretrained=pretrained, peft=peft, **kwargs)
+        if hasattr(self, "accelerator") and self.device.type == "cpu":
+            # HFLM shares the documents out between processes on GPUs only
+            self._rank = self.accelerator.local_process_index
+            self._world_size = self.accelerator.num_processes
+        if peft:
+            self._model = merge_adapter(self.model, peft)
+        if unlearn:
+            self._model = unlearn(self.model, self.tokenizer)
+        if quantize:
+            self._model = quantize(self.model)
+        self.model.eval()
+        self.transforms = {
+            "unlearning": unlearn and unlearn.to_dict(),
+            "quantizer": quantize and {"name": quantizer} | quantize.to_dict(),
+        }
 
     def get_model_info(self) -> dict[str, Any]:
-        """HFLM's account of the model, with the resolved settings of every transform."""
-        return super().get_model_info() | {"transforms": self.transforms}
+        """HFLM's account of the model, with the resolved settings of its transforms."""
+        return super().get_model_info() | self.transforms
 
 
 def _pop_parameters(transform: str, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -125,18 +108,8 @@ def _pop_parameters(transform: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): kwargs.pop(name) for name in names}
 
 
-def _merge(model: PreTrainedModel | PeftModel, peft: str) -> PreTrainedModel:
-    """Merge the adapter in float32: in bfloat16, rounding would eat small updates."""
-    if not isinstance(model, PeftModel):  # HFLM leaves a model in memory without its adapter
-        model = PeftModel.from_pretrained(model, peft)
-    dtype = next(model.get_base_model().parameters()).dtype
-    _cast(model, torch.float32)
-    merged = model.merge_and_unload()
-    _cast(merged, dtype)
-    return merged
-
-
-def _cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Cast parameters in place; buffers (rotary frequencies) keep their own precision."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
+def _training(parameters: dict[str, Any]) -> TrainingSettings:
+    try:
+        return TrainingSettings(**parameters)
+    except TypeError as error:  # an unknown name
+        raise UnlearnerError(f"training settings: {error}") from error
