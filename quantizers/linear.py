@@ -52,8 +52,10 @@ def linear_layers(
 
     Raises:
         QuantizerError: nothing is left to quantize, a pattern matches nothing, the head is asked
-            for but tied, an adapter is not merged, or a weight is quantized already.
+            for but tied, an adapter is not merged, a weight is quantized already, or the model
+            keeps its experts in fused tensors, which would silently stay as they are.
     """
+    _refuse_fused_experts(model)
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
     output_head = model.get_output_embeddings()
     unused = set(skip)
@@ -114,6 +116,16 @@ def check_finite(name: str, values: torch.Tensor) -> None:
             f"the weight of '{name}' holds NaN or infinite values; the model has diverged and "
             "cannot be quantized"
         )
+
+
+def _refuse_fused_experts(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if parameter.ndim == 3 and not isinstance(owner, nn.Conv1d):
+            raise QuantizerError(
+                f"'{name}' holds the weights of several experts in one tensor; only models made "
+                "of nn.Linear and Conv1D layers can be quantized"
+            )
 
 
 def _check_plain(layer: LinearLayer) -> None:
