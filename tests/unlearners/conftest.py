@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,16 @@ def data() -> UnlearningData:
     )
     retain = "Water boils at a lower temperature up high."
     return UnlearningData(forget=[forget[:50], forget[50:]], retain=[retain])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imports_are_no_garbage() -> None:
+    """Every run collects garbage; among all that is imported that takes a third of a second."""
+    import peft
+    import transformers.trainer
+
+    assert peft and transformers.trainer
+    gc.freeze()
 
 
 Run = Callable[..., PreTrainedModel]

@@ -1,0 +1,38 @@
+"""Flatten: raise the entropy of what the model says on the forget set, keep the retain set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unlearners import Unlearner, UnlearnerError, losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flatten(Unlearner):
+    """Minimise the negative entropy on forget windows plus ``retain_weight`` x NLL on retain.
+
+    Attributes:
+        retain_weight: weight of the retain loss.
+    """
+
+    retain_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the weight."""
+        if self.retain_weight < 0:
+            raise UnlearnerError(f"retain_weight={self.retain_weight}: expected at least 0")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Retain windows beside the forget windows."""
+        return frozenset({"retain"})
+
+    def loss(self, model: Any, batch: Any, reference: Any) -> Mapping[str, torch.Tensor]:
+        """Both terms and their weighted sum."""
+        log_probs = model(input_ids=batch.forget.input_ids).logits.float().log_softmax(-1)
+        forget = (log_probs.exp() * log_probs).sum(-1).mean()
+        ids = batch.retain.input_ids
+        retain = losses.token_nll(model(input_ids=ids).logits, ids)
+        return {"loss": forget + self.retain_weight * retain, "forget": forget, "retain": retain}
