@@ -44,6 +44,7 @@ def run(
     callbacks: Sequence[TrainerCallback],
 ) -> PreTrainedModel:
     """See ``Unlearner.__call__``."""
+    arguments = training_arguments(training, output_dir)  # these join the processes, if several
     processes = PartialState()
     dataset = ForgetRetainDataset.from_text(
         tokenizer,
@@ -68,7 +69,7 @@ def run(
         trained = finetuning.prepare(model, getattr(torch, training.weights_dtype), originals)
         trainer = UnlearningTrainer(
             trained,
-            training_arguments(training, output_dir),
+            arguments,
             unlearner=unlearner,
             settings=training,
             dataset=dataset,
