@@ -63,7 +63,7 @@ def test_corpus_folder_needs_a_target(small_world: Any) -> None:
 def test_folder_that_is_no_model(small_world: Any, tmp_path: Path) -> None:
     corpora = [{"name": str(small_world.corpus), "target": {"path": str(tmp_path)}}]
     config = parse_config(small_world.config(corpora=corpora), "grid.yaml")
-    with pytest.raises(InputError, match="is not a model folder: it has no config.json"):
+    with pytest.raises(InputError, match=r"is not a model folder: it has no config\.json"):
         make_plan(config)
 
 

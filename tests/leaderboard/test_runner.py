@@ -1,5 +1,5 @@
+import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from leaderboard.store import RunFolder, read_records
 def run(content: dict[str, Any], folder: Path) -> Outcome:
     config = parse_config(content, "grid")
     store = RunFolder(folder, config.name)
-    quiet = Progress(Console(file=Path(os.devnull).open("w")))
+    quiet = Progress(Console(file=io.StringIO()))
     with store.lock():
         return Runner(config, store, quiet).run(make_plan(config))
 
