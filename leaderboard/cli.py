@@ -190,6 +190,25 @@ def unlearn(
 
 
 @app.command()
+def quantize(
+    quantizer: Annotated[str, typer.Option(help="A registered quantizer.")],
+    model: Annotated[str, typer.Option(help="Folder or hub id of the model.")],
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for the quantized model.")],
+    param: Annotated[
+        list[str] | None, typer.Option(help="Parameter of the quantizer, as name=value.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Quantize one model into a folder."""
+    from .steps import quantize_to_folder
+
+    _load_plugins(plugin)
+    quantize_to_folder(model, revision, quantizer, _settings(param), out_dir)
+    err.print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def evaluate(
     model: Annotated[str, typer.Option(help="Folder or hub id of the model.")],
     corpus: Annotated[str, typer.Option(help="books, news, demo or a corpus folder.")],

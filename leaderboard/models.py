@@ -29,7 +29,9 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     device: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer; pickled weights are refused.
+    """Load a causal language model and its tokenizer, quantized ones of ours included.
+
+    Pickled weights are refused.
 
     Args:
         path: a folder or a hub id.
@@ -44,14 +46,19 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from quantizers.saving import QUANTIZER_FILE, load_quantized
+
     _check_place(path)
     try:
         loaded = AutoTokenizer.from_pretrained(
             tokenizer or path, revision=None if tokenizer else revision
         )
-        model = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, dtype=dtype, use_safetensors=True
-        )
+        if Path(path, QUANTIZER_FILE).is_file():
+            model = load_quantized(path)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                path, revision=revision, dtype=dtype, use_safetensors=True
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"no model can be loaded from {path}: {reason}") from error

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from harness_tasks.cache import build_once
 from harness_tasks.corpora import load_corpus
 from quantizers import get_quantizer
+from quantizers.saving import save_quantized
 from unlearners import UnlearningData
 
 from .callbacks import TrainingProgress
@@ -87,8 +89,7 @@ def unlearn_to_folder(
     Raises:
         InputError: ``folder`` is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not empty: choose another --out")
+    _refuse_full(folder)
     config = RunConfig(
         name="unlearn",
         corpora=[corpus.model_copy(update={"target": model})],
@@ -109,11 +110,29 @@ def unlearn_to_folder(
         output_dir=work,
         progress=progress,
     )
-    if folder.exists():
-        folder.rmdir()  # empty: checked above
     save_model(unlearned, tokenizer, folder)
     drop_trainer_checkpoints(work)
     work.rename(folder / "training")
+
+
+def quantize_to_folder(
+    path: str, revision: str | None, quantizer: str, params: dict[str, Any], folder: Path
+) -> None:
+    """Quantize and save with the quantizer's configuration, ``quantizer.json``.
+
+    Raises:
+        InputError: ``folder`` is not empty.
+    """
+    _refuse_full(folder)
+    transform = get_quantizer(quantizer, **params)
+    model, tokenizer = load_model(path, revision=revision)
+    quantized = transform(model)
+
+    def write(temporary: Path) -> None:
+        save_quantized(quantized, temporary, transform)
+        tokenizer.save_pretrained(temporary)
+
+    build_once(folder, write)
 
 
 def evaluate_model(
@@ -130,3 +149,11 @@ def evaluate_model(
         path, revision=revision, dtype=settings.dtype, device=settings.device
     )
     return evaluate_in_memory(transform(model), tokenizer, corpus, settings)
+
+
+def _refuse_full(folder: Path) -> None:
+    """A folder that holds something is not ours to fill; an empty one makes room."""
+    if folder.exists():
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty: choose another --out")
+        folder.rmdir()
