@@ -11,9 +11,10 @@ import importlib
 import logging
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from lm_eval.api.model import LM, hash_args
+from typing_extensions import Required
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -30,16 +31,40 @@ class RequestError(ValueError):
     """A model cannot serve a request of MUSE; the message is one line for the user."""
 
 
-class TokenLogprobs(TypedDict):
-    """How a model sees a text of n tokens, special tokens included.
+Statistic = Literal["greedy", "moments"]
+
+
+class TokenOptions(TypedDict, total=False):
+    """How a text is to be scored.
 
     Attributes:
-        logprobs: natural log-probability of tokens 1 … n−1 given all before.
-        truncated: whether the text was cut to what the model can hold.
+        context: text that comes before and is not scored; without one, the first token is the
+            only one that is not.
+        truncate: cut what is longer than the model's context instead of refusing it.
+        statistics: what is wanted beside the log-probabilities.
     """
 
-    logprobs: list[float]
-    truncated: bool
+    context: str
+    truncate: bool
+    statistics: list[Statistic]
+
+
+class TokenLogprobs(TypedDict, total=False):
+    """What a model gives for each scored token of a text, special tokens included.
+
+    Attributes:
+        logprobs: its natural log-probability given all tokens before it.
+        truncated: whether the text was cut to what the model can hold.
+        greedy: with ``"greedy"``, whether it is the most likely token.
+        means: with ``"moments"``, the expected log-probability of a token at its place.
+        deviations: with ``"moments"``, the standard deviation of the same.
+    """
+
+    logprobs: Required[list[float]]
+    truncated: Required[bool]
+    greedy: list[bool]
+    means: list[float]
+    deviations: list[float]
 
 
 def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
@@ -81,7 +106,7 @@ def truncate_tokens(lm: LM, requests: Sequence[Instance]) -> list[str]:
 
 
 def token_logprobs(lm: LM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
-    """The log-probability of every token of each text, as ``(text, truncate)``.
+    """The log-probability of every token of each text, as ``(text, TokenOptions)``.
 
     Raises:
         RequestError: the backend cannot give them, or a text is too long or too short.
@@ -92,9 +117,9 @@ def token_logprobs(lm: LM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
             return _cached(lm, requests, importlib.import_module(module).token_logprobs)
     able = ", ".join(name.rpartition(".")[2] for name in TOKEN_LOGPROBS_BACKENDS)
     raise RequestError(
-        f"the model class {type(lm).__name__} gives no log-probability per token, which PrivLeak "
-        f"needs; {able} and their subclasses do (--model hf, hf-muse); the other tasks of MUSE "
-        "work with every model that generates"
+        f"the model class {type(lm).__name__} gives no log-probability per token, which "
+        f"PrivLeak and its like need; {able} and their subclasses do (--model hf, hf-muse); the "
+        "other tasks of MUSE work with every model that generates"
     )
 
 

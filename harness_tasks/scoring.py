@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import zlib
 from collections.abc import Sequence
 from functools import cache
 
@@ -43,6 +45,70 @@ def min_k(logprobs: Sequence[float], k: float = MIN_K) -> float:
     count = max(1, int(k * len(logprobs)))
     values = np.sort(np.asarray(logprobs, dtype=np.float64))
     return math.nan if np.isnan(values).any() else float(values[:count].mean())
+
+
+def min_k_plus_plus(
+    logprobs: Sequence[float],
+    means: Sequence[float],
+    deviations: Sequence[float],
+    k: float = 0.2,
+) -> float:
+    """Min-K% of log-probabilities standardised at every position (Min-K%++, arXiv 2404.02936).
+
+    Args:
+        logprobs: of n tokens.
+        means: the expected log-probability of a token at each position.
+        deviations: the standard deviation of the same; where it is 0, so is the result.
+        k: share of the lowest that counts.
+    """
+    distances = np.asarray(logprobs) - np.asarray(means)
+    sigma = np.asarray(deviations, dtype=np.float64)
+    standardised = np.divide(distances, sigma, out=np.zeros_like(sigma), where=sigma != 0)
+    return min_k(standardised.tolist(), k)
+
+
+def attacks(
+    text: str,
+    logprobs: Sequence[float],
+    lower_logprobs: Sequence[float],
+    means: Sequence[float],
+    deviations: Sequence[float],
+) -> dict[str, float]:
+    """Scores of membership inference attacks, each higher for a text that the model knows.
+
+    ``loss``, ``lower`` and ``zlib`` are minus muse_bench's PPL, PPL/lower and PPL/zlib, which
+    are the mean negative log-probability, alone and divided by that of the text in lower case
+    and by the bytes that zlib compresses the text to.
+
+    Args:
+        text: the text itself.
+        logprobs: of its tokens.
+        lower_logprobs: of the tokens of the text in lower case.
+        means: as in ``min_k_plus_plus``.
+        deviations: as in ``min_k_plus_plus``.
+    """
+    loss, lower = -np.mean(logprobs), -np.mean(lower_logprobs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = {
+            "loss": -loss,
+            "lower": -np.float64(loss) / lower,
+            "zlib": -loss / len(zlib.compress(text.encode())),
+        }
+    for percent in (5, 10, 20, 30, 40, 50, 60):
+        scores[f"min_{percent}"] = min_k(logprobs, percent / 100)
+    scores["min_20_plus_plus"] = min_k_plus_plus(logprobs, means, deviations, 0.2)
+    return {name: float(score) for name, score in scores.items()}
+
+
+def exact_memorization(greedy: Sequence[bool]) -> float:
+    """Share of tokens that are the model's most likely one, given the true ones before."""
+    return sum(greedy) / len(greedy)
+
+
+def extraction_strength(greedy: Sequence[bool]) -> float:
+    """1 − k/n with the smallest k such that all of the n tokens from the k-th on are right."""
+    right = itertools.takewhile(bool, reversed(greedy))
+    return sum(1 for _ in right) / len(greedy)
 
 
 def auc_and_stderr(positives: Sequence[float], negatives: Sequence[float]) -> tuple[float, float]:

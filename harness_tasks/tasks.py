@@ -1,4 +1,4 @@
-"""The four MUSE tasks (arXiv 2407.06460) as lm-eval tasks; prompts and metrics are in the YAMLs.
+"""MUSE (arXiv 2407.06460) as lm-eval tasks; prompts and metrics are in the YAMLs.
 
 A YAML names a class of this module and, in lm-eval's own fields, what it works on:
 ``dataset_path`` is the config of the corpus (``knowmem``), ``dataset_name`` the corpus
@@ -12,29 +12,30 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import logging
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 
-from . import requests, scoring
+from . import scoring
 from .corpora import CorpusError, load_corpus
-
-logger = logging.getLogger(__name__)
+from .requests import TokenOptions  # importing it gives lm-eval's models our requests
 
 
 class MuseTask(ConfigurableTask):
     """What all tasks of MUSE share: documents from a corpus, and scores × 100."""
 
+    REQUEST_TYPE = "generate_until"
+
     def __init__(self, config: dict[str, Any]) -> None:
         # A named process_results keeps lm-eval from looking for our metrics on the hub.
         own = {"process_results": "process_results"}
         super().__init__(config={k: v for k, v in config.items() if k != "class"} | own)
+        # lm-eval evens out the requests of its processes by this name; no YAML may give ours
+        self.OUTPUT_TYPE = self.REQUEST_TYPE
         if self.truncate:
             self._aggregation_list["truncated"] = mean
             self._higher_is_better["truncated"] = False
@@ -45,9 +46,9 @@ class MuseTask(ConfigurableTask):
         return bool(self.config.metadata.get("truncate"))
 
     @property
-    def metric(self) -> str:
-        """The task's own metric, the first in its YAML."""
-        return self.config.metric_list[0]["metric"]
+    def metrics(self) -> list[str]:
+        """Names of the metrics in the YAML."""
+        return [entry["metric"] for entry in self.config.metric_list]
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Read the splits that the YAML names.
@@ -117,7 +118,8 @@ class KnowMem(MuseTask):
         response, fits, *reference = results
         answer = scoring.cut_at(response, self.config.generation_kwargs["until"])
         target = reference[0] if reference else self.doc_to_target(doc)
-        return {self.metric: 100 * scoring.rouge_l(answer, target)} | self._truncated(not fits)
+        (metric,) = self.metrics
+        return {metric: 100 * scoring.rouge_l(answer, target)} | self._truncated(not fits)
 
 
 class VerbMem(KnowMem):
@@ -134,105 +136,40 @@ class VerbMem(KnowMem):
         ]
 
 
-class Membership(NamedTuple):
-    """A text's Min-K% score, with what PrivLeak needs to know beside it.
+class Memorization(MuseTask):
+    """How much of a text the model gets right when it is told all that comes before.
 
-    Attributes:
-        split: ``holdout`` (the positive class) or ``forget``.
-        score: mean of the lowest 40% of the token log-probabilities.
-        retrain_auc: AUC of the retrained model; None where only the AUC is asked for.
+    Exact memorization is the share of its tokens that are the most likely one; extraction
+    strength is 1 − k/n with the smallest k such that all tokens from the k-th on are, of n.
     """
 
-    split: str
-    score: float
-    retrain_auc: float | None
-
-
-class PrivLeak(MuseTask):
-    """Membership inference by Min-40% on forget against holdout texts."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__(config)
-        # lm-eval evens out the number of requests between processes by this name
-        self.OUTPUT_TYPE = "token_logprobs"
-
-    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Read the texts; PrivLeak is refused for a corpus without a retrain AUC.
-
-        Raises:
-            CorpusError: as for every task, or the retrain AUC was never measured.
-        """
-        super().download(dataset_kwargs, **kwargs)
-        self.retrain_auc = None
-        if any(entry["metric"] == "privleak" for entry in self.config.metric_list):
-            self.retrain_auc = self.corpus.require_retrain_auc()
-            self.config.metadata["retrain_auc"] = self.retrain_auc
-            if not 0.3 <= self.retrain_auc <= 0.7:
-                logger.warning(
-                    "Corpus %s: the retrain AUC is %.3f; a retrained model should hardly tell "
-                    "forget from holdout texts (0.3 to 0.7).",
-                    self.corpus.name,
-                    self.retrain_auc,
-                )
+    REQUEST_TYPE = "token_logprobs"
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Ask for the log-probability of every token of the text, without any prompt around it."""
-        kwargs = {k: v for k, v in kwargs.items() if k == "metadata"}
-        text = (doc["text"], self.truncate)
-        return [Instance(request_type="token_logprobs", doc=doc, arguments=text, idx=0, **kwargs)]
+        """Ask which tokens of the text are the most likely ones after the prompt."""
+        options = TokenOptions(context=ctx, truncate=self.truncate, statistics=["greedy"])
+        return [token_request(doc, self.doc_to_target(doc), options, kwargs["metadata"])]
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """The text's Min-40% score, the same for every metric: they differ in aggregation."""
+        """Both measures × 100."""
         (result,) = results
-        score = scoring.min_k(result["logprobs"])
-        item = Membership(doc["split"], score, self.retrain_auc)
-        metrics = [entry["metric"] for entry in self.config.metric_list]
-        return dict.fromkeys(metrics, item) | self._truncated(result["truncated"])
+        return {
+            "exact_memorization": 100 * scoring.exact_memorization(result["greedy"]),
+            "extraction_strength": 100 * scoring.extraction_strength(result["greedy"]),
+        } | self._truncated(result["truncated"])
 
 
-def auc(items: Sequence[Membership]) -> float | str:
-    """The AUC of holdout (positive) against forget texts, or why there is none."""
-    return _failure(items) or _auc_and_stderr(items)[0]
-
-
-def auc_stderr(items: Sequence[Membership]) -> float | str:
-    """DeLong's standard error of the AUC; ``N/A``, as lm-eval has it, where there is none."""
-    if _failure(items) or math.isnan(error := _auc_and_stderr(items)[1]):
-        return "N/A"
-    return error
-
-
-def privleak(items: Sequence[Membership]) -> float | str:
-    """PrivLeak in percent, or why there is none."""
-    return _failure(items) or scoring.privleak(_auc_and_stderr(items)[0], _reference(items))
-
-
-def privleak_stderr(items: Sequence[Membership]) -> float | str:
-    """Standard error of PrivLeak, the retrain AUC taken as a constant."""
-    error = auc_stderr(items)
-    return error if isinstance(error, str) else error / _reference(items) * 100
-
-
-def _auc_and_stderr(items: Sequence[Membership]) -> tuple[float, float]:
-    holdout = [item.score for item in items if item.split == "holdout"]
-    forget = [item.score for item in items if item.split == "forget"]
-    return scoring.auc_and_stderr(holdout, forget)
-
-
-def _reference(items: Sequence[Membership]) -> float:
-    reference = items[0].retrain_auc
-    if reference is None:
-        raise CorpusError("PrivLeak needs the AUC of the retrained model")
-    return reference
-
-
-def _failure(items: Sequence[Membership]) -> str | None:
-    """Why these texts have no AUC; a collapsed model must not pass for a forgetful one."""
-    if broken := sum(math.isnan(item.score) for item in items):
-        return f"failed: NaN log-probabilities in {broken} of {len(items)} texts"
-    if len({item.split for item in items}) < 2:
-        return "N/A: needs forget and holdout texts"
-    return None
+def token_request(
+    doc: dict[str, Any], text: str, options: TokenOptions, metadata: Any, idx: int = 0
+) -> Instance:
+    """A request for the log-probabilities of a text."""
+    return Instance(
+        request_type="token_logprobs",
+        doc=doc,
+        arguments=(text, options),
+        idx=idx,
+        metadata=metadata,
+    )
 
 
 def _also(request: Instance, idx: int, request_type: str, *arguments: Any) -> Instance:
@@ -245,16 +182,3 @@ def _also(request: Instance, idx: int, request_type: str, *arguments: Any) -> In
         resps=[],
         filtered_resps={},
     )
-
-
-__all__ = [
-    "KnowMem",
-    "Membership",
-    "PrivLeak",
-    "VerbMem",
-    "auc",
-    "auc_stderr",
-    "privleak",
-    "privleak_stderr",
-    "requests",
-]

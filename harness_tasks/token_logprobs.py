@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate import find_executable_batch_size
@@ -12,7 +13,7 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from .requests import RequestError, TokenLogprobs, too_long
+from .requests import RequestError, Statistic, TokenLogprobs, too_long
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -27,24 +28,45 @@ Logits = Callable[[int, slice], torch.Tensor]
 Halves = tuple[torch.nn.Module, torch.nn.Module]
 
 
+@dataclasses.dataclass
+class _Text:
+    """One text to score; requests that differ only in what they want of it share one.
+
+    Attributes:
+        ids: token ids, the context's first.
+        first: index of the first token to score.
+        truncated: whether ``ids`` were cut to the model's context.
+        statistics: what is wanted beside log-probabilities.
+    """
+
+    ids: list[int]
+    first: int
+    truncated: bool
+    statistics: set[Statistic] = dataclasses.field(default_factory=set)
+
+
 def token_logprobs(lm: HFLM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
     """Score every text, in batches of similar length, the longest first.
 
     Raises:
-        RequestError: the model is not causal, or a text is too long or has fewer than two tokens.
+        RequestError: the model is not causal, or a text is too long or has no token to score.
     """
     if lm.backend != "causal":
-        raise RequestError(f"PrivLeak needs a causal language model, not a {lm.backend} one")
-    texts = [_encode(lm, request) for request in requests]
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i][0]))
-    results: dict[int, TokenLogprobs] = {}
+        raise RequestError(f"token log-probabilities need a causal model, not a {lm.backend} one")
+    texts: dict[tuple[Any, ...], _Text] = {}
+    keys = [_key(request) for request in requests]
+    for key, request in zip(keys, requests, strict=True):
+        if key not in texts:
+            texts[key] = _encode(lm, request)
+        texts[key].statistics.update(request.args[1].get("statistics", ()))
+    order = sorted(texts, key=lambda key: -len(texts[key].ids))
+    results: dict[tuple[Any, ...], TokenLogprobs] = {}
 
     def run(batch_size: int) -> None:
         for start in range(len(results), len(order), batch_size):
             batch = order[start : start + batch_size]
-            scored = _score(lm, halves, [texts[i][0] for i in batch])
-            for i, logprobs in zip(batch, scored, strict=True):
-                results[i] = TokenLogprobs(logprobs=logprobs, truncated=texts[i][1])
+            scored = _score(lm, halves, [texts[key] for key in batch])
+            results.update(zip(batch, scored, strict=True))
             progress.update(len(batch))
 
     with (
@@ -58,28 +80,36 @@ def token_logprobs(lm: HFLM, requests: Sequence[Instance]) -> list[TokenLogprobs
             total=len(order), desc="Running token_logprobs requests", disable=lm.rank != 0
         ) as progress,
     ):
-        longest = texts[order[0]][0]
+        longest = texts[order[0]].ids
         halves = _halves(lm, torch.tensor([longest[:8]], device=lm.device))
         if lm.batch_size == "auto":
             fitting = max(1, AUTO_BATCH_TOKENS // len(longest))
             find_executable_batch_size(run, min(lm.max_batch_size, fitting))()
         else:
             run(lm.batch_size)
-    return [results[i] for i in range(len(texts))]
+    return [results[key] for key in keys]
 
 
-def _encode(lm: HFLM, request: Instance) -> tuple[list[int], bool]:
-    """Token ids with special tokens, and whether they were cut to the model's context."""
-    text, truncate = request.args
-    ids = lm.tok_encode(text)
-    if len(ids) < 2:
-        raise RequestError(
-            f"{request.task_name}: text {request.doc_id} has {len(ids)} token(s); Min-K% needs "
-            f"at least two: {text!r}"
-        )
-    if len(ids) > lm.max_length and not truncate:
+def _key(request: Instance) -> tuple[Any, ...]:
+    text, options = request.args
+    return text, options.get("context"), options.get("truncate")
+
+
+def _encode(lm: HFLM, request: Instance) -> _Text:
+    """Token ids with special tokens; text and context are encoded as one, as lm-eval does."""
+    text, options = request.args
+    context = options.get("context", "")
+    ids = lm.tok_encode(context + text)
+    first = len(lm.tok_encode(context)) if context else 1
+    if len(ids) > lm.max_length and not options.get("truncate"):
         raise too_long(request, f"{len(ids)} tokens", lm.max_length)
-    return ids[: lm.max_length], len(ids) > lm.max_length
+    encoded = _Text(ids[: lm.max_length], first, len(ids) > lm.max_length)
+    if len(encoded.ids) <= first:
+        raise RequestError(
+            f"{request.task_name}: text {request.doc_id} has no token to score after the first "
+            f"{first}: {text!r}"
+        )
+    return encoded
 
 
 def _halves(lm: HFLM, probe: torch.Tensor) -> Halves | None:
@@ -98,16 +128,16 @@ def _halves(lm: HFLM, probe: torch.Tensor) -> Halves | None:
     return (backbone, head) if same else None
 
 
-def _score(lm: HFLM, halves: Halves | None, texts: list[list[int]]) -> list[list[float]]:
-    """Log-probabilities of tokens 1 … n−1 of each text of one batch, the longest text first.
+def _score(lm: HFLM, halves: Halves | None, texts: list[_Text]) -> list[TokenLogprobs]:
+    """Score the texts of one batch, the longest first.
 
     Padding stands on the right, where a causal model's real tokens never see it: no attention
     mask is needed, and each text gets what it gets alone.
     """
-    tensors = [torch.tensor(ids, device=lm.device) for ids in texts]
-    batch = pad_and_concat(len(texts[0]), list(tensors), padding_side="right")
+    tensors = [torch.tensor(text.ids, device=lm.device) for text in texts]
+    batch = pad_and_concat(len(texts[0].ids), list(tensors), padding_side="right")
     logits = _logits(lm, halves, batch)
-    return [_gather(logits, row, ids).tolist() for row, ids in enumerate(tensors)]
+    return [_gather(logits, row, tensors[row], text) for row, text in enumerate(texts)]
 
 
 def _logits(lm: HFLM, halves: Halves | None, batch: torch.Tensor) -> Logits:
@@ -125,13 +155,39 @@ def _logits(lm: HFLM, halves: Halves | None, batch: torch.Tensor) -> Logits:
     return lambda row, positions: head(hidden[row, positions])
 
 
-def _gather(logits: Logits, row: int, ids: torch.Tensor) -> torch.Tensor:
-    """Log-softmax at the tokens that follow, of shape [n−1] in float32, slice by slice."""
+def _gather(logits: Logits, row: int, ids: torch.Tensor, text: _Text) -> TokenLogprobs:
+    """What is asked of the tokens from ``text.first`` on, slice by slice."""
     vocabulary = logits(row, slice(0, 1)).shape[-1]
     step = max(1, LOGITS_AT_ONCE // vocabulary)
-    parts = []
-    for start in range(0, len(ids) - 1, step):
-        target = ids[start + 1 : start + 1 + step, None]
-        part = logits(row, slice(start, start + len(target))).float()
-        parts.append(part.gather(-1, target.to(part.device))[:, 0] - part.logsumexp(-1))
-    return torch.cat(parts)
+    slices = []
+    for start in range(text.first, len(ids), step):
+        tokens = ids[start : start + step]
+        before = slice(start - 1, start - 1 + len(tokens))
+        slices.append(_statistics(logits(row, before).float(), tokens, text.statistics))
+    joined = {name: torch.cat([part[name] for part in slices]).tolist() for name in slices[0]}
+    return cast("TokenLogprobs", {"truncated": text.truncated, **joined})
+
+
+def _statistics(
+    logits: torch.Tensor, tokens: torch.Tensor, wanted: set[Statistic]
+) -> dict[str, torch.Tensor]:
+    """Log-probability of each token, and what else is wanted, all of shape [tokens].
+
+    Args:
+        logits: [tokens, vocabulary] in float32, each row before its token.
+        tokens: [tokens], int64.
+        wanted: names in ``Statistic``.
+    """
+    tokens = tokens.to(logits.device)[:, None]
+    normalizer = logits.logsumexp(-1, keepdim=True)
+    result = {"logprobs": (logits.gather(-1, tokens) - normalizer)[:, 0]}
+    if "greedy" in wanted:
+        result["greedy"] = logits.argmax(-1) == tokens[:, 0]
+    if "moments" in wanted:
+        # where p = 0, log p is −inf and must count for nothing
+        logprobs = (logits - normalizer).clamp(min=-1e6)
+        probabilities = logprobs.exp()
+        result["means"] = (probabilities * logprobs).sum(-1)
+        distances = logprobs - result["means"][:, None]
+        result["deviations"] = (probabilities * distances**2).sum(-1).sqrt()
+    return result

@@ -1,13 +1,23 @@
 """What the YAMLs refer to. lm-eval loads this file by its path, so it holds no state."""
 
-from harness_tasks.tasks import (
-    KnowMem,
+from harness_tasks.membership import (
+    Attacks,
     PrivLeak,
-    VerbMem,
     auc,
     auc_stderr,
     privleak,
     privleak_stderr,
 )
+from harness_tasks.tasks import KnowMem, Memorization, VerbMem
 
-__all__ = ["KnowMem", "PrivLeak", "VerbMem", "auc", "auc_stderr", "privleak", "privleak_stderr"]
+__all__ = [
+    "Attacks",
+    "KnowMem",
+    "Memorization",
+    "PrivLeak",
+    "VerbMem",
+    "auc",
+    "auc_stderr",
+    "privleak",
+    "privleak_stderr",
+]

@@ -28,12 +28,13 @@ def _question(number: int) -> dict[str, str]:
 
 def write_corpus(folder: Path) -> Path:
     """A corpus of 18 passages in muse_bench's layout."""
-    forget, retain, holdout = range(6), range(6, 12), range(12, 18)
+    forget, retain = range(6), range(6, 12)
     files = {
         "raw/forget": [_passage(n) for n in forget],
         "raw/retain1": [_passage(n) for n in retain],
-        "privleak/forget": [_passage(n) for n in forget],
-        "privleak/holdout": [_passage(n) for n in holdout],
+        # 0 to 11 are trained on; mixed, so that the AUC is neither 0 nor 1
+        "privleak/forget": [_passage(n) for n in (0, 1, 2, 3, 12, 13)],
+        "privleak/holdout": [_passage(n) for n in (14, 15, 6, 7, 16, 17)],
         "verbmem/forget": [
             {"prompt": _passage(n)[:40], "gt": _passage(n)[40:] + " And then?" * 16} for n in forget
         ],

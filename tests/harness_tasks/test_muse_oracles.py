@@ -41,6 +41,18 @@ def test_logged_min_k_gives_logged_auc_and_privleak(log: dict[str, Any]) -> None
     assert value == pytest.approx(log["privleak"]["privleak"])
 
 
+@pytest.mark.parametrize("split", ["forget", "holdout"])
+def test_logged_zlib_ratio_is_loss_over_compressed_bytes(log: dict[str, Any], split: str) -> None:
+    path = SHARED / "muse_news" / "news" / "privleak" / f"{split}.json"
+    if not path.exists():
+        pytest.skip(f"{path} is absent")
+    texts = json.loads(path.read_text(encoding="utf-8"))
+    for text, logged in zip(texts, log["privleak"][split], strict=True):
+        ours = scoring.attacks(text, [-logged["PPL"]], [-1.0], [0.0], [1.0])
+        assert -ours["zlib"] == pytest.approx(logged["PPL/zlib"])
+        assert -ours["loss"] == logged["PPL"]
+
+
 @pytest.mark.parametrize(("task", "part"), TASKS.items())
 def test_prompts_are_muses(log: dict[str, Any], task: str, part: str) -> None:
     data = SHARED / "muse_news"

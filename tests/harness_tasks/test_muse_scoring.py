@@ -100,3 +100,30 @@ def test_privleak_by_hand() -> None:
     assert scoring.privleak(0, 0.4772) == -100
     assert scoring.privleak(0.4772, 0.4772) == 0
     assert scoring.privleak(1, 0.4772) == pytest.approx(109.556, abs=1e-3)
+
+
+def test_min_k_plus_plus_by_hand() -> None:
+    """Standardised: (−3 + 1) / 2 = −1, (−2 + 1) / 0.5 = −2, 0 where the deviation is 0.
+
+    int(0.7 · 3) = 2 lowest: −1.5.
+    """
+    assert scoring.min_k_plus_plus([-3, -2, -9], [-1, -1, 0], [2, 0.5, 0], 0.7) == -1.5
+
+
+def test_attacks_by_hand() -> None:
+    """Loss 2, in lower case 4; zlib makes 13 bytes of ``abcde`` (no gain, 8 bytes of frame)."""
+    scores = scoring.attacks("abcde", [-1, -3], [-4, -4], [-1, -1], [1, 2])
+    assert scores["loss"] == -2
+    assert scores["lower"] == -0.5
+    assert scores["zlib"] == pytest.approx(-2 / 13)
+    assert scores["min_60"] == -3
+    assert scores["min_20_plus_plus"] == -1
+
+
+def test_memorization_by_hand() -> None:
+    """Of five tokens, four right, the last three in a row."""
+    greedy = [True, False, True, True, True]
+    assert scoring.exact_memorization(greedy) == 0.8
+    assert scoring.extraction_strength(greedy) == 0.6
+    assert scoring.extraction_strength([True, False]) == 0
+    assert scoring.extraction_strength([True, True]) == 1

@@ -1,6 +1,7 @@
 """The four tasks, end to end through lm-eval, against a reference written from the protocol."""
 
 import json
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def test_scores_are_muses(either: World, corpus_folder: Path) -> None:
         "utility": muse.knowmem("retain"),
     }
     auc = muse.auc()
+    assert 0 < auc < 1
     for batch_size in (1, 4, "auto"):
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_batch_size=8)
         results = evaluate(lm, corpus_folder, ["muse"])
@@ -289,12 +291,63 @@ def test_model_that_gives_nan(
     finally:
         with torch.no_grad():
             model.lm_head.weight.copy_(weight)
-    failure = "failed: NaN log-probabilities in 12 of 12 texts"
+    failure = "failed: NaN scores for 12 of 12 texts"
     assert score(results, "muse_privleak", "privleak") == failure
     assert score(results, "muse_privleak", "privleak_stderr") == "N/A"
     for metric in ("verbmem", "knowmem", "utility"):
         assert 0 <= score(results, f"muse_{metric}", metric) <= 100
-    assert "nan" not in make_table(results).lower().replace("nan log", "")
+    assert "nan" not in make_table(results).lower().replace("nan scores", "")
+
+
+def test_attacks_are_muses(lm: HFLM, corpus_folder: Path) -> None:
+    """Against one text at a time; the AUC of Min-40% is PrivLeak's, from shared forward passes."""
+    tasks = ["muse_mia", "muse_privleak"]
+    results = evaluate(lm, corpus_folder, tasks)
+    muse = Reference(lm.model, lm.tokenizer, corpus_folder)
+    scores: dict[str, list[float]] = {"loss": [], "lower": [], "zlib": [], "min_20_plus_plus": []}
+    labels = []
+    for split in ("forget", "holdout"):
+        for text in muse.read(f"privleak/{split}"):
+            labels.append(int(split == "holdout"))
+            ids = muse.encode(text)
+            with torch.no_grad():
+                loss = lm.model(ids, labels=ids).loss.item()
+                lower_ids = muse.encode(text.lower())
+                lower = lm.model(lower_ids, labels=lower_ids).loss.item()
+                logprobs = lm.model(ids).logits[0, :-1].double().log_softmax(-1)
+            own = logprobs.gather(-1, ids[0, 1:, None])[:, 0]
+            mean = (logprobs.exp() * logprobs).sum(-1)
+            variance = (logprobs.exp() * logprobs**2).sum(-1) - mean**2
+            normal = ((own - mean) / variance.sqrt()).sort().values
+            scores["loss"].append(-loss)
+            scores["lower"].append(-loss / lower)
+            scores["zlib"].append(-loss / len(zlib.compress(text.encode())))
+            scores["min_20_plus_plus"].append(normal[: int(0.2 * len(normal))].mean().item())
+    for attack, values in scores.items():
+        items = [sample[f"auc_{attack}"].score for sample in results["samples"]["muse_mia"]]
+        alternating = [v for pair in zip(values[:6], values[6:], strict=True) for v in pair]
+        assert items == pytest.approx(alternating, abs=1e-4)
+        auc = score(results, "muse_mia", f"auc_{attack}")
+        assert auc == pytest.approx(roc_auc_score(labels, values), abs=1e-4)
+    assert score(results, "muse_mia", "auc_min_40") == score(results, "muse_privleak", "auc")
+    assert score(results, "muse_mia", "auc_min_40_stderr") > 0
+
+
+def test_memorization_against_one_text_at_a_time(lm: HFLM, corpus_folder: Path) -> None:
+    results = evaluate(lm, corpus_folder, ["muse_memorization"])
+    muse = Reference(lm.model, lm.tokenizer, corpus_folder)
+    for sample in results["samples"]["muse_memorization"]:
+        row = sample["doc"]
+        ids = muse.encode(row["prompt"] + row["gt"])
+        start = muse.encode(row["prompt"]).shape[1]
+        with torch.no_grad():
+            likeliest = lm.model(ids).logits[0].argmax(-1)
+        right = [int(likeliest[i - 1]) == int(ids[0, i]) for i in range(start, ids.shape[1])]
+        k = max((i + 1 for i, correct in enumerate(right) if not correct), default=0)
+        expected = 100 * sum(right) / len(right)
+        assert sample["exact_memorization"] == pytest.approx(expected)
+        assert sample["extraction_strength"] == pytest.approx(100 * (1 - k / len(right)))
+    assert 0 < score(results, "muse_memorization", "exact_memorization") < 100
 
 
 def test_task_that_is_not_told_its_corpus() -> None:
@@ -322,7 +375,7 @@ def test_every_published_task_has_its_corpus_and_the_generic_settings() -> None:
     for corpus in ("books", "news", "demo"):
         names = [f"muse_{corpus}_{t}" for t in ("verbmem", "knowmem", "privleak", "utility")]
         assert index[f"muse_{corpus}"].cfg["task"] == names
-        for name in names:
+        for name in [*names, f"muse_{corpus}_mia", f"muse_{corpus}_memorization"]:
             generic = index[name.replace(f"_{corpus}", "")].cfg
             own = index[name].cfg
             assert own["dataset_name"] == corpus

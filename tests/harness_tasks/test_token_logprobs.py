@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from harness_tasks import token_logprobs
-from harness_tasks.requests import RequestError, TokenLogprobs
+from harness_tasks.requests import RequestError, TokenLogprobs, TokenOptions
 
 TEXTS = ["Mila 1 lives in Bern and was born in Esk.", "Her friends came.", "They liked number 4."]
 
@@ -29,7 +29,7 @@ def ask(lm: LM, *texts: str) -> list[TokenLogprobs]:
         Instance(
             request_type="token_logprobs",
             doc={},
-            arguments=(text, False),
+            arguments=(text, {}),
             idx=0,
             metadata=("muse_privleak", number, 1),
         )
@@ -139,10 +139,10 @@ def test_out_of_memory_shrinks_an_automatic_batch(
 
     monkeypatch.setattr(token_logprobs, "_score", limited)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size="auto", max_batch_size=4)
-    results = ask(lm, *TEXTS, *TEXTS)
+    results = ask(lm, *TEXTS, "And a fourth.", "And a fifth.")
     assert sizes[0] == 4
-    assert sizes[-3:] == [2, 2, 2]
-    assert results[:3] == results[3:]
+    assert sizes[-3:] == [2, 2, 1]
+    assert results[0]["logprobs"] == pytest.approx(expected(model, tokenizer, TEXTS[0]), abs=1e-5)
 
 
 def test_bfloat16_is_scored_in_float32(
@@ -160,11 +160,38 @@ def test_bfloat16_is_scored_in_float32(
     assert result["logprobs"] == pytest.approx(exact, abs=1e-5)
 
 
+def test_requests_on_the_same_text_share_a_forward_pass(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Each gets at least what it asks for; a context is not scored."""
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
+    options: list[TokenOptions] = [
+        {},
+        {"statistics": ["greedy"]},
+        {"statistics": ["moments"]},
+        {"context": TEXTS[0]},
+    ]
+    requests = [
+        Instance(request_type="token_logprobs", doc={}, arguments=(TEXTS[1], each), idx=0)  # type: ignore[arg-type]
+        for each in options
+    ]
+    rows: list[int] = []
+    hook = model.model.register_forward_hook(lambda m, a, output: rows.append(len(output[0])))
+    plain, greedy, moments, after = lm.token_logprobs(requests)  # type: ignore[attr-defined]
+    hook.remove()
+    assert rows[2:] == [2]  # after the two of the probe: two texts in one batch
+    assert plain["logprobs"] == greedy["logprobs"] == moments["logprobs"]
+    assert len(greedy["greedy"]) == len(moments["means"]) == len(plain["logprobs"])
+    whole = expected(model, tokenizer, TEXTS[0] + TEXTS[1])
+    context = len(tokenizer(TEXTS[0])["input_ids"])
+    assert after["logprobs"] == pytest.approx(whole[context - 1 :], abs=1e-5)
+
+
 def test_text_without_a_token_to_score(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
-    with pytest.raises(RequestError, match=r"muse_privleak: text 1 has 1 token\(s\)"):
+    with pytest.raises(RequestError, match=r"text 1 has no token to score after the first 1"):
         ask(lm, "enough", "")
 
 
