@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from . import losses
+from ._rules import NOT_NEGATIVE, one_of
 from .base import Need, UnlearnerError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from ._data import Batch
+    from .data import Batch
     from .reference import Reference
 
 # none, gradient descent on the retain set, or KL to the reference there
@@ -25,16 +26,15 @@ NEEDS: dict[Retain, frozenset[Need]] = {
 }
 
 
-def check_retain(retain: Retain, retain_weight: float) -> None:
-    """Refuse a weight that is negative or has nothing to weigh.
+RULES = {"retain": one_of(*NEEDS), "retain_weight": NOT_NEGATIVE}
+
+
+def refuse_idle_weight(retain: Retain, retain_weight: float) -> None:
+    """Refuse a weight that has nothing to weigh.
 
     Raises:
-        UnlearnerError: naming the parameter.
+        UnlearnerError: naming it.
     """
-    if retain not in NEEDS:
-        raise UnlearnerError(f"retain={retain!r}: expected {', '.join(NEEDS)}")
-    if retain_weight < 0:
-        raise UnlearnerError(f"retain_weight={retain_weight}: expected a number of at least 0")
     if retain == "none" and retain_weight != 1:
         raise UnlearnerError(
             f"retain_weight={retain_weight} has no effect without a retain loss: "

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-    from ._data import Windows
     from .base import Objective
+    from .data import Windows
 
 
 def salient_rows(

@@ -27,11 +27,11 @@ def one_of(*values: Any) -> Rule:
     return (lambda v: v in values, f"one of {', '.join(map(str, values))}")
 
 
-def check(config: Any, kind: str, rules: Mapping[str, Rule]) -> None:
+def check(config: Any, rules: Mapping[str, Rule], whose: str = "") -> None:
     """Check the attributes of ``config`` that have a rule.
 
     Raises:
-        UnlearnerError: the first that breaks its rule; ``kind`` says whose it is.
+        UnlearnerError: the first that breaks its rule; the message begins with ``whose``.
     """
     for name, (valid, expected) in rules.items():
         value = getattr(config, name)
@@ -40,4 +40,4 @@ def check(config: Any, kind: str, rules: Mapping[str, Rule]) -> None:
         except TypeError:  # a text, for example: YAML reads 1e-5 as one
             passed = False
         if not passed:
-            raise UnlearnerError(f"{kind} {name}={value!r}: expected {expected}")
+            raise UnlearnerError(f"{whose}{name}={value!r}: expected {expected}")

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerState, set_see
 from transformers.utils import logging
 
 from . import _weights
-from ._data import ForgetRetainDataset, Windows
 from ._trainer import LossLog, NoLastCheckpoint, UnlearningTrainer, training_arguments
 from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
+from .data import ForgetRetainDataset, Windows
 from .reference import ReferenceBuilder, weights_digest
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def run(
     dtypes = _weights.dtypes(model)
     with _settings_restored(model), _out_of_memory_advice(training):
         set_seed(training.seed)
-        trained = finetuning.prepare(model, getattr(torch, training.weights_dtype), originals)
+        with processes.main_process_first():
+            trained = finetuning.prepare(model, getattr(torch, training.weights_dtype), originals)
         trainer = UnlearningTrainer(
             trained,
             arguments,
@@ -82,10 +83,11 @@ def run(
             cache=cache,
             weights_digest=digest,
         ).build(dataset, unlearner.needs)
-        forget = Windows(dataset.forget.to(trained.device), torch.arange(len(dataset)))
-        objective = unlearner.begin(trained, forget)
+        index = torch.arange(len(dataset.forget), device=trained.device)
+        objective = unlearner.begin(trained, Windows(dataset.forget.to(trained.device), index))
         trainer.unlearn(objective, reference, _last_checkpoint(output_dir))
-        finetuning.save_adapter(trained, output_dir / "adapter")
+        if processes.is_main_process:
+            finetuning.save_adapter(trained, output_dir / "adapter")
         unlearned = finetuning.finish(trained, dtypes, originals, unlearner.edit)
     _require_finite(unlearned, trainer.state)
 

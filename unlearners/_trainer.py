@@ -16,8 +16,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_callback import PrinterCallback
 
 from . import _weights
-from ._data import Batch, ForgetRetainDataset, Windows
-from .base import DivergedError, Objective, Unlearner
+from .base import DivergedError, Objective, Unlearner, UnlearnerError
+from .data import Batch, ForgetRetainDataset, Windows
 from .reference import Reference
 from .training import TrainingSettings
 
@@ -138,7 +138,7 @@ class UnlearningTrainer(Trainer):
             names = sorted(self._terms)
             means = self.accelerator.reduce(torch.stack([self._terms[n] for n in names]), "mean")
             logs |= dict(zip(names, means.tolist(), strict=True))
-            if not (math.isfinite(logs["loss"]) and math.isfinite(logs["grad_norm"])):
+            if not (math.isfinite(logs["loss"]) and math.isfinite(logs.get("grad_norm", 0.0))):
                 raise DivergedError(self.state.global_step, logs["loss"])
         super().log(logs, start_time)
 
@@ -152,6 +152,16 @@ class UnlearningTrainer(Trainer):
         dtypes = _weights.dtypes(trained)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         _weights.cast(trained, dtypes)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Refuse a checkpoint without some weights, which the Trainer would warn of only."""
+        tied = getattr(self.model, "_tied_weights_keys", None) or ()
+        lost = sorted({*load_result.missing_keys} - {*tied}) + load_result.unexpected_keys
+        if lost:
+            raise UnlearnerError(
+                f"the checkpoint in {self.args.output_dir} does not fit the model (first of "
+                f"{len(lost)}: {lost[0]}); delete it to start again"
+            )
 
 
 class LossLog(TrainerCallback):

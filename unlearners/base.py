@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-    from ._data import Batch, Windows
+    from .data import Batch, Windows
     from .finetuning import Finetuning
     from .reference import Reference
     from .training import TrainingSettings
@@ -135,7 +135,8 @@ class Unlearner:
         """The loss of one batch.
 
         Args:
-            model: the model in training; ``model(input_ids).logits`` is differentiable.
+            model: the model in training, perhaps wrapped: only to be called, as
+                ``model(input_ids=...).logits``.
             batch: its forget windows and, where needed, the retain windows paired with them.
             reference: numbers of the model before unlearning, as declared in ``needs``.
 
@@ -159,7 +160,10 @@ class Unlearner:
         A method with state or hooks returns an object of its own, made for the run. Where that is
         a ``TrainerCallback`` it is called at every event of the Hugging Face Trainer:
         ``on_pre_optimizer_step`` once the gradient is complete and clipped,
-        ``on_optimizer_step`` once the weights have moved.
+        ``on_optimizer_step`` once the weights have moved. State that a resumed run needs goes
+        through the Trainer's checkpoint where the object is an ``ExportableState`` too: written
+        from its ``state()``, to be read again in ``on_train_begin`` from
+        ``state.stateful_callbacks``.
 
         Args:
             model: the model in training, its weights still those of the target: the place to

@@ -95,7 +95,7 @@ class FullFinetuning(Finetuning):
         """Cast all weights to ``dtype``."""
         from . import _weights
 
-        if originals is not None:
+        if originals is not None and not originals.exists():
             _weights.save_parameters(model, originals)
         _weights.cast(model, dtype)
         return model.requires_grad_(True)
@@ -143,7 +143,7 @@ class LoRA(Finetuning):
         """
         if not isinstance(self.targets, str):
             object.__setattr__(self, "targets", tuple(self.targets))
-        check(self, "lora", _LORA_RULES)
+        check(self, _LORA_RULES, "lora ")
 
     def prepare(
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from . import losses
 from ._registry import register_unlearner
-from ._retain import NEEDS, Retain, check_retain, with_retain
+from ._retain import NEEDS, RULES, Retain, refuse_idle_weight, with_retain
+from ._rules import check
 from .base import Need, Unlearner
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from ._data import Batch
+    from .data import Batch
     from .reference import Reference
 
 
@@ -39,7 +40,8 @@ class GradientAscent(Unlearner):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        check_retain(self.retain, self.retain_weight)
+        check(self, RULES)
+        refuse_idle_weight(self.retain, self.retain_weight)
 
     @property
     def needs(self) -> frozenset[Need]:

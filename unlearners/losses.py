@@ -18,19 +18,12 @@ def token_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, T - 1) float32 of tokens 1 to T - 1, zero at padding.
     """
-    return -F.cross_entropy(
-        _upcast(logits[:, :-1]).transpose(1, 2),
-        labels[:, 1:],
-        ignore_index=IGNORE,
-        reduction="none",
-    )
+    return -_cross_entropy(logits, labels, "none").view(labels.shape)[:, :-1]
 
 
 def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean negative log-likelihood of all tokens of the batch, in nats per token."""
-    return F.cross_entropy(
-        _upcast(logits[:, :-1]).flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE
-    )
+    return _cross_entropy(logits, labels, "mean")
 
 
 def sequence_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -83,6 +76,17 @@ def kl(reference: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> t
         reduction="none",
     ).sum(-1)
     return divergence[labels != IGNORE].mean()
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, reduction: str) -> torch.Tensor:
+    """Of the next token; shifts the labels, since shifting logits would copy them."""
+    following = F.pad(labels[:, 1:], (0, 1), value=IGNORE)
+    return F.cross_entropy(
+        _upcast(logits).flatten(0, 1),
+        following.flatten(),
+        ignore_index=IGNORE,
+        reduction=reduction,
+    )
 
 
 def _upcast(logits: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from . import losses
-from ._data import ForgetRetainDataset, Windows
 from .base import Need, UnlearnerError
+from .data import ForgetRetainDataset, Windows
 
 if TYPE_CHECKING:
     from peft import PeftModel

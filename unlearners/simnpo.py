@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from . import losses
 from ._registry import register_unlearner
-from ._retain import NEEDS, Retain, check_retain, with_retain
-from .base import Need, Unlearner, UnlearnerError
+from ._retain import NEEDS, RULES, Retain, refuse_idle_weight, with_retain
+from ._rules import POSITIVE, check
+from .base import Need, Unlearner
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from ._data import Batch
+    from .data import Batch
     from .reference import Reference
 
 
@@ -41,9 +42,8 @@ class SimNPO(Unlearner):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        check_retain(self.retain, self.retain_weight)
-        if self.beta <= 0:
-            raise UnlearnerError(f"beta={self.beta}: expected a number above 0")
+        check(self, RULES | {"beta": POSITIVE})
+        refuse_idle_weight(self.retain, self.retain_weight)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._registry import register_unlearner
-from ._retain import NEEDS, check_retain, with_retain
-from .base import Need, Objective, Unlearner, UnlearnerError
+from ._retain import NEEDS, with_retain
+from ._rules import NOT_NEGATIVE, POSITIVE, Rule, check
+from .base import Need, Objective, Unlearner
 from .npo import npo_forget
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from ._data import Batch, Windows
+    from .data import Batch, Windows
     from .reference import Reference
 
 
@@ -41,11 +42,8 @@ class SURE(Unlearner):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        check_retain("gdr", self.retain_weight)
-        if self.beta <= 0:
-            raise UnlearnerError(f"beta={self.beta}: expected a number above 0")
-        if not 0 <= self.percentile < 100:
-            raise UnlearnerError(f"percentile={self.percentile}: expected 0 to below 100")
+        percentile: Rule = (lambda v: 0 <= v < 100, "a number from 0 to below 100")
+        check(self, {"percentile": percentile, "retain_weight": NOT_NEGATIVE, "beta": POSITIVE})
 
     @property
     def needs(self) -> frozenset[Need]:

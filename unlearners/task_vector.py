@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from . import losses
 from ._registry import register_unlearner
-from .base import Unlearner, UnlearnerError
+from ._rules import POSITIVE, check
+from .base import Unlearner
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from ._data import Batch
+    from .data import Batch
     from .reference import Reference
 
 
@@ -34,8 +35,7 @@ class TaskVector(Unlearner):
 
     def __post_init__(self) -> None:
         """Check the parameter."""
-        if self.alpha <= 0:
-            raise UnlearnerError(f"alpha={self.alpha}: expected a number above 0")
+        check(self, {"alpha": POSITIVE})
 
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference

@@ -84,7 +84,7 @@ class TrainingSettings:
             UnlearnerError: the first setting that is out of range.
         """
         object.__setattr__(self, "report_to", tuple(self.report_to))
-        check(self, "training setting", _RULES)
+        check(self, _RULES, "training setting ")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-compatible values; ``TrainingSettings(**d)`` takes them back."""

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 from unlearners import UnlearnerError, get_unlearner, losses, register_unlearner
-from unlearners._data import Windows, cut_windows
 from unlearners._rows import salient_rows
 from unlearners._weights import attach_adapter
 from unlearners.base import Unlearner
+from unlearners.data import Windows, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA
 
 from .tiny_models import WINDOW, tiny_gpt2, tiny_llama
@@ -117,22 +118,33 @@ def test_task_vector_forgets(run, tokenizer, data) -> None:
         assert forget_nll(model) > forget_nll(tiny_llama()) + 0.1
 
 
-def test_a_run_may_have_state_and_an_optimizer_of_its_own(run) -> None:
-    """A dual variable that grows by one after every step weighs the retain loss; SGD moves."""
-    seen = []
+class Dual(TrainerCallback, ExportableState):
+    """A weight of the retain loss that grows by one after every step."""
 
-    class Dual(TrainerCallback):
-        def __init__(self) -> None:
-            self.weight = 0.0
+    def __init__(self) -> None:
+        self.weight = 0.0
+        self.seen: list[float] = []
 
-        def loss(self, model, batch, reference):
-            ids = batch.retain.input_ids
-            retain = losses.token_nll(model(input_ids=ids).logits, ids)
-            seen.append(self.weight)
-            return {"loss": self.weight * retain, "retain": retain}
+    def loss(self, model, batch, reference):
+        ids = batch.retain.input_ids
+        retain = losses.token_nll(model(input_ids=ids).logits, ids)
+        self.seen.append(self.weight)
+        return {"loss": self.weight * retain, "retain": retain}
 
-        def on_optimizer_step(self, args, state, control, **kwargs) -> None:
-            self.weight += 1
+    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+        self.weight += 1
+
+    def state(self):
+        return {"args": {}, "attributes": {"weight": self.weight}}
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step:
+            self.weight = state.stateful_callbacks["Dual"]["attributes"]["weight"]
+
+
+def test_a_run_may_have_state_and_an_optimizer_of_its_own(run, tmp_path) -> None:
+    """State reaches the loss, and comes back with the checkpoint; SGD has no momentum."""
+    objectives = []
 
     @register_unlearner("dual")
     @dataclass(frozen=True, kw_only=True)
@@ -140,18 +152,24 @@ def test_a_run_may_have_state_and_an_optimizer_of_its_own(run) -> None:
         needs = frozenset({"retain"})
 
         def begin(self, model, forget):
-            return Dual()
+            objectives.append(Dual())
+            return objectives[-1]
 
         def create_optimizer(self, parameters, training):
             return torch.optim.SGD(parameters, lr=training.learning_rate)
 
-    run("dual", tiny_llama(), max_steps=1)
-    assert torch.equal(
-        run("dual", tiny_llama(), max_steps=1).lm_head.weight, tiny_llama().lm_head.weight
-    )
-    seen.clear()
-    run("dual", tiny_llama(), max_steps=3)
-    assert seen == [0, 1, 2]
+    class Kill(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs) -> None:
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    first = run("dual", tiny_llama(), max_steps=1)
+    assert torch.equal(first.lm_head.weight, tiny_llama().lm_head.weight), "a weight of zero"
+    settings = {"max_steps": 5, "save_steps": 2, "output_dir": tmp_path / "dual"}
+    with pytest.raises(KeyboardInterrupt):
+        run("dual", tiny_llama(), callbacks=[Kill()], **settings)
+    run("dual", tiny_llama(), **settings)
+    assert [objective.seen for objective in objectives] == [[0], [0, 1, 2], [2, 3, 4]]
 
 
 def test_weight_decay_spares_vectors(run) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from unlearners import UnlearnerError, losses
-from unlearners._data import ForgetRetainDataset, Windows, cut_windows
 from unlearners._weights import attach_adapter, cast
+from unlearners.data import ForgetRetainDataset, Windows, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA
 from unlearners.reference import ReferenceBuilder, weights_digest
 

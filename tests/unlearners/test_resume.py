@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from unlearners import UnlearnerError
@@ -46,6 +47,12 @@ CASES = {
         {"batch_size": 2, "gradient_accumulation_steps": 2, "lr_scheduler": "linear"},
     ),
     "mask-and-decay": ("sure", tiny_llama, FullFinetuning(), {"weight_decay": 0.1}),
+    "tied-embeddings": (
+        "npo_gdr",
+        lambda: tiny_llama(tie_word_embeddings=True),
+        FullFinetuning(),
+        {},
+    ),
     "edit": ("task_vector", tiny_llama, FullFinetuning(), {"mixed_precision": "bf16"}),
 }
 
@@ -93,6 +100,17 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(run, tmp_path) -> No
     (folder / "checkpoint-4" / "trainer_state.json").write_text('{"epoch": 1')
     resumed = run("ga_gdr", tiny_llama(), output_dir=folder, **training)
     assert torch.equal(expected.lm_head.weight, resumed.lm_head.weight)
+
+
+def test_a_checkpoint_without_some_weights_is_refused(run, tmp_path) -> None:
+    training = {"max_steps": 5, "save_steps": 2, "output_dir": tmp_path}
+    killed(run, 3, "ga_gdr", tiny_llama(), **training)
+    file = tmp_path / "checkpoint-2" / "model.safetensors"
+    weights = load_file(file)
+    del weights["model.norm.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(UnlearnerError, match=r"does not fit .*: model\.norm\.weight"):
+        run("ga_gdr", tiny_llama(), **training)
 
 
 def test_a_finished_run_called_again_gives_the_same_model(run, tmp_path) -> None:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from unlearners import DivergedError, UnlearnerError, get_unlearner, register_unlearner
-from unlearners._data import ForgetRetainDataset, cut_windows
 from unlearners.base import Unlearner
+from unlearners.data import ForgetRetainDataset, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA
 
 from .tiny_models import WINDOW, settings, tiny_gpt2, tiny_llama
@@ -198,6 +198,16 @@ def test_the_model_comes_back_as_it_went(finetuning, run) -> None:
     assert not unlearned.training and not unlearned.is_gradient_checkpointing
     assert all(p.requires_grad and p.grad is None for p in unlearned.parameters())
     assert not unlearned.get_input_embeddings()._forward_hooks
+
+
+@pytest.mark.parametrize("finetuning", [FullFinetuning(), LoRA(rank=2)], ids=lambda f: f.name)
+def test_an_unlearned_model_can_be_unlearned_again(finetuning, run) -> None:
+    """As for forget sets that arrive one after another: the same as from a copy of the weights."""
+    once = run("npo_klr", tiny_llama(), finetuning)
+    fresh = tiny_llama()
+    fresh.load_state_dict(once.state_dict())
+    twice, expected = (run("npo_klr", model, finetuning) for model in (once, fresh))
+    assert_same_weights(twice, expected, atol=0, rtol=0)
 
 
 def test_bf16_autocast_trains_float32_weights(run, tmp_path) -> None:

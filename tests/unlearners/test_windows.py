@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unlearners import UnlearnerError, UnlearningData
-from unlearners._data import FILLER, ForgetRetainDataset, cut_windows
+from unlearners.data import FILLER, ForgetRetainDataset, cut_windows
 
 from .tiny_models import byte_tokenizer
 
