@@ -11,8 +11,8 @@ from lm_eval.api.instance import Instance
 
 from . import scoring
 from .corpora import CorpusError
-from .requests import TokenOptions
 from .tasks import MuseTask, token_request
+from .token_logprobs import TokenOptions
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,10 @@ from lm_eval.api.task import ConfigurableTask
 
 from . import scoring
 from .corpora import CorpusError, load_corpus
-from .requests import TokenOptions  # importing it gives lm-eval's models our requests
+from .requests import install_requests
+from .token_logprobs import TokenOptions
+
+install_requests()
 
 
 class MuseTask(ConfigurableTask):

@@ -1,193 +1,145 @@
-"""Per-token log-probabilities from lm-eval's Hugging Face models."""
+"""Log-probabilities of every token of a text, whichever model class of lm-eval is asked."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-import torch
-from accelerate import find_executable_batch_size
-from lm_eval.models.utils_hf import pad_and_concat
-from peft import PeftModel
-from tqdm import tqdm
-from transformers import PreTrainedModel
+from lm_eval.api.model import hash_args
+from typing_extensions import Required
 
-from .requests import RequestError, Statistic, TokenLogprobs, too_long
+from .backends import BACKENDS
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
+    from lm_eval.api.model import LM
 
-# Logits held at once, in elements: 64 MiB in float32, whatever the vocabulary.
-LOGITS_AT_ONCE = 2**24
-# Tokens of a batch where the batch size is "auto": more only costs memory.
-AUTO_BATCH_TOKENS = 2**14
 
-Logits = Callable[[int, slice], torch.Tensor]
-Halves = tuple[torch.nn.Module, torch.nn.Module]
+class RequestError(ValueError):
+    """A model cannot serve a request of MUSE; the message is one line for the user."""
+
+
+Statistic = Literal["greedy", "moments"]
+
+
+class TokenOptions(TypedDict, total=False):
+    """How a text is to be scored.
+
+    Attributes:
+        context: text that comes before and is not scored; without one, the first token is the
+            only one that is not.
+        truncate: cut what is longer than the model's context instead of refusing it.
+        statistics: what is wanted beside the log-probabilities.
+    """
+
+    context: str
+    truncate: bool
+    statistics: list[Statistic]
+
+
+class TokenLogprobs(TypedDict, total=False):
+    """What a model gives for each scored token of a text, special tokens included.
+
+    Attributes:
+        logprobs: its natural log-probability given all tokens before it.
+        truncated: whether the text was cut to what the model can hold.
+        greedy: with ``"greedy"``, whether it is the most likely token.
+        means: with ``"moments"``, the expected log-probability of a token at its place.
+        deviations: with ``"moments"``, the standard deviation of the same.
+    """
+
+    logprobs: Required[list[float]]
+    truncated: Required[bool]
+    greedy: list[bool]
+    means: list[float]
+    deviations: list[float]
 
 
 @dataclasses.dataclass
-class _Text:
-    """One text to score; requests that differ only in what they want of it share one.
+class EncodedText:
+    """A text as token ids; requests that differ only in what they want of it share one.
 
     Attributes:
         ids: token ids, the context's first.
-        first: index of the first token to score.
-        truncated: whether ``ids`` were cut to the model's context.
+        first: index of the first token to score, at least 1.
+        truncated: whether ``ids`` were cut to what the model can hold.
         statistics: what is wanted beside log-probabilities.
     """
 
     ids: list[int]
     first: int
     truncated: bool
-    statistics: set[Statistic] = dataclasses.field(default_factory=set)
+    statistics: set[Statistic]
 
 
-def token_logprobs(lm: HFLM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
-    """Score every text, in batches of similar length, the longest first.
+def too_long(request: Instance, length: str, limit: int) -> RequestError:
+    """The error for a text longer than the model's context."""
+    return RequestError(
+        f"{request.task_name}: text {request.doc_id} has {length}, the model holds {limit}; "
+        "evaluate a model with a longer context, or cut texts and have the results say so with "
+        """--metadata '{"truncate": true}'"""
+    )
+
+
+def token_logprobs(lm: LM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
+    """The log-probability of every token of each text, as ``(text, TokenOptions)``.
 
     Raises:
-        RequestError: the model is not causal, or a text is too long or has no token to score.
+        RequestError: the model's class cannot give them, or a text is too long or has no token
+            to score.
     """
-    if lm.backend != "causal":
-        raise RequestError(f"token log-probabilities need a causal model, not a {lm.backend} one")
-    texts: dict[tuple[Any, ...], _Text] = {}
-    keys = [_key(request) for request in requests]
-    for key, request in zip(keys, requests, strict=True):
+    backend = _backend(lm)
+    store = lm.cache_hook.dbdict  # what --use_cache keeps, or None
+    if store is None:
+        return _compute(lm, backend, requests)
+    keys = [hash_args("token_logprobs", request.args) for request in requests]
+    missing = {key: r for key, r in zip(keys, requests, strict=True) if key not in store}
+    if missing:
+        store.update(zip(missing, _compute(lm, backend, [*missing.values()]), strict=True))
+        store.commit()
+    return [store[key] for key in keys]
+
+
+def _backend(lm: LM) -> Any:
+    for cls in type(lm).__mro__:
+        if module := BACKENDS.get(f"{cls.__module__}.{cls.__qualname__}"):
+            return importlib.import_module(f".backends.{module}", __package__)
+    raise RequestError(
+        f"the model class {type(lm).__name__} gives no log-probability per token, which PrivLeak "
+        "and its like need; --model hf, hf-muse and vllm do; the other tasks of MUSE work with "
+        "every model that generates"
+    )
+
+
+def _compute(lm: LM, backend: Any, requests: Sequence[Instance]) -> list[TokenLogprobs]:
+    """Score every text once, however many requests there are on it."""
+    limit = backend.max_tokens(lm)
+    texts: dict[tuple[Any, ...], EncodedText] = {}
+    keys = []
+    for request in requests:
+        text, options = request.args
+        key = (text, options.get("context"), options.get("truncate"))
+        keys.append(key)
         if key not in texts:
-            texts[key] = _encode(lm, request)
-        texts[key].statistics.update(request.args[1].get("statistics", ()))
-    order = sorted(texts, key=lambda key: -len(texts[key].ids))
-    results: dict[tuple[Any, ...], TokenLogprobs] = {}
-
-    def run(batch_size: int) -> None:
-        for start in range(len(results), len(order), batch_size):
-            batch = order[start : start + batch_size]
-            scored = _score(lm, halves, [texts[key] for key in batch])
-            results.update(zip(batch, scored, strict=True))
-            progress.update(len(batch))
-
-    with (
-        torch.no_grad(),
-        torch.autocast(
-            device_type=lm.device.type,
-            dtype=lm.mixed_precision_dtype,
-            enabled=lm.mixed_precision_dtype is not None,
-        ),
-        tqdm(
-            total=len(order), desc="Running token_logprobs requests", disable=lm.rank != 0
-        ) as progress,
-    ):
-        longest = texts[order[0]].ids
-        halves = _halves(lm, torch.tensor([longest[:8]], device=lm.device))
-        if lm.batch_size == "auto":
-            fitting = max(1, AUTO_BATCH_TOKENS // len(longest))
-            find_executable_batch_size(run, min(lm.max_batch_size, fitting))()
-        else:
-            run(lm.batch_size)
+            texts[key] = _encode(lm, request, limit)
+        texts[key].statistics.update(options.get("statistics", ()))
+    results = dict(zip(texts, backend.score(lm, list(texts.values())), strict=True))
     return [results[key] for key in keys]
 
 
-def _key(request: Instance) -> tuple[Any, ...]:
-    text, options = request.args
-    return text, options.get("context"), options.get("truncate")
-
-
-def _encode(lm: HFLM, request: Instance) -> _Text:
+def _encode(lm: Any, request: Instance, limit: int) -> EncodedText:
     """Token ids with special tokens; text and context are encoded as one, as lm-eval does."""
     text, options = request.args
     context = options.get("context", "")
     ids = lm.tok_encode(context + text)
     first = len(lm.tok_encode(context)) if context else 1
-    if len(ids) > lm.max_length and not options.get("truncate"):
-        raise too_long(request, f"{len(ids)} tokens", lm.max_length)
-    encoded = _Text(ids[: lm.max_length], first, len(ids) > lm.max_length)
-    if len(encoded.ids) <= first:
+    if len(ids) > limit and not options.get("truncate"):
+        raise too_long(request, f"{len(ids)} tokens", limit)
+    if len(ids[:limit]) <= first:
         raise RequestError(
             f"{request.task_name}: text {request.doc_id} has no token to score after the first "
             f"{first}: {text!r}"
         )
-    return encoded
-
-
-def _halves(lm: HFLM, probe: torch.Tensor) -> Halves | None:
-    """Backbone and output head, if one after the other they give exactly the model's logits.
-
-    They do not where the model scales or caps its logits, or ``lm`` runs it in its own way.
-    """
-    model = lm.model.get_base_model() if isinstance(lm.model, PeftModel) else lm.model
-    if not isinstance(model, PreTrainedModel):
-        return None
-    backbone, head = model.base_model, model.get_output_embeddings()
-    if head is None or backbone is model:
-        return None
-    whole, halves = lm._model_call(probe), head(backbone(probe)[0])
-    same = whole.shape == halves.shape and torch.allclose(whole, halves, 0, 0, equal_nan=True)
-    return (backbone, head) if same else None
-
-
-def _score(lm: HFLM, halves: Halves | None, texts: list[_Text]) -> list[TokenLogprobs]:
-    """Score the texts of one batch, the longest first.
-
-    Padding stands on the right, where a causal model's real tokens never see it: no attention
-    mask is needed, and each text gets what it gets alone.
-    """
-    tensors = [torch.tensor(text.ids, device=lm.device) for text in texts]
-    batch = pad_and_concat(len(texts[0].ids), list(tensors), padding_side="right")
-    logits = _logits(lm, halves, batch)
-    return [_gather(logits, row, tensors[row], text) for row, text in enumerate(texts)]
-
-
-def _logits(lm: HFLM, halves: Halves | None, batch: torch.Tensor) -> Logits:
-    """The logits of a batch as a function of row and positions.
-
-    With two halves, the head sees only the positions asked for, so that the logits of a whole
-    batch are never in memory.
-    """
-    if halves is None:
-        # prompt-tuned models put virtual tokens in front
-        whole = lm._model_call(batch)[:, -batch.shape[1] :]
-        return lambda row, positions: whole[row, positions]
-    backbone, head = halves
-    hidden = backbone(batch)[0]
-    return lambda row, positions: head(hidden[row, positions])
-
-
-def _gather(logits: Logits, row: int, ids: torch.Tensor, text: _Text) -> TokenLogprobs:
-    """What is asked of the tokens from ``text.first`` on, slice by slice."""
-    vocabulary = logits(row, slice(0, 1)).shape[-1]
-    step = max(1, LOGITS_AT_ONCE // vocabulary)
-    slices = []
-    for start in range(text.first, len(ids), step):
-        tokens = ids[start : start + step]
-        before = slice(start - 1, start - 1 + len(tokens))
-        slices.append(_statistics(logits(row, before).float(), tokens, text.statistics))
-    joined = {name: torch.cat([part[name] for part in slices]).tolist() for name in slices[0]}
-    return cast("TokenLogprobs", {"truncated": text.truncated, **joined})
-
-
-def _statistics(
-    logits: torch.Tensor, tokens: torch.Tensor, wanted: set[Statistic]
-) -> dict[str, torch.Tensor]:
-    """Log-probability of each token, and what else is wanted, all of shape [tokens].
-
-    Args:
-        logits: [tokens, vocabulary] in float32, each row before its token.
-        tokens: [tokens], int64.
-        wanted: names in ``Statistic``.
-    """
-    tokens = tokens.to(logits.device)[:, None]
-    normalizer = logits.logsumexp(-1, keepdim=True)
-    result = {"logprobs": (logits.gather(-1, tokens) - normalizer)[:, 0]}
-    if "greedy" in wanted:
-        result["greedy"] = logits.argmax(-1) == tokens[:, 0]
-    if "moments" in wanted:
-        # where p = 0, log p is −inf and must count for nothing
-        logprobs = (logits - normalizer).clamp(min=-1e6)
-        probabilities = logprobs.exp()
-        result["means"] = (probabilities * logprobs).sum(-1)
-        distances = logprobs - result["means"][:, None]
-        result["deviations"] = (probabilities * distances**2).sum(-1).sqrt()
-    return result
+    return EncodedText(ids[:limit], first, len(ids) > limit, set())

@@ -18,7 +18,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 import harness_tasks
 from harness_tasks.corpora import CorpusError
-from harness_tasks.requests import RequestError
+from harness_tasks.token_logprobs import RequestError
 
 TASKS = Path(harness_tasks.__file__).parent / "muse"
 

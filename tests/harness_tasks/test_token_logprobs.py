@@ -1,7 +1,7 @@
 """Token log-probabilities: the same whatever the batch, the memory or the architecture."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -18,8 +18,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from harness_tasks import token_logprobs
-from harness_tasks.requests import RequestError, TokenLogprobs, TokenOptions
+import harness_tasks
+from harness_tasks.backends import huggingface
+from harness_tasks.requests import install_requests
+from harness_tasks.token_logprobs import RequestError, TokenLogprobs, TokenOptions
+
+install_requests()
 
 TEXTS = ["Mila 1 lives in Bern and was born in Esk.", "Her friends came.", "They liked number 4."]
 
@@ -55,7 +59,7 @@ def test_equals_one_text_alone(
     logits_at_once: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(token_logprobs, "LOGITS_AT_ONCE", logits_at_once)
+    monkeypatch.setattr(huggingface, "LOGITS_AT_ONCE", logits_at_once)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
     for text, result in zip(TEXTS, ask(lm, *TEXTS), strict=True):
         assert result["logprobs"] == pytest.approx(expected(model, tokenizer, text), abs=1e-5)
@@ -69,7 +73,7 @@ def test_the_head_never_sees_a_whole_batch(
     hook = model.lm_head.register_forward_hook(
         lambda module, inputs, output: rows.append(output.numel() // output.shape[-1])
     )
-    monkeypatch.setattr(token_logprobs, "LOGITS_AT_ONCE", 5 * model.config.vocab_size)
+    monkeypatch.setattr(huggingface, "LOGITS_AT_ONCE", 5 * model.config.vocab_size)
     ask(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3), *TEXTS)
     hook.remove()
     assert max(rows[2:]) == 5  # after the two of the probe
@@ -119,7 +123,7 @@ def test_other_architectures(
     model = build(tokenizer)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3)
     with torch.no_grad():
-        halves = token_logprobs._halves(lm, torch.tensor([[5, 6, 7, 8]]))
+        halves = huggingface._halves(lm, torch.tensor([[5, 6, 7, 8]]))
     assert (halves is not None) == in_halves
     for text, result in zip(TEXTS, ask(lm, *TEXTS), strict=True):
         assert result["logprobs"] == pytest.approx(expected(model, tokenizer, text), abs=1e-4)
@@ -129,7 +133,7 @@ def test_out_of_memory_shrinks_an_automatic_batch(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    score = token_logprobs._score
+    score = huggingface._score_batch
 
     def limited(lm: Any, halves: Any, texts: Any) -> Any:
         sizes.append(len(texts))
@@ -137,7 +141,7 @@ def test_out_of_memory_shrinks_an_automatic_batch(
             raise RuntimeError("CUDA out of memory.")
         return score(lm, halves, texts)
 
-    monkeypatch.setattr(token_logprobs, "_score", limited)
+    monkeypatch.setattr(huggingface, "_score_batch", limited)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size="auto", max_batch_size=4)
     results = ask(lm, *TEXTS, "And a fourth.", "And a fifth.")
     assert sizes[0] == 4
@@ -221,7 +225,7 @@ def test_backend_that_only_generates(corpus_folder: Path, caplog: pytest.LogCapt
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(
-        include_path=str(Path(token_logprobs.__file__).parent / "muse"),
+        include_path=str(Path(harness_tasks.__file__).parent / "muse"),
         include_defaults=False,
         metadata={"corpus": str(corpus_folder)},
     )
@@ -233,7 +237,82 @@ def test_backend_that_only_generates(corpus_folder: Path, caplog: pytest.LogCapt
         100 * (1 + 5 / 2) / 6
     )
     assert sum("compared whole" in record.message for record in caplog.records) == 1
-    with pytest.raises(RequestError, match=r"class Remote gives no log-probability.*HFLM"):
+    with pytest.raises(
+        RequestError,
+        match=r"class Remote gives no log-probability.*--model hf, hf-muse and vllm do",
+    ):
         simple_evaluate(model=Remote(), tasks=["muse_auc"], task_manager=manager)
     results = simple_evaluate(model=Able(), tasks=["muse_auc"], task_manager=manager)
     assert 0 <= results["results"]["muse_auc"]["auc,none"] <= 1
+
+
+class Entry(NamedTuple):
+    """vLLM's ``Logprob``, of a token of a prompt."""
+
+    logprob: float
+    rank: int
+
+
+class Output(NamedTuple):
+    """The part of vLLM's ``RequestOutput`` that is read here."""
+
+    prompt_logprobs: list[dict[int, Entry] | None]
+
+
+class StandIn(Remote):
+    """lm-eval's class for vLLM over a model of transformers, with vLLM's documented outputs."""
+
+    max_length = 1024
+
+    def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__()
+        self.model, self.tokenizer = model, tokenizer
+
+    def tok_encode(self, string: str) -> list[int]:
+        return self.tokenizer(string)["input_ids"]
+
+    def _model_generate(self, requests: list[list[int]], generate: bool) -> list[Output]:
+        assert not generate  # or lm-eval would not ask for prompt_logprobs=1
+        return [self._output(torch.tensor(ids)) for ids in requests]
+
+    @torch.no_grad()
+    def _output(self, ids: torch.Tensor) -> Output:
+        positions: list[dict[int, Entry] | None] = [None]
+        for row, token in zip(
+            self.model(ids[None]).logits[0].log_softmax(-1), ids[1:], strict=False
+        ):
+            chosen = {int(row.argmax()): Entry(float(row.max()), 1)}
+            rank = int((row > row[token]).sum()) + 1
+            positions.append(chosen | {int(token): Entry(float(row[token]), rank)})
+        return Output(positions)
+
+
+StandIn.__module__, StandIn.__qualname__ = "lm_eval.models.vllm_causallms", "VLLM"
+
+
+def test_vllm(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus_folder: Path
+) -> None:
+    """The scores of ``hf``; Min-K%++ is refused; one token of context is vLLM's own."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(
+        include_path=str(Path(harness_tasks.__file__).parent / "muse"),
+        include_defaults=False,
+        metadata={"corpus": str(corpus_folder)},
+    )
+    tasks = ["muse_privleak", "muse_memorization"]
+    lm = StandIn(model, tokenizer)
+    ours = simple_evaluate(model=lm, tasks=tasks, task_manager=manager)
+    theirs = simple_evaluate(
+        model=HFLM(pretrained=model, tokenizer=tokenizer), tasks=tasks, task_manager=manager
+    )
+    for task in tasks:
+        for name, value in theirs["results"][task].items():
+            assert ours["results"][task][name] == pytest.approx(value), name
+    with pytest.raises(RequestError, match="vLLM does not give: evaluate with --model hf"):
+        simple_evaluate(model=lm, tasks=["muse_mia"], task_manager=manager)
+    lm.max_length = 40
+    with pytest.raises(RequestError, match=r"has \d+ tokens, the model holds 39"):
+        simple_evaluate(model=lm, tasks=["muse_privleak"], task_manager=manager)

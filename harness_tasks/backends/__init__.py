@@ -1,0 +1,11 @@
+"""How lm-eval's model classes give log-probabilities, one module for each.
+
+A module defines ``max_tokens(lm)``, the longest text in tokens that it can score, and
+``score(lm, texts)``. It is imported when a model of its class is asked.
+"""
+
+# lm-eval's model classes, which serve their subclasses too, and their modules here
+BACKENDS = {
+    "lm_eval.models.huggingface.HFLM": "huggingface",
+    "lm_eval.models.vllm_causallms.VLLM": "vllm",
+}

@@ -1,0 +1,151 @@
+"""Log-probabilities from lm-eval's Hugging Face models, without all logits in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from accelerate import find_executable_batch_size
+from lm_eval.models.utils_hf import pad_and_concat
+from peft import PeftModel
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from ..token_logprobs import EncodedText, RequestError, Statistic, TokenLogprobs
+
+if TYPE_CHECKING:
+    from lm_eval.models.huggingface import HFLM
+
+# Logits held at once, in elements: 64 MiB in float32, whatever the vocabulary.
+LOGITS_AT_ONCE = 2**24
+# Tokens of a batch where the batch size is "auto": more only costs memory.
+AUTO_BATCH_TOKENS = 2**14
+
+Logits = Callable[[int, slice], torch.Tensor]
+Halves = tuple[torch.nn.Module, torch.nn.Module]
+
+
+def max_tokens(lm: HFLM) -> int:
+    """The model's context."""
+    return lm.max_length
+
+
+def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
+    """Score every text, in batches of similar length, the longest first.
+
+    Raises:
+        RequestError: the model is not causal.
+    """
+    if lm.backend != "causal":
+        raise RequestError(f"token log-probabilities need a causal model, not a {lm.backend} one")
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i].ids))
+    results: dict[int, TokenLogprobs] = {}
+
+    def run(batch_size: int) -> None:
+        for start in range(len(results), len(order), batch_size):
+            batch = order[start : start + batch_size]
+            scored = _score_batch(lm, halves, [texts[i] for i in batch])
+            results.update(zip(batch, scored, strict=True))
+            progress.update(len(batch))
+
+    with (
+        torch.no_grad(),
+        torch.autocast(
+            device_type=lm.device.type,
+            dtype=lm.mixed_precision_dtype,
+            enabled=lm.mixed_precision_dtype is not None,
+        ),
+        tqdm(
+            total=len(order), desc="Running token_logprobs requests", disable=lm.rank != 0
+        ) as progress,
+    ):
+        longest = texts[order[0]].ids
+        halves = _halves(lm, torch.tensor([longest[:8]], device=lm.device))
+        if lm.batch_size == "auto":
+            fitting = max(1, AUTO_BATCH_TOKENS // len(longest))
+            find_executable_batch_size(run, min(lm.max_batch_size, fitting))()
+        else:
+            run(lm.batch_size)
+    return [results[i] for i in range(len(texts))]
+
+
+def _halves(lm: HFLM, probe: torch.Tensor) -> Halves | None:
+    """Backbone and output head, if one after the other they give exactly the model's logits.
+
+    They do not where the model scales or caps its logits, or ``lm`` runs it in its own way.
+    """
+    model = lm.model.get_base_model() if isinstance(lm.model, PeftModel) else lm.model
+    if not isinstance(model, PreTrainedModel):
+        return None
+    backbone, head = model.base_model, model.get_output_embeddings()
+    if head is None or backbone is model:
+        return None
+    whole, halves = lm._model_call(probe), head(backbone(probe)[0])
+    same = whole.shape == halves.shape and torch.allclose(whole, halves, 0, 0, equal_nan=True)
+    return (backbone, head) if same else None
+
+
+def _score_batch(lm: HFLM, halves: Halves | None, texts: list[EncodedText]) -> list[TokenLogprobs]:
+    """Score the texts of one batch, the longest first.
+
+    Padding stands on the right, where a causal model's real tokens never see it: no attention
+    mask is needed, and each text gets what it gets alone.
+    """
+    tensors = [torch.tensor(text.ids, device=lm.device) for text in texts]
+    batch = pad_and_concat(len(texts[0].ids), list(tensors), padding_side="right")
+    logits = _logits(lm, halves, batch)
+    return [_gather(logits, row, tensors[row], text) for row, text in enumerate(texts)]
+
+
+def _logits(lm: HFLM, halves: Halves | None, batch: torch.Tensor) -> Logits:
+    """The logits of a batch as a function of row and positions.
+
+    With two halves, the head sees only the positions asked for, so that the logits of a whole
+    batch are never in memory.
+    """
+    if halves is None:
+        # prompt-tuned models put virtual tokens in front
+        whole = lm._model_call(batch)[:, -batch.shape[1] :]
+        return lambda row, positions: whole[row, positions]
+    backbone, head = halves
+    hidden = backbone(batch)[0]
+    return lambda row, positions: head(hidden[row, positions])
+
+
+def _gather(logits: Logits, row: int, ids: torch.Tensor, text: EncodedText) -> TokenLogprobs:
+    """What is asked of the tokens from ``text.first`` on, slice by slice."""
+    vocabulary = logits(row, slice(0, 1)).shape[-1]
+    step = max(1, LOGITS_AT_ONCE // vocabulary)
+    slices = []
+    for start in range(text.first, len(ids), step):
+        tokens = ids[start : start + step]
+        before = slice(start - 1, start - 1 + len(tokens))
+        slices.append(_statistics(logits(row, before).float(), tokens, text.statistics))
+    joined = {name: torch.cat([part[name] for part in slices]).tolist() for name in slices[0]}
+    return cast("TokenLogprobs", {"truncated": text.truncated, **joined})
+
+
+def _statistics(
+    logits: torch.Tensor, tokens: torch.Tensor, wanted: set[Statistic]
+) -> dict[str, torch.Tensor]:
+    """Log-probability of each token, and what else is wanted, all of shape [tokens].
+
+    Args:
+        logits: [tokens, vocabulary] in float32, each row before its token.
+        tokens: [tokens], int64.
+        wanted: names in ``Statistic``.
+    """
+    tokens = tokens.to(logits.device)[:, None]
+    normalizer = logits.logsumexp(-1, keepdim=True)
+    result = {"logprobs": (logits.gather(-1, tokens) - normalizer)[:, 0]}
+    if "greedy" in wanted:
+        result["greedy"] = logits.argmax(-1) == tokens[:, 0]
+    if "moments" in wanted:
+        # where p = 0, log p is −inf and must count for nothing
+        logprobs = (logits - normalizer).clamp(min=-1e6)
+        probabilities = logprobs.exp()
+        result["means"] = (probabilities * logprobs).sum(-1)
+        distances = logprobs - result["means"][:, None]
+        result["deviations"] = (probabilities * distances**2).sum(-1).sqrt()
+    return result
