@@ -1,12 +1,21 @@
 """Flatten: raise the entropy of what the model says on the forget set, keep the retain set."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from unlearners import Unlearner, UnlearnerError, losses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from unlearners.base import Need
+    from unlearners.data import Batch
+    from unlearners.reference import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +34,13 @@ class Flatten(Unlearner):
             raise UnlearnerError(f"retain_weight={self.retain_weight}: expected at least 0")
 
     @property
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> frozenset[Need]:
         """Retain windows beside the forget windows."""
         return frozenset({"retain"})
 
-    def loss(self, model: Any, batch: Any, reference: Any) -> Mapping[str, torch.Tensor]:
+    def loss(
+        self, model: PreTrainedModel, batch: Batch, reference: Reference
+    ) -> Mapping[str, torch.Tensor]:
         """Both terms and their weighted sum."""
         log_probs = model(input_ids=batch.forget.input_ids).logits.float().log_softmax(-1)
         forget = (log_probs.exp() * log_probs).sum(-1).mean()
