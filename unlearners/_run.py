@@ -50,7 +50,7 @@ def run(
         tokenizer,
         data,
         window=training.window,
-        needs_retain=bool(unlearner.needs & {"retain", "retain_logits"}),
+        needs_retain="retain" in unlearner.needs,
         seed=training.seed,
         global_batch_size=training.batch_size * processes.num_processes,
     )

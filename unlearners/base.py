@@ -125,7 +125,7 @@ class Unlearner:
         """What ``loss`` reads beside the forget windows.
 
         ``"retain"``: retain windows; ``"forget_log_probs"``: ``reference.log_probs`` of the forget
-        windows; ``"retain_logits"``: ``reference.logits`` of the retain windows.
+        windows; ``"retain_logits"``, beside ``"retain"``: ``reference.logits`` of those.
         """
         return frozenset()
 

@@ -92,7 +92,9 @@ class ReferenceBuilder:
         log_probs = logits = None
         if "forget_log_probs" in needs:
             log_probs = self._forget_log_probs(dataset.forget)
-        if "retain_logits" in needs and dataset.retain is not None:
+        if "retain_logits" in needs:
+            if dataset.retain is None:
+                raise UnlearnerError("needs has 'retain_logits' without 'retain': declare both")
             build = self._adapter_logits if self._has_adapter else self._hidden_state_logits
             logits = build(dataset.retain)
         return Reference(log_probs, logits)

@@ -86,6 +86,12 @@ def test_only_what_is_needed_is_computed(dataset, tmp_path) -> None:
     assert not (tmp_path / "lora").exists(), "an adapter is switched off, nothing is stored"
 
 
+def test_retain_logits_need_retain_windows(dataset, tmp_path) -> None:
+    alone = ForgetRetainDataset(dataset.forget)
+    with pytest.raises(UnlearnerError, match="declare both"):
+        builder(tiny_llama(), tmp_path).build(alone, frozenset({"retain_logits"}))
+
+
 def test_hidden_states_are_mapped_not_loaded(dataset, tmp_path) -> None:
     builder(tiny_llama(), tmp_path).build(dataset, frozenset({"retain_logits"}))
     (path,) = tmp_path.glob("*.npy")
