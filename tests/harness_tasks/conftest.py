@@ -43,11 +43,15 @@ def write_corpus(folder: Path) -> Path:
         "knowmem/forget_qa_icl": [_question(n) for n in range(20, 30)],
         "knowmem/retain_qa_icl": [_question(n) for n in range(30, 40)],
     }
+    for fold in range(1, 5):
+        files[f"scal/forget_{fold}"] = [_passage(n) for n in range(fold)]
+        files[f"sust/forget_{fold}"] = [_passage(fold)]
     for name, content in files.items():
         path = folder / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
     (folder / "retrain_auc.json").write_text('{"retrain_auc": 0.48}', encoding="utf-8")
+    (folder.parent / "news").symlink_to(folder)
     return folder
 
 

@@ -39,7 +39,7 @@ def test_folder_by_name(corpus_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     by_argument = load_corpus("boats", corpus_folder.parent)
     monkeypatch.setenv(corpora.DATA_DIR_VARIABLE, str(corpus_folder.parent))
     assert load_corpus("boats") == by_argument
-    assert load_corpus("news").source == "hub"  # not in that folder
+    assert load_corpus("books").source == "hub"  # not in that folder
     monkeypatch.delenv(corpora.DATA_DIR_VARIABLE)
     assert load_corpus(*by_argument.location_argument) == by_argument
 

@@ -350,6 +350,22 @@ def test_memorization_against_one_text_at_a_time(lm: HFLM, corpus_folder: Path) 
     assert 0 < score(results, "muse_memorization", "exact_memorization") < 100
 
 
+@pytest.mark.parametrize("suite", ["scal", "sust"])
+def test_memorization_of_forget_sets(lm: HFLM, corpus_folder: Path, suite: str) -> None:
+    """Each fold has its task, whole texts are scored, and Utility stands beside."""
+    results = evaluate(
+        lm, corpus_folder, [f"muse_news_{suite}"], metadata={"data_dir": str(corpus_folder.parent)}
+    )
+    muse = Reference(lm.model, lm.tokenizer, corpus_folder)
+    for fold in range(1, 5):
+        samples = results["samples"][f"muse_news_{suite}_{fold}"]
+        texts = muse.read(f"{suite}/forget_{fold}")
+        assert [sample["target"] for sample in samples] == texts
+        lengths = [muse.encode(text).shape[1] - 1 for text in texts]
+        assert [len(sample["resps"][0][0]["greedy"]) for sample in samples] == lengths
+    assert "muse_news_utility" in results["results"]
+
+
 def test_task_that_is_not_told_its_corpus() -> None:
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     with pytest.raises(CorpusError, match="muse_verbmem works on any corpus"):
