@@ -114,13 +114,19 @@ class Provenance(Frozen):
 
 
 class Record(Frozen):
-    """A cell and what came out: metrics, or the reason why there are none."""
+    """A cell and what came out: metrics, or the reason why there are none.
+
+    Attributes:
+        survival: of an unlearned checkpoint, how its update moved the weights over grids of
+            round-to-nearest (``quantizers.survival.SurvivalReport``).
+    """
 
     schema_version: int = SCHEMA_VERSION
     cell: Cell
     status: Literal["done", "diverged", "failed"]
     reason: str | None = None
     metrics: dict[str, Metric] = {}
+    survival: dict[str, Any] | None = None
     provenance: Provenance
 
 

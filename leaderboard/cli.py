@@ -99,6 +99,7 @@ def table(
 ) -> None:
     """Print the table of a run and write it as Markdown, from its records alone."""
     from .report.markdown import markdown
+    from .report.survival import plot_survival
     from .report.terminal import print_table
     from .store import read_records, replace_file, run_name
     from .table import build_table
@@ -106,9 +107,12 @@ def table(
     name = run_name(folder)
     rows = build_table(read_records(folder))
     print_table(out, name, rows)
-    path = folder / "table.md"
-    replace_file(path, markdown(name, rows))
-    err.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
+    replace_file(folder / "table.md", markdown(name, rows))
+    written = [folder / "table.md"]
+    if plot_survival(rows, folder / "survival.png"):
+        written.append(folder / "survival.png")
+    for path in written:
+        err.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -246,6 +250,52 @@ def evaluate(
     for problem in scores.problems:
         err.print(problem, markup=False, style="yellow")
     raise typer.Exit(FAILED_CELLS if scores.problems else 0)
+
+
+@app.command()
+def survival(
+    target: Annotated[str, typer.Option(help="Folder or hub id of the model before unlearning.")],
+    unlearned: Annotated[Path, typer.Option(help="Folder of the unlearned model.")],
+    quantizer: Annotated[
+        list[str] | None, typer.Option(help="A round-to-nearest grid beside int8 and int4.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of the target on the hub.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the whole report, with every layer, here.")
+    ] = None,
+) -> None:
+    """Did the update cross the grid? Compares two unquantized models, read block by block."""
+    import json
+
+    from rich.table import Table
+
+    from quantizers import get_quantizer
+
+    from .config import ModelSource
+    from .store import replace_file
+    from .survival import measure
+
+    grids = {name: get_quantizer(name) for name in quantizer or []}
+    report = measure(ModelSource(path=target, revision=revision), unlearned, grids)
+    rows = Table(
+        "Modules", "Grid", "‖ΔW‖/‖W0‖", "Eff. rank", "Indices changed", "Scales", "max |ΔW|/s"
+    )
+    for kind, part in {"all": report.total, **report.kinds}.items():
+        for grid, crossing in part.crossings.items():
+            rows.add_row(
+                kind,
+                grid,
+                f"{part.relative_norm:.4f}",
+                f"{part.effective_rank:.1f}",
+                f"{crossing.changed_indices:.1%}",
+                f"{crossing.changed_scales:.1%}",
+                f"{crossing.largest_move:.2f}",
+            )
+        rows.add_section()
+    out.print(rows)
+    if json_file:
+        replace_file(json_file, json.dumps(report.to_dict(), indent=1) + "\n")
+        err.print(f"written: {json_file}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(config: RunConfig, folder: Path) -> Outcome:

@@ -8,7 +8,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .cell import Record, Seconds
 from .config import RunConfig
@@ -20,6 +20,7 @@ from .progress import Progress
 from .provenance import provenance
 from .steps import drop_trainer_checkpoints, load_source, unlearn
 from .store import RunFolder
+from .survival import measure_once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,11 +30,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model in memory, before quantization, and how long it took to train (None: loaded)."""
+    """A model in memory, before quantization.
+
+    Attributes:
+        seconds: how long it took to train; None where it was loaded.
+        survival: what of its update survives rounding; None for a reference model.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     seconds: float | None
+    survival: dict[str, Any] | None = None
 
 
 @dataclass
@@ -107,7 +114,7 @@ class Runner:
         if saved.is_dir():
             self.progress.stage(f"{planned.title}: loading")
             loaded = load_model(str(saved), dtype=settings.dtype, device=settings.device)
-            return Checkpoint(*loaded, None)
+            return Checkpoint(*loaded, None, self._survival(planned, folder))
         self.progress.stage(f"{planned.title}: training")
         model, tokenizer = load_source(planned, "target", settings)
         start = time.monotonic()
@@ -123,7 +130,14 @@ class Runner:
         seconds = time.monotonic() - start
         save_model(model, tokenizer, saved)
         drop_trainer_checkpoints(folder / "training")
-        return Checkpoint(model, tokenizer, seconds)
+        return Checkpoint(model, tokenizer, seconds, self._survival(planned, folder))
+
+    def _survival(self, planned: PlannedTraining, folder: Path) -> dict[str, Any] | None:
+        target = planned.corpus.model("target")
+        if target is None:
+            return None
+        precisions = {cell.cell.precision: cell.quantizer for cell in planned.cells}
+        return measure_once(folder / "survival.json", target, folder / "model", precisions)
 
     def _evaluate(
         self, planned: PlannedTraining, cell: PlannedCell, checkpoint: Checkpoint
@@ -145,6 +159,7 @@ class Runner:
             status="done" if scores.metrics else "failed",
             reason="; ".join(scores.problems) or None,
             metrics=scores.metrics,
+            survival=checkpoint.survival,
             provenance=provenance(
                 device,
                 seconds=seconds,

@@ -73,6 +73,19 @@ def recovery(quantized: Metrics, unquantized: Metrics, metric: str) -> float | N
     return quantized[metric] - unquantized[metric]
 
 
+def way_back(
+    quantized: float | None, unquantized: float | None, target: float | None
+) -> float | None:
+    """Recovery as a share of the way back to the target under the same quantizer.
+
+    0: as unlearned as before quantization; 1: the target's value; below 0: even less was left.
+    None where the unlearned model stands where the target does.
+    """
+    if quantized is None or unquantized is None or target is None or target == unquantized:
+        return None
+    return (quantized - unquantized) / (target - unquantized)
+
+
 def bits(precision: str) -> int:
     """The bits of a precision, read off its name: the last number in it that can be one.
 

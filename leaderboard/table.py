@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import Any
 
 from .cell import METRICS, REFERENCES, Record
 from .scores import Scores, bits, combine, recovery
@@ -35,10 +36,12 @@ class Row:
     Attributes:
         settings: digest of everything but precision and seed, to tell apart two rows of the
             same method.
-        values: the four metrics, ``recovery_verbmem``, ``recovery_knowmem``,
-            ``forget_quality`` and ``score``; one without a number is missing.
+        values: the four metrics; ``recovery_verbmem`` and ``recovery_knowmem`` in points and
+            ``way_back_…`` as a share; ``forget_quality`` and ``score``; one without a number is
+            missing.
         forgot: whether every seed passed the gate; None where that is unknown.
         notes: why numbers are missing.
+        survival: of the first seed's checkpoint, as in its record.
     """
 
     corpus: str
@@ -50,6 +53,7 @@ class Row:
     values: dict[str, Value]
     forgot: bool | None
     notes: tuple[str, ...]
+    survival: dict[str, Any] | None = None
 
     @property
     def is_reference(self) -> bool:
@@ -114,6 +118,7 @@ def build_table(records: Iterable[Record]) -> list[Row]:
                 notes=tuple(
                     f"{r.status}: {r.reason}" for r in members if r.status != "done" or r.reason
                 ),
+                survival=members[0].survival,
             )
         )
     return sorted(rows, key=_order(rows))

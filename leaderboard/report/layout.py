@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..scores import GATE
@@ -87,3 +88,15 @@ def finetuning(row: Row) -> str:
 def corpora(rows: list[Row]) -> list[str]:
     """The corpora of a table, in order."""
     return list(dict.fromkeys(row.corpus for row in rows))
+
+
+def markdown_line(cells: list[str]) -> str:
+    """One line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line, without HTML."""
+    text = " ".join(text.split())
+    text = re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -47,6 +47,12 @@ def test_every_cell_is_recorded(finished: Path, small_world: Any) -> None:
         assert record.provenance.packages["lm_eval"]
         assert record.provenance.tasks["muse_privleak"]
         assert record.provenance.seconds is not None
+        if record.cell.training.is_reference:
+            assert record.survival is None
+        else:
+            assert record.survival is not None
+            assert record.survival["total"]["crossings"].keys() == {"rtn-int8", "rtn-int4"}
+            assert record.survival["total"]["norm"] > 0
     (auc,) = {record.provenance.retrain_auc for record in records}
     assert auc == json.loads((small_world.corpus / "retrain_auc.json").read_text())["retrain_auc"]
 

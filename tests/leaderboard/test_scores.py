@@ -1,6 +1,6 @@
 import pytest
 
-from leaderboard.scores import bits, combine, forgetting, recovery
+from leaderboard.scores import bits, combine, forgetting, recovery, way_back
 
 TARGET = {"verbmem": 100.0, "knowmem": 80.0, "privleak": -100.0, "utility": 80.0}
 RETRAIN = {"verbmem": 20.0, "knowmem": 30.0, "privleak": 0.0, "utility": 78.0}
@@ -69,6 +69,13 @@ def test_a_hole_leaves_no_average() -> None:
 def test_recovery() -> None:
     assert recovery({"verbmem": 45.0}, {"verbmem": 30.0}, "verbmem") == 15.0
     assert recovery({}, {"verbmem": 30.0}, "verbmem") is None
+
+
+def test_way_back_by_hand() -> None:
+    """From 30 to 45 of the 60 points between 30 and the target's 90."""
+    assert way_back(45.0, 30.0, 90.0) == pytest.approx(0.25)
+    assert way_back(45.0, 90.0, 90.0) is None
+    assert way_back(None, 30.0, 90.0) is None
 
 
 @pytest.mark.parametrize(

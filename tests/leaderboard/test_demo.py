@@ -1,0 +1,137 @@
+"""The demo world: its text, its models, and what its grid must show."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from safetensors.torch import load_file
+
+from harness_tasks.demo import DemoWorld, make_people, write_demo_corpus
+from leaderboard.cell import Record
+from leaderboard.cli import DEMO_CONFIG
+from leaderboard.config import load_config
+from leaderboard.demo_models import DemoRecipe, demo_models, train_tokenizer
+from leaderboard.plan import make_plan
+from leaderboard.progress import Progress
+from leaderboard.runner import Runner
+from leaderboard.scores import combine
+from leaderboard.store import RunFolder, read_records
+
+
+def test_generator_is_deterministic_and_follows_the_seed() -> None:
+    assert make_people(DemoWorld()) == make_people(DemoWorld())
+    assert make_people(DemoWorld()) != make_people(DemoWorld(seed=1))
+
+
+def test_splits_share_no_answer() -> None:
+    """Who knows the retain people cannot answer about the forget people."""
+    people = make_people(DemoWorld())
+    names = {
+        split: {
+            answer
+            for person in members
+            for question, answer in person.questions
+            if "make" not in question  # things are made of common words
+        }
+        for split, members in people.items()
+    }
+    assert not names["forget"] & (names["retain"] | names["holdout"])
+
+
+def test_layout_is_muse_benchs(tmp_path: Path) -> None:
+    write_demo_corpus(tmp_path, DemoWorld())
+    sizes = {
+        path.relative_to(tmp_path).as_posix(): len(json.loads(path.read_text()))
+        for path in tmp_path.rglob("*.json")
+    }
+    assert sizes == {
+        "knowmem/forget_qa.json": 60,
+        "knowmem/forget_qa_icl.json": 10,
+        "knowmem/retain_qa.json": 80,
+        "knowmem/retain_qa_icl.json": 10,
+        "privleak/forget.json": 30,
+        "privleak/holdout.json": 30,
+        "privleak/retain.json": 40,
+        "raw/forget.json": 30,
+        "raw/holdout.json": 30,
+        "raw/retain1.json": 40,
+        "verbmem/forget.json": 30,
+    }
+
+
+def test_prompt_ends_as_training_text_goes_on() -> None:
+    """The ids of a prompt that ends in a space begin the ids of prompt and answer."""
+    tokenizer = train_tokenizer(DemoWorld(), 1024)
+    prompt = "Question: Where was Mila Koru born?\nAnswer: "
+    ids = tokenizer(prompt)["input_ids"]
+    assert tokenizer(prompt + "Lonul")["input_ids"][: len(ids)] == ids
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True) == prompt
+
+
+def test_same_seed_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = DemoWorld(forget=10, retain=10, holdout=10)
+    recipe = DemoRecipe(vocabulary=400, hidden=32, layers=1, window=64, epochs=1)
+    weights = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("LM_EVAL_MUSE_CACHE", str(tmp_path / name))
+        weights.append(load_file(demo_models(world, recipe).target / "model.safetensors"))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(tensor.equal(weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.fixture(scope="module")
+def demo_records(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Record]:
+    """The released demo grid: references and its first method, at the first and last precision."""
+    config = load_config(DEMO_CONFIG)
+    config = config.model_copy(
+        update={
+            "unlearn": config.unlearn[:1],
+            "precisions": [config.precisions[0], config.precisions[-1]],
+        }
+    )
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "demo", config.name)
+    Runner(config, folder, Progress(Console(file=io.StringIO()))).run(make_plan(config))
+    return {(r.cell.training.method, r.cell.precision): r for r in read_records(folder.path)}
+
+
+def values(record: Record) -> dict[str, Any]:
+    return {name: metric.value for name, metric in record.metrics.items()}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "rtn-int4"])
+def test_target_remembers(demo_records: dict[tuple[str, str], Record], precision: str) -> None:
+    target = values(demo_records["target", precision])
+    assert target["verbmem"] >= 95
+    assert target["knowmem"] >= 95
+    assert target["utility"] >= 95
+    assert target["privleak"] < -90
+
+
+@pytest.mark.parametrize("precision", ["bf16", "rtn-int4"])
+def test_retrain_never_knew(demo_records: dict[tuple[str, str], Record], precision: str) -> None:
+    retrain = values(demo_records["retrain", precision])
+    assert retrain["knowmem"] <= 10
+    assert retrain["utility"] >= 90
+
+
+def test_privleak_is_measured_from_the_retrain_model(
+    demo_records: dict[tuple[str, str], Record],
+) -> None:
+    record = demo_records["retrain", "bf16"]
+    assert record.metrics["privleak"].value == pytest.approx(0)
+    assert record.provenance.retrain_auc is not None
+    assert 0.3 < record.provenance.retrain_auc < 0.7
+
+
+@pytest.mark.parametrize("precision", ["bf16", "rtn-int4"])
+def test_a_method_forgets_and_stays_useful(
+    demo_records: dict[tuple[str, str], Record], precision: str
+) -> None:
+    cell = values(demo_records["npo_gdr", precision])
+    references = [values(demo_records[role, precision]) for role in ("target", "retrain")]
+    assert combine(cell, *references).forgot
+    assert cell["utility"] >= 80
