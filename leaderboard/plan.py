@@ -61,8 +61,14 @@ class CorpusPlan:
             max_documents=self.entry.max_documents,
         )
 
-    def _is_demo(self, role: str) -> bool:
-        return self.entry.name == "demo" and getattr(self.entry, role) is None
+    @property
+    def _is_demo(self) -> bool:
+        return self.entry.name == "demo" and self._has_default_models
+
+    @property
+    def _has_default_models(self) -> bool:
+        """Whether the corpus' own models are meant; a user's target has no published retrain."""
+        return self.entry.target is None and self.entry.retrain is None
 
     def model(self, role: str) -> ModelSource | None:
         """Where the ``target`` or ``retrain`` model is; the demo's is trained if need be.
@@ -70,17 +76,19 @@ class CorpusPlan:
         Raises:
             InputError: the configuration names no target and the corpus has no published one.
         """
-        if self._is_demo(role):
+        if self._is_demo:
             return ModelSource(path=str(getattr(demo_models(), role)))
         name = self.corpus.name
-        source = getattr(self.entry, role) or PUBLISHED_MODELS.get((name, role))
+        source: ModelSource | None = getattr(self.entry, role)
+        if self._has_default_models:
+            source = PUBLISHED_MODELS.get((name, role))
         if source is None and role == "target":
             raise InputError(f"corpora: '{name}' needs `target:`, the model to unlearn from")
         return source
 
     def model_id(self, role: str) -> ModelId | None:
         """What pins those weights, without training or loading anything."""
-        if self._is_demo(role):
+        if self._is_demo:
             return ModelId(name=f"demo-{role}", revision=f"recipe:{demo_digest()}")
         source = self.model(role)
         return identify(source) if source else None

@@ -94,7 +94,11 @@ def build_table(records: Iterable[Record]) -> list[Row]:
             for metric in METRICS:
                 columns[metric].append(metrics.get(metric))
             for metric in ("verbmem", "knowmem"):
-                columns[f"recovery_{metric}"].append(recovery(metrics, plain.get(seed, {}), metric))
+                before = plain.get(seed, {})
+                columns[f"recovery_{metric}"].append(recovery(metrics, before, metric))
+                if method not in REFERENCES:
+                    share = way_back(metrics.get(metric), before.get(metric), target.get(metric))
+                    columns[f"way_back_{metric}"].append(share)
             if method not in REFERENCES:
                 derived[seed] = combine(metrics, target, retrain)
                 columns["forget_quality"].append(derived[seed].forget_quality)

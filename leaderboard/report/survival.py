@@ -58,10 +58,16 @@ def survival_markdown(rows: list[Row]) -> str:
         return ""
     parts = [
         "## What of the update survives rounding",
-        "\n".join([markdown_line(list(HEADER)), markdown_line(["---"] * len(HEADER)), *lines]),
+        "\n".join(
+            [
+                markdown_line([escape_markdown(title) for title in HEADER]),
+                markdown_line(["---"] * len(HEADER)),
+                *lines,
+            ]
+        ),
         "ΔW is what unlearning did to the quantized layers' weights W0. An index is a weight's "
-        "place on the quantizer's grid, s the grid's step. The way back goes from the unlearned model to "
-        "the target under the same quantizer.",
+        "place on the quantizer's grid, s the grid's step. The way back goes from the unlearned "
+        "model to the target under the same quantizer.",
     ]
     if remarks:
         parts.append("\n".join(remarks))

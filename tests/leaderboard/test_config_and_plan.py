@@ -118,3 +118,11 @@ def test_unreadable_files(tmp_path: Path) -> None:
     bad.write_text("- 1\n")
     with pytest.raises(InputError, match="top level"):
         load_config(bad)
+
+
+def test_own_target_has_no_published_retrain(small_world: Any, tmp_path: Path) -> None:
+    (tmp_path / "news").mkdir()
+    target = {"path": str(small_world.target)}
+    corpora = [{"name": "news", "data_dir": str(tmp_path), "target": target}]
+    config = parse_config(small_world.config(corpora=corpora, unlearn=[]), "grid.yaml")
+    assert [planned.training.method for planned in make_plan(config)] == ["target"]
