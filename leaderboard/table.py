@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from .cell import METRICS, REFERENCES, Record
-from .scores import Scores, bits, combine, recovery
+from .scores import Scores, bits, combine, recovery, way_back
 
 UNQUANTIZED = "bf16"
 
