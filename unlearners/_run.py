@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from . import _weights
 from ._trainer import LossLog, NoLastCheckpoint, UnlearningTrainer, training_arguments
 from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
 from .data import ForgetRetainDataset, Windows
-from .reference import ReferenceBuilder, weights_digest
+from .reference import ReferenceBuilder, model_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,7 +56,7 @@ def run(
         global_batch_size=training.batch_size * processes.num_processes,
     )
     _check_fit(model, dataset)
-    digest = weights_digest(model)
+    digest = model_digest(model)
     fingerprint = _fingerprint(unlearner, finetuning, training, dataset, digest)
     with processes.main_process_first():
         _claim(output_dir, fingerprint)
@@ -81,7 +82,7 @@ def run(
             autocast=training.mixed_precision == "bf16",
             batch_size=training.batch_size,
             cache=cache,
-            weights_digest=digest,
+            model_digest=digest,
         ).build(dataset, unlearner.needs)
         index = torch.arange(len(dataset.forget), device=trained.device)
         objective = unlearner.begin(trained, Windows(dataset.forget.to(trained.device), index))
@@ -101,6 +102,9 @@ def run(
 
 
 def _check_fit(model: PreTrainedModel, dataset: ForgetRetainDataset) -> None:
+    """Refuse a model that cannot be trained on these windows."""
+    if getattr(model, "is_quantized", False):
+        raise UnlearnerError("the model is quantized: unlearn first, then quantize")
     sides = [side for side in (dataset.forget, dataset.retain) if side is not None]
     length = max(side.shape[1] for side in sides)
     context = getattr(model.config, "max_position_embeddings", length)
@@ -124,7 +128,7 @@ def _fingerprint(
     training: TrainingSettings,
     dataset: ForgetRetainDataset,
     digest: str,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Any]]:
     windows = hashlib.sha256(dataset.forget.numpy().tobytes())
     if dataset.retain is not None:
         windows.update(dataset.retain.numpy().tobytes())
@@ -133,12 +137,11 @@ def _fingerprint(
         "unlearner": {"class": f"{cls.__module__}.{cls.__qualname__}"} | unlearner.to_dict(),
         "finetuning": {"name": finetuning.name} | finetuning.to_dict(),
         "training": training.to_dict(),
-        "windows_sha256": windows.hexdigest(),
-        "weights_sha256": digest,
+        "sha256": {"model": digest, "windows": windows.hexdigest()},
     }
 
 
-def _claim(output_dir: Path, fingerprint: dict[str, Any]) -> None:
+def _claim(output_dir: Path, fingerprint: dict[str, dict[str, Any]]) -> None:
     """Take the folder for this run, or find that it already is this run's.
 
     Raises:
@@ -148,12 +151,13 @@ def _claim(output_dir: Path, fingerprint: dict[str, Any]) -> None:
     record = output_dir / "run.json"
     if record.exists():
         other = json.loads(record.read_text(encoding="utf-8"))
-        for key, value in fingerprint.items():
-            if other.get(key) != value:
-                raise UnlearnerError(
-                    f"output_dir {output_dir} holds another run, its {key} is {other.get(key)} "
-                    f"and not {value}; choose another folder"
-                )
+        for part, settings in fingerprint.items():
+            for name, value in settings.items():
+                if other[part].get(name) != value:
+                    raise UnlearnerError(
+                        f"output_dir {output_dir} holds another run: its {part} {name} is "
+                        f"{other[part].get(name)!r}, not {value!r}; choose another folder"
+                    )
         return
     if _last_checkpoint(output_dir) is not None:
         raise UnlearnerError(
@@ -208,8 +212,8 @@ def _out_of_memory_advice(training: TrainingSettings) -> Iterator[None]:
     """Turn an allocator's error into what to lower."""
     try:
         yield
-    except RuntimeError as error:  # that of the GPUs is a subclass, that of the CPU is not
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except RuntimeError as error:
+        if not re.search("out of memory|allocate memory", str(error)):
             raise
         raise UnlearnerError(
             f"out of memory: lower batch_size ({training.batch_size}) and raise "

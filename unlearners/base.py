@@ -96,7 +96,8 @@ class Unlearner:
             training: how they are trained.
             output_dir: receives ``run.json``, ``loss.jsonl``, the Trainer's checkpoints and, for
                 LoRA, ``adapter/``. A run that was killed continues there when called again with
-                the same arguments, and ends with the same weights.
+                the same arguments, and ends with the same weights. The last checkpoint stays: it
+                may be deleted once the model is saved.
             reference_cache: folder where numbers of the target model are kept for other methods
                 and settings; without one they live in ``output_dir`` until training ends.
             callbacks: more callbacks of the Hugging Face Trainer, for example a progress bar.

@@ -67,8 +67,8 @@ class ReferenceBuilder:
         model: with an adapter or without, on the device of training.
         autocast: whether training computes under bfloat16 autocast.
         batch_size: windows per forward pass.
-        cache: folder of the files, keyed by content: weights, windows and arithmetic.
-        weights_digest: of theta_ref.
+        cache: folder of the files, keyed by content: model, windows and arithmetic.
+        model_digest: of theta_ref.
     """
 
     def __init__(
@@ -78,36 +78,43 @@ class ReferenceBuilder:
         autocast: bool,
         batch_size: int,
         cache: Path,
-        weights_digest: str,
+        model_digest: str,
     ) -> None:
         self._model = model
         self._autocast = autocast
         self._batch_size = batch_size
         self._cache = cache
-        self._digest = weights_digest
+        self._digest = model_digest
         self._has_adapter = hasattr(model, "disable_adapter")
 
     def build(self, dataset: ForgetRetainDataset, needs: frozenset[Need]) -> Reference:
         """The reference with the quantities in ``needs``."""
-        log_probs = logits = None
+        log_probs: torch.Tensor | None = None
+        logits: Callable[[Windows], torch.Tensor] | None = None
         if "forget_log_probs" in needs:
             log_probs = self._forget_log_probs(dataset.forget)
         if "retain_logits" in needs:
             if dataset.retain is None:
                 raise UnlearnerError("needs has 'retain_logits' without 'retain': declare both")
-            build = self._adapter_logits if self._has_adapter else self._hidden_state_logits
-            logits = build(dataset.retain)
+            if self._has_adapter:
+                logits = self._logits_without_adapter
+            else:
+                logits = self._logits_from_hidden_states(dataset.retain)
         return Reference(log_probs, logits)
 
     @contextlib.contextmanager
+    def _no_grad(self) -> Iterator[None]:
+        """No gradient, and the arithmetic of training."""
+        device = self._model.device.type
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=self._autocast):
+            yield
+
+    @contextlib.contextmanager
     def _as_reference(self) -> Iterator[None]:
-        """The model as theta_ref: no adapter, no dropout, no gradient; arithmetic of training."""
-        with contextlib.ExitStack() as stack:
+        """The model as theta_ref: no dropout, no adapter, no gradient."""
+        with self._no_grad(), contextlib.ExitStack() as stack:
             stack.callback(self._model.train, self._model.training)
             self._model.eval()
-            stack.enter_context(torch.no_grad())
-            device = self._model.device.type
-            stack.enter_context(torch.autocast(device, torch.bfloat16, enabled=self._autocast))
             if self._has_adapter:
                 stack.enter_context(typed("PeftModel", self._model).disable_adapter())
             yield
@@ -119,14 +126,11 @@ class ReferenceBuilder:
         stored = self._stored("forget_log_probs", windows, compute)
         return _from_numpy(np.array(stored)).to(self._model.device)
 
-    def _adapter_logits(self, windows: torch.Tensor) -> Callable[[Windows], torch.Tensor]:
-        def logits(batch: Windows) -> torch.Tensor:
-            with self._as_reference():
-                return self._model(input_ids=batch.input_ids).logits
+    def _logits_without_adapter(self, windows: Windows) -> torch.Tensor:
+        with self._as_reference():
+            return self._model(input_ids=windows.input_ids).logits
 
-        return logits
-
-    def _hidden_state_logits(self, windows: torch.Tensor) -> Callable[[Windows], torch.Tensor]:
+    def _logits_from_hidden_states(self, retain: torch.Tensor) -> Callable[[Windows], torch.Tensor]:
         head = typed(nn.Module, self._model.get_output_embeddings())
         frozen_head = copy.deepcopy(head).requires_grad_(False)
 
@@ -144,11 +148,11 @@ class ReferenceBuilder:
                 )
             return inputs[0]
 
-        stored = self._stored("retain_hidden_states", windows, final_hidden_states)
+        stored = self._stored("retain_hidden_states", retain, final_hidden_states)
 
-        def logits(batch: Windows) -> torch.Tensor:
-            hidden = _from_numpy(stored[batch.index.cpu().numpy()]).to(self._model.device)
-            with self._as_reference():
+        def logits(windows: Windows) -> torch.Tensor:
+            hidden = _from_numpy(stored[windows.index.cpu().numpy()]).to(self._model.device)
+            with self._no_grad():
                 return frozen_head(hidden)
 
         return logits
@@ -205,9 +209,14 @@ def _from_numpy(values: np.ndarray) -> torch.Tensor:
     return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
 
 
-def weights_digest(model: PreTrainedModel) -> str:
-    """SHA-256 of all parameters and their names: what a reference or a run is keyed by."""
-    digest = hashlib.sha256()
+# Parts of a configuration that do not change what the model computes.
+_IDLE = {"_name_or_path", "architectures", "dtype", "transformers_version", "use_cache"}
+
+
+def model_digest(model: PreTrainedModel) -> str:
+    """SHA-256 of configuration and parameters: what a reference or a run is keyed by."""
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _IDLE}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, parameter in model.named_parameters():
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
         raw = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -11,7 +11,7 @@ from unlearners import UnlearnerError, losses
 from unlearners._weights import attach_adapter, cast
 from unlearners.data import ForgetRetainDataset, Windows, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA
-from unlearners.reference import ReferenceBuilder, weights_digest
+from unlearners.reference import ReferenceBuilder, model_digest
 
 from .tiny_models import WINDOW, tiny_gpt2, tiny_llama
 
@@ -25,7 +25,7 @@ def dataset(tokenizer, data) -> ForgetRetainDataset:
 
 
 def builder(model, cache, **settings) -> ReferenceBuilder:
-    defaults = {"autocast": False, "batch_size": 2, "weights_digest": weights_digest(model)}
+    defaults = {"autocast": False, "batch_size": 2, "model_digest": model_digest(model)}
     return ReferenceBuilder(model, cache=cache, **defaults | settings)
 
 
@@ -169,12 +169,13 @@ def test_logits_changed_after_the_head_are_refused(run) -> None:
     run("ga_klr", model, LoRA())
 
 
-def test_digest_sees_values_names_and_dtypes() -> None:
-    digests = [weights_digest(model) for model in (tiny_llama(), tiny_llama(torch.bfloat16))]
+def test_digest_sees_values_dtypes_and_configuration() -> None:
+    digests = [model_digest(model) for model in (tiny_llama(), tiny_llama(torch.bfloat16))]
     model = tiny_llama()
-    assert weights_digest(model) == digests[0] != digests[1]
+    assert model_digest(model) == digests[0] != digests[1]
     cast(model, torch.bfloat16)
-    assert weights_digest(model) == digests[1]
+    assert model_digest(model) == digests[1]
     with torch.no_grad():
         model.model.norm.weight[-1] += 1
-    assert weights_digest(model) != digests[1]
+    assert model_digest(model) != digests[1]
+    assert model_digest(tiny_llama(rms_norm_eps=1e-5)) != digests[0]

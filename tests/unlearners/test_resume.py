@@ -135,20 +135,20 @@ def test_what_stays_in_the_folder(run, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "key"),
+    ("change", "difference"),
     [
-        ({"name": "npo"}, "unlearner"),
-        ({"params": {"retain_weight": 2}}, "unlearner"),
-        ({"finetuning": LoRA()}, "finetuning"),
-        ({"learning_rate": 2e-3}, "training"),
-        ({"model": tiny_llama(initializer_range=0.11)}, "weights_sha256"),
-        ({"window": 15}, "windows_sha256|training"),
+        ({"name": "npo"}, "unlearner class is 'unlearners.gradient_ascent.GradientAscent', not"),
+        ({"params": {"retain_weight": 2}}, "unlearner retain_weight is 1.0, not 2.0"),
+        ({"finetuning": LoRA()}, "finetuning name is 'full', not 'lora'"),
+        ({"learning_rate": 2e-3}, "training learning_rate is 0.001, not 0.002"),
+        ({"model": tiny_llama(initializer_range=0.11)}, "sha256 model is"),
+        ({"window": 15}, "training window is 16, not 15"),
     ],
 )
-def test_another_run_in_the_same_folder_is_refused(change, key, run, tmp_path) -> None:
+def test_another_run_in_the_same_folder_is_refused(change, difference, run, tmp_path) -> None:
     first = {"name": "ga_gdr", "model": tiny_llama(), "finetuning": FullFinetuning()}
     run(**first, output_dir=tmp_path, max_steps=1)
-    with pytest.raises(UnlearnerError, match=f"holds another run, its ({key}) is") as caught:
+    with pytest.raises(UnlearnerError, match=f"holds another run: its {difference}") as caught:
         run(**first | {"model": tiny_llama()} | change, output_dir=tmp_path, max_steps=1)
     assert str(tmp_path) in str(caught.value)
 
@@ -157,7 +157,7 @@ def test_other_text_in_the_same_folder_is_refused(run, tokenizer, data, tmp_path
     from unlearners import UnlearningData, get_unlearner
 
     run("ga_gdr", tiny_llama(), output_dir=tmp_path, max_steps=1)
-    with pytest.raises(UnlearnerError, match="its windows_sha256 is"):
+    with pytest.raises(UnlearnerError, match="its sha256 windows is"):
         get_unlearner("ga_gdr")(
             tiny_llama(),
             tokenizer,

@@ -281,11 +281,15 @@ def test_a_loss_must_declare_what_it_reads(run) -> None:
             run("undeclared_needs", tiny_llama(), params={"what": what})
 
 
-def test_windows_must_fit_the_model(run, tokenizer, data, tmp_path) -> None:
+def test_model_and_windows_must_fit(run) -> None:
     with pytest.raises(UnlearnerError, match="window=65 is longer than the model's context of 64"):
         run("ga", tiny_llama(), window=65)
     with pytest.raises(UnlearnerError, match="the model embeds 40 tokens"):
         run("ga", tiny_llama(vocab_size=40))
+    quantized = tiny_llama()
+    quantized.is_quantized = True
+    with pytest.raises(UnlearnerError, match="quantized: unlearn first"):
+        run("ga", quantized)
 
 
 @pytest.mark.parametrize(
