@@ -70,6 +70,7 @@ class Cell(Frozen):
     precision: str
     quantizer: str
     quantizer_params: dict[str, Any]
+    subset: Literal["all", "selection", "final"] = "all"
     limit: int | None
 
     @property

@@ -78,6 +78,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and which are recorded; run nothing.")
     ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run cells again that failed or diverged.")
+    ] = False,
 ) -> None:
     """Run a grid, or the rest of it, and print its table."""
     from .config import load_config
@@ -88,8 +91,40 @@ def run(
     if dry_run:
         _list_cells(settings, folder)
         return
-    outcome = _run(settings, folder)
+    outcome = _run(settings, folder, retry_failed)
     table(folder)
+    raise typer.Exit(FAILED_CELLS if outcome.failed else 0)
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="The search, as YAML.")],
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run; runs/<name> if left out.")
+    ] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Search settings on one half of the examples; write a grid of the best for the other half."""
+    import yaml
+
+    from .plan import make_plan
+    from .store import read_records, replace_file
+    from .sweep import RULE, load_sweep, select
+    from .table import build_table
+
+    _load_plugins(plugin)
+    search = load_sweep(config)
+    trials = search.trials()
+    folder = out_dir or Path("runs") / search.name
+    outcome = _run(trials, folder)
+    table(folder)
+    entries, lines = select(build_table(read_records(folder)), make_plan(trials))
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    content = yaml.safe_dump(search.chosen(entries).model_dump(mode="json"), sort_keys=False)
+    comment = "".join(f"# {line}\n" for line in (f"Chosen by: {RULE}.", *lines))
+    replace_file(folder / "chosen.yaml", comment + content)
+    err.print(f"written: {folder / 'chosen.yaml'}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(FAILED_CELLS if outcome.failed else 0)
 
 
@@ -298,7 +333,7 @@ def survival(
         err.print(f"written: {json_file}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _run(config: RunConfig, folder: Path) -> Outcome:
+def _run(config: RunConfig, folder: Path, retry_failed: bool = False) -> Outcome:
     from .plan import make_plan
     from .progress import Progress
     from .runner import Runner
@@ -307,7 +342,7 @@ def _run(config: RunConfig, folder: Path) -> Outcome:
     plan = make_plan(config)
     store = RunFolder(folder, config.name)
     with store.lock(), Progress(err) as progress:
-        return Runner(config, store, progress).run(plan)
+        return Runner(config, store, progress, retry_failed=retry_failed).run(plan)
 
 
 def _list_cells(config: RunConfig, folder: Path) -> None:

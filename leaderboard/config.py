@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import InputError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Strict(BaseModel):
@@ -81,16 +83,22 @@ class PrecisionEntry(Strict):
         return self.label or self.quantizer
 
 
+Subset = Literal["all", "selection", "final"]
+
+
 class Evaluation(Strict):
     """How models are evaluated.
 
     Attributes:
+        subset: ``selection`` and ``final`` are two halves of every task's examples, so that
+            settings are not chosen on what the table reports.
         batch_size: of lm-eval; scores do not depend on it but for numerical ties.
         limit: only the first examples of every task (for trials).
         device: torch device; lm-eval's default where left out.
         dtype: dtype in which models are loaded; the checkpoint's own by default.
     """
 
+    subset: Subset = "all"
     batch_size: int = Field(default=16, ge=1)
     limit: int | None = Field(default=None, ge=1)
     device: str | None = None
@@ -125,32 +133,39 @@ def _names_as(value: Any, key: str) -> Any:
     return value
 
 
-def parse_config(content: Any, where: str) -> RunConfig:
-    """Validate the content of a configuration file.
+def parse(model: type[M], content: Any, where: str) -> M:
+    """Validate the content of a file against one of the models above.
 
     Raises:
         InputError: naming ``where`` and the path of the first wrong setting.
     """
     try:
-        return RunConfig.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"]) or "top level"
-        raise InputError(
-            f"{where}: {path}: {first['msg']} (found {first['input']!r:.80})"
-        ) from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: {path}: {message} (found {first['input']!r:.80})") from error
 
 
-def load_config(path: Path) -> RunConfig:
-    """Read a YAML configuration; paths in it are relative to the working folder.
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
 
     Raises:
-        InputError: no such file, not YAML, or a wrong setting.
+        InputError: no such file, or not YAML.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    return parse_config(content, str(path))
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run's configuration; paths in it are relative to the working folder.
+
+    Raises:
+        InputError: no such file, not YAML, or a wrong setting.
+    """
+    return parse(RunConfig, read_yaml(path), str(path))

@@ -91,14 +91,28 @@ def run_tasks(
         loaded = _task_manager(corpus.name, corpus.data_dir).load(tasks)
         for task in loaded["tasks"].values():
             task.set_fewshot_seed(FEWSHOT_SEED)
+        samples = {
+            name: subset_indices(len(task.eval_docs), settings)
+            for name, task in loaded["tasks"].items()
+        }
         results = lm_eval.evaluate(
             lm,
             loaded,
-            limit=settings.limit,
+            samples=samples,
             log_samples=False,
             bootstrap_iters=100,  # only has to be above 0: every error here has a closed form
         )
     return dict(results or {})
+
+
+def subset_indices(examples: int, settings: Evaluation) -> list[int]:
+    """Which examples of a task are evaluated: the first ``limit`` of the subset.
+
+    The halves take turns by pairs, because PrivLeak's texts alternate between forget and holdout.
+    """
+    half = {"selection": 0, "final": 1}.get(settings.subset)
+    chosen = [i for i in range(examples) if half is None or i // 2 % 2 == half]
+    return chosen[: settings.limit]
 
 
 @cache

@@ -232,6 +232,7 @@ def _cells(training: Training, precisions: Precisions, config: RunConfig) -> lis
                 precision=entry.name,
                 quantizer=entry.quantizer,
                 quantizer_params=quantizer.to_dict(),
+                subset=config.evaluation.subset,
                 limit=config.evaluation.limit,
             ),
             quantizer,

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness_tasks.corpora import CorpusError
+
 from .cell import Record, Seconds
 from .config import RunConfig
-from .errors import USER_ERRORS
+from .errors import InputError
 from .evaluation import evaluate
 from .models import load_model, save_model
 from .plan import PlannedCell, PlannedTraining
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+
+# These end a run: they are about what all of it reads. Everything else is one cell's failure.
+CONFIGURATION_ERRORS = (InputError, CorpusError)
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,28 @@ class Runner:
         config: for how models are loaded and evaluated.
         folder: where records and checkpoints go; the caller holds its lock.
         progress: told what is going on.
+        retry_failed: whether cells that failed before are tried again; their records are set
+            aside, not deleted.
     """
 
-    def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        progress: Progress,
+        *,
+        retry_failed: bool = False,
+    ) -> None:
         self.config = config
+        self.retry_failed = retry_failed
         self.folder = folder
         self.progress = progress
 
     def run(self, plan: list[PlannedTraining]) -> Outcome:
         """Run every cell without a record; a failed one is recorded and the rest goes on."""
         outcome = Outcome()
+        if self.retry_failed:
+            self.folder.set_failed_aside()
         self.progress.start(sum(len(planned.cells) for planned in plan))
         for planned in plan:
             missing = [c for c in planned.cells if not self.folder.record_path(c.cell).exists()]
@@ -83,8 +100,8 @@ class Runner:
     ) -> None:
         try:
             checkpoint = self._checkpoint(planned)
-        except USER_ERRORS:
-            raise  # the configuration is wrong, not the run
+        except CONFIGURATION_ERRORS:
+            raise
         except Exception as error:
             for cell in missing:
                 self._record_failure(cell, error, outcome)
@@ -93,7 +110,7 @@ class Runner:
             self.progress.stage(f"{planned.title}: {cell.cell.precision}")
             try:
                 record = self._evaluate(planned, cell, checkpoint)
-            except USER_ERRORS:
+            except CONFIGURATION_ERRORS:
                 raise
             except Exception as error:
                 self._record_failure(cell, error, outcome)

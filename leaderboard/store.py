@@ -66,6 +66,14 @@ class RunFolder:
         """Folder of what ``training`` leaves: the model, its adapter and its loss curve."""
         return self.path / "checkpoints" / training.stem
 
+    def set_failed_aside(self) -> None:
+        """Move records without a result to ``superseded/``, so that their cells are run again."""
+        for path in sorted((self.path / "records").glob("*.json")):
+            if _read_record(path).status != "done":
+                place = self.path / "superseded"
+                place.mkdir(exist_ok=True)
+                path.rename(place / f"{path.stem}.{len(list(place.iterdir()))}.json")
+
     def write_record(self, record: Record) -> Path:
         """Write a record; one that exists already stays as it is."""
         path = self.record_path(record.cell)
@@ -82,15 +90,16 @@ def read_records(folder: Path) -> list[Record]:
     paths = sorted((folder / "records").glob("*.json"))
     if not paths:
         raise InputError(f"{folder}: no records found (expected {folder / 'records'}/*.json)")
-    records = []
-    for path in paths:
-        try:
-            records.append(Record.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "top level"
-            raise InputError(f"{path}: not a record: {where}: {first['msg']}") from error
-    return records
+    return [_read_record(path) for path in paths]
+
+
+def _read_record(path: Path) -> Record:
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "top level"
+        raise InputError(f"{path}: not a record: {where}: {first['msg']}") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from .cell import METRICS, REFERENCES, Record
+from .cell import METRICS, REFERENCES, Record, Training, digest
 from .scores import Scores, bits, combine, recovery, way_back
 
 UNQUANTIZED = "bf16"
@@ -70,7 +70,7 @@ def build_table(records: Iterable[Record]) -> list[Row]:
     groups: dict[tuple[str, str, str, str, str], list[Record]] = defaultdict(list)
     for record in records:
         t = record.cell.training
-        key = (t.corpus.name, t.method, t.finetuning, record.cell.precision, _settings(record))
+        key = (t.corpus.name, t.method, t.finetuning, record.cell.precision, settings_digest(t))
         groups[key].append(record)
     by_seed = {key: {r.cell.training.seed: _metrics(r) for r in rs} for key, rs in groups.items()}
 
@@ -128,13 +128,10 @@ def build_table(records: Iterable[Record]) -> list[Row]:
     return sorted(rows, key=_order(rows))
 
 
-def _settings(record: Record) -> str:
+def settings_digest(training: Training) -> str:
     """What two rows of one method differ in: the checkpoint's settings, without the seed."""
-    from .cell import digest
-
-    t = record.cell.training
-    same = {**t.settings, "seed": 0}
-    return digest(t.model_copy(update={"settings": same, "seed": 0}))
+    same = {**training.settings, "seed": 0}
+    return digest(training.model_copy(update={"settings": same, "seed": 0}))
 
 
 def _metrics(record: Record) -> dict[str, float]:

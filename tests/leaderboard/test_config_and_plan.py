@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from leaderboard.config import load_config, parse_config
+from leaderboard.config import RunConfig, load_config, parse
 from leaderboard.errors import InputError
 from leaderboard.plan import make_plan
 
@@ -23,7 +23,7 @@ def test_wrong_settings_are_named_with_their_place(
     small_world: Any, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=f"^grid.yaml: {message}"):
-        parse_config(small_world.config(**changes), "grid.yaml")
+        parse(RunConfig, small_world.config(**changes), "grid.yaml")
 
 
 def entry(**changes: Any) -> dict[str, Any]:
@@ -48,34 +48,34 @@ def entry(**changes: Any) -> dict[str, Any]:
 def test_what_cannot_work_is_refused_before_anything_runs(
     small_world: Any, changes: dict[str, Any], message: str
 ) -> None:
-    config = parse_config(small_world.config(**changes), "grid.yaml")
+    config = parse(RunConfig, small_world.config(**changes), "grid.yaml")
     with pytest.raises(ValueError, match=message) as caught:
         make_plan(config)
     assert "\n" not in str(caught.value)
 
 
 def test_corpus_folder_needs_a_target(small_world: Any) -> None:
-    config = parse_config(small_world.config(corpora=[str(small_world.corpus)]), "grid.yaml")
+    config = parse(RunConfig, small_world.config(corpora=[str(small_world.corpus)]), "grid.yaml")
     with pytest.raises(InputError, match="needs `target:`"):
         make_plan(config)
 
 
 def test_folder_that_is_no_model(small_world: Any, tmp_path: Path) -> None:
     corpora = [{"name": str(small_world.corpus), "target": {"path": str(tmp_path)}}]
-    config = parse_config(small_world.config(corpora=corpora), "grid.yaml")
+    config = parse(RunConfig, small_world.config(corpora=corpora), "grid.yaml")
     with pytest.raises(InputError, match=r"is not a model folder: it has no config\.json"):
         make_plan(config)
 
 
 def test_hub_model_needs_its_commit(small_world: Any) -> None:
     corpora = [{"name": str(small_world.corpus), "target": {"path": "org/model"}}]
-    config = parse_config(small_world.config(corpora=corpora), "grid.yaml")
+    config = parse(RunConfig, small_world.config(corpora=corpora), "grid.yaml")
     with pytest.raises(InputError, match="full commit"):
         make_plan(config)
 
 
 def test_plan_resolves_the_whole_grid(small_world: Any) -> None:
-    config = parse_config(small_world.config(seeds=[0, 1]), "grid.yaml")
+    config = parse(RunConfig, small_world.config(seeds=[0, 1]), "grid.yaml")
     plan = make_plan(config)
     assert [planned.training.method for planned in plan] == [
         "target",
@@ -94,7 +94,8 @@ def test_plan_resolves_the_whole_grid(small_world: Any) -> None:
 
 def test_published_corpora_have_published_models(tmp_path: Path) -> None:
     (tmp_path / "news").mkdir()
-    config = parse_config(
+    config = parse(
+        RunConfig,
         {
             "name": "news",
             "corpora": [{"name": "news", "data_dir": str(tmp_path)}],
@@ -124,5 +125,5 @@ def test_own_target_has_no_published_retrain(small_world: Any, tmp_path: Path) -
     (tmp_path / "news").mkdir()
     target = {"path": str(small_world.target)}
     corpora = [{"name": "news", "data_dir": str(tmp_path), "target": target}]
-    config = parse_config(small_world.config(corpora=corpora, unlearn=[]), "grid.yaml")
+    config = parse(RunConfig, small_world.config(corpora=corpora, unlearn=[]), "grid.yaml")
     assert [planned.training.method for planned in make_plan(config)] == ["target"]

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from leaderboard.cli import app
-from leaderboard.config import parse_config
+from leaderboard.config import RunConfig, parse
 from leaderboard.plan import make_plan
 from leaderboard.plugins import load_plugin
 from leaderboard.progress import Progress
@@ -43,7 +43,7 @@ def test_example_method_trains(small_world: Any, tmp_path: Path, document: str) 
     grid = small_world.config(
         unlearn=[{"method": name, "finetuning": "lora"}], precisions=["rtn-int4"]
     )
-    config = parse_config(grid, "example")
+    config = parse(RunConfig, grid, "example")
     runner = Runner(
         config, RunFolder(tmp_path / "run", "small"), Progress(Console(file=io.StringIO()))
     )
@@ -53,7 +53,7 @@ def test_example_method_trains(small_world: Any, tmp_path: Path, document: str) 
 
 def test_example_grid_is_valid() -> None:
     (grid,) = blocks(README, "yaml")
-    config = parse_config(yaml.safe_load(grid), "README")
+    config = parse(RunConfig, yaml.safe_load(grid), "README")
     assert len(config.unlearn) == 2
 
 

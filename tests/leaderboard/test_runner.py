@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from leaderboard.cell import Record
-from leaderboard.config import parse_config
+from leaderboard.config import RunConfig, parse
 from leaderboard.plan import make_plan
 from leaderboard.progress import Progress
 from leaderboard.runner import Outcome, Runner
@@ -19,7 +19,7 @@ from leaderboard.store import RunFolder, read_records
 
 
 def run(content: dict[str, Any], folder: Path) -> Outcome:
-    config = parse_config(content, "grid")
+    config = parse(RunConfig, content, "grid")
     store = RunFolder(folder, config.name)
     quiet = Progress(Console(file=io.StringIO()))
     with store.lock():

@@ -1,0 +1,155 @@
+"""A declared search over settings: its trials are an ordinary grid, its rule is stated.
+
+Trials are evaluated on one half of every task's examples (``subset: selection``); the settings
+chosen are written as a configuration of the other half (``subset: final``), so that no setting is
+chosen on what the final table reports.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from .config import RunConfig, Strict, UnlearnEntry, parse, read_yaml
+from .plan import PlannedTraining
+from .scores import bits
+from .table import Row, settings_digest
+
+RULE = (
+    "the highest score at the lowest precision among the settings that forgot (VerMem and KnowMem "
+    "at least half of the way from target to retrain); none where no setting forgot"
+)
+GROUPS = ("params", "finetuning_params", "training")
+
+
+class SearchEntry(Strict):
+    """The settings searched for one method with one finetuning.
+
+    Attributes:
+        grid: values to try, by the setting's place in an entry of a run:
+            ``training.learning_rate: [1.0e-4, 7.0e-4]``. Places joined by commas change together:
+            ``finetuning_params.rank, finetuning_params.alpha: [[16, 16], [16, 32]]``.
+        fixed: everything else of the entry.
+    """
+
+    method: str
+    finetuning: str
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, list[Any]] = Field(min_length=1)
+    corpora: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _known_places(self) -> SearchEntry:
+        for key, values in self.grid.items():
+            places = _places(key)
+            for group, name in places:
+                if group not in GROUPS or not name:
+                    expected = ", ".join(f"{group}.<name>" for group in GROUPS)
+                    raise ValueError(f"'{key}': expected {expected}")
+            for value in values:
+                if len(places) > 1 and (not isinstance(value, list) or len(value) != len(places)):
+                    raise ValueError(f"'{key}': {value!r} is not a list of {len(places)} values")
+        return self
+
+    def trials(self) -> Iterator[UnlearnEntry]:
+        """One entry per combination of values."""
+        for combination in itertools.product(*self.grid.values()):
+            entry: dict[str, Any] = {g: dict(self.fixed.get(g, {})) for g in GROUPS}
+            for key, value in zip(self.grid, combination, strict=True):
+                places = _places(key)
+                values = value if len(places) > 1 else [value]
+                for (group, name), single in zip(places, values, strict=True):
+                    entry[group][name] = single
+            yield UnlearnEntry(
+                method=self.method, finetuning=self.finetuning, corpora=self.corpora, **entry
+            )
+
+
+def _places(key: str) -> list[tuple[str, str]]:
+    """Group and name of every place that a key of the grid joins."""
+    parts = (place.strip().partition(".") for place in key.split(","))
+    return [(group, name) for group, _, name in parts]
+
+
+class SweepConfig(RunConfig):
+    """A run whose entries are searched for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    search: list[SearchEntry] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _subset_is_ours(self) -> SweepConfig:
+        if self.unlearn or self.evaluation.subset != "all":
+            raise ValueError("a sweep sets `unlearn` and `evaluation.subset` itself")
+        return self
+
+    def trials(self) -> RunConfig:
+        """The grid of all trials, on the selection half."""
+        entries = [entry for search in self.search for entry in search.trials()]
+        return self._run(entries, "selection", self.name)
+
+    def chosen(self, entries: list[UnlearnEntry]) -> RunConfig:
+        """The grid of the chosen settings, on the final half."""
+        return self._run(entries, "final", f"{self.name}-final")
+
+    def _run(self, entries: list[UnlearnEntry], subset: str, name: str) -> RunConfig:
+        content = self.model_dump(mode="json", exclude={"search"})
+        content["evaluation"]["subset"] = subset
+        content["unlearn"] = [entry.model_dump(mode="json") for entry in entries]
+        return RunConfig.model_validate(content | {"name": name})
+
+
+def load_sweep(path: Path) -> SweepConfig:
+    """Read a sweep's YAML.
+
+    Raises:
+        InputError: no such file, not YAML, or a wrong setting.
+    """
+    return parse(SweepConfig, read_yaml(path), str(path))
+
+
+def select(rows: list[Row], plan: list[PlannedTraining]) -> tuple[list[UnlearnEntry], list[str]]:
+    """Choose settings by the rule, for every corpus, method and finetuning.
+
+    Returns:
+        the chosen entries, and a line for each choice that says what was chosen or why nothing.
+    """
+    planned = {settings_digest(p.training): p for p in plan if p.recipe}
+    lowest = min(bits(row.precision) for row in rows)
+    best: dict[tuple[str, str, str], Row | None] = {}
+    for row in rows:  # best first
+        if row.settings in planned and bits(row.precision) == lowest:
+            group = (row.corpus, row.method, row.finetuning)
+            best.setdefault(group, None)
+            if best[group] is None and row.forgot and "score" in row.values:
+                best[group] = row
+    entries, lines = [], []
+    for group, chosen in best.items():
+        title = " ".join(group)
+        if chosen is None:
+            lines.append(f"{title}: no setting forgot; none is chosen")
+            continue
+        entries.append(_entry(planned[chosen.settings]))
+        score = chosen.values["score"].mean
+        lines.append(f"{title}: {chosen.settings}, score {score:.1f} at {chosen.precision}")
+    return entries, lines
+
+
+def _entry(planned: PlannedTraining) -> UnlearnEntry:
+    """The configuration entry of a resolved training."""
+    training = planned.training
+    finetuning = {k: v for k, v in training.finetuning_params.items() if k != "name"}
+    settings = {k: v for k, v in training.settings.items() if k != "seed"}
+    return UnlearnEntry(
+        method=training.method,
+        finetuning=training.finetuning,
+        params=training.params,
+        finetuning_params=finetuning,
+        training=settings,
+        corpora=[planned.corpus.entry.name],
+    )
