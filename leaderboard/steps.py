@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from .config import CorpusEntry, Evaluation, ModelSource, PrecisionEntry, RunCon
 from .errors import InputError
 from .evaluation import Scores
 from .evaluation import evaluate as evaluate_in_memory
+from .model_card import model_card
 from .models import load_model, save_model
 from .plan import PlannedTraining, Recipe, make_plan
 from .progress import Progress
+from .report.loss import plot_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,8 +58,8 @@ def unlearn(
     progress: Progress,
     reference_cache: Path | None = None,
 ) -> PreTrainedModel:
-    """Make a checkpoint by its recipe; the model given is consumed."""
-    return recipe.unlearner(
+    """Make a checkpoint by its recipe, with its loss curve; the model given is consumed."""
+    unlearned = recipe.unlearner(
         model,
         tokenizer,
         data,
@@ -66,6 +69,8 @@ def unlearn(
         reference_cache=reference_cache,
         callbacks=[TrainingProgress(progress)],
     )
+    plot_losses(output_dir / "loss.jsonl", output_dir / "loss.png")
+    return unlearned
 
 
 def drop_trainer_checkpoints(folder: Path) -> None:
@@ -84,7 +89,7 @@ def unlearn_to_folder(
     """Unlearn and save; an interrupted run of the same settings goes on where it stopped.
 
     The Trainer's files stand in ``<folder>.training`` until the model is saved; the loss curve
-    and an adapter stay, in ``<folder>/training``.
+    and an adapter stay, in ``<folder>/training``. ``README.md`` is the model card.
 
     Raises:
         InputError: ``folder`` is not empty.
@@ -113,6 +118,8 @@ def unlearn_to_folder(
     save_model(unlearned, tokenizer, folder)
     drop_trainer_checkpoints(work)
     work.rename(folder / "training")
+    card = model_card(planned.training, version("lm-eval-muse"))
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def quantize_to_folder(
