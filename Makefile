@@ -28,5 +28,9 @@ $(STAMP): pyproject.toml constraints.txt harness_tasks/autoload.pth
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
+# Speed and memory as ratios within one run; not part of the tests, whose machine may be busy.
+bench: $(STAMP)
+	$(BIN)/pytest tests/benchmarks --override-ini addopts=-ra --benchmark-columns median,rounds
+
 clean:
 	rm -rf .venv build dist
