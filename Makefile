@@ -17,8 +17,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# One thread a worker: threads of several workers would wait for each other.
 pytest: $(STAMP)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 # Torch first and alone: with a plain requirement pip may choose a build with gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt harness_tasks/autoload.pth
