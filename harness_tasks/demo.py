@@ -8,6 +8,7 @@ demo's target model is trained on; holdout people are seen by no model.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 from dataclasses import asdict, dataclass
@@ -16,7 +17,9 @@ from pathlib import Path
 from .cache import build_once, cache_dir
 
 # Raise when the generator changes: a new version is a new corpus in the cache.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
+
+FOLDS = 4
 
 _ONSETS = ["b", "br", "d", "dr", "f", "g", "gr", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v"]
 _VOWELS = ["a", "e", "i", "o", "u", "ai", "ou"]
@@ -211,6 +214,11 @@ def write_demo_corpus(folder: Path, world: DemoWorld) -> None:
         "raw/retain1": [p.document for p in people["retain"]],
         "raw/holdout": [p.document for p in people["holdout"]],
     }
+    documents = [p.document for p in people["forget"]]
+    ends = [round(fold * len(documents) / FOLDS) for fold in range(FOLDS + 1)]
+    for fold, (start, end) in enumerate(itertools.pairwise(ends), start=1):
+        files[f"scal/forget_{fold}"] = documents[:end]  # growing
+        files[f"sust/forget_{fold}"] = documents[start:end]  # one after another
     for split, members in people.items():
         files[f"privleak/{split}"] = [p.passage for p in members]
     for split in ("forget", "retain"):

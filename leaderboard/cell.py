@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 1
 METRICS = ("verbmem", "knowmem", "privleak", "utility")
+FOLD_METRICS = ("exact_memorization", "extraction_strength")
 REFERENCES = ("target", "retrain")
 
 
@@ -38,6 +39,18 @@ class ModelId(Frozen):
     revision: str
 
 
+class Fold(Frozen):
+    """One of the four forget sets of MUSE's scalability or sustainability.
+
+    Attributes:
+        parent: digest of the training whose checkpoint this one goes on from; None for the target.
+    """
+
+    suite: Literal["scal", "sust"]
+    number: int
+    parent: str | None
+
+
 class Training(Frozen):
     """Everything that decides the weights of a checkpoint; precision has no part in it."""
 
@@ -49,13 +62,20 @@ class Training(Frozen):
     finetuning_params: dict[str, Any]
     settings: dict[str, Any]
     seed: int
+    fold: Fold | None = None
+
+    @property
+    def name(self) -> str:
+        """Corpus, method and finetuning, and the fold where it is one: for file names."""
+        parts = [self.corpus.name, self.method, self.finetuning]
+        if self.fold:
+            parts.append(f"{self.fold.suite}{self.fold.number}")
+        return "--".join(parts)
 
     @property
     def stem(self) -> str:
         """Name of the checkpoint's folder."""
-        return f"{self.corpus.name}--{self.method}--{self.finetuning}--seed{self.seed}--" + digest(
-            self
-        )
+        return f"{self.name}--seed{self.seed}--{digest(self)}"
 
     @property
     def is_reference(self) -> bool:
@@ -77,10 +97,7 @@ class Cell(Frozen):
     def stem(self) -> str:
         """Name of the record's file, without its ending."""
         t = self.training
-        return (
-            f"{t.corpus.name}--{t.method}--{t.finetuning}--{self.precision}--seed{t.seed}--"
-            + digest(self)
-        )
+        return f"{t.name}--{self.precision}--seed{t.seed}--{digest(self)}"
 
 
 class Metric(Frozen):

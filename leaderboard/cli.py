@@ -140,9 +140,10 @@ def table(
     from .table import build_table
 
     name = run_name(folder)
-    rows = build_table(read_records(folder))
+    records = read_records(folder)
+    rows = build_table(records)
     print_table(out, name, rows)
-    replace_file(folder / "table.md", markdown(name, rows))
+    replace_file(folder / "table.md", markdown(name, rows, records))
     written = [folder / "table.md"]
     if plot_survival(rows, folder / "survival.png"):
         written.append(folder / "survival.png")

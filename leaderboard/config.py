@@ -105,13 +105,22 @@ class Evaluation(Strict):
     dtype: str = "auto"
 
 
+Suite = Literal["scal", "sust"]
+
+
 class RunConfig(Strict):
-    """A grid: corpora × methods and finetunings × precisions × seeds."""
+    """A grid: corpora × methods and finetunings × precisions × seeds.
+
+    Attributes:
+        suites: MUSE's last two ways, beside the forget set as a whole: ``scal`` unlearns each of
+            four growing forget sets from the target, ``sust`` four sets one after another.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     corpora: list[CorpusEntry] = Field(min_length=1)
     unlearn: list[UnlearnEntry] = []
     precisions: list[PrecisionEntry] = Field(min_length=1)
+    suites: list[Suite] = []
     seeds: list[int] = Field(default=[0], min_length=1)
     training: dict[str, Any] = {}
     evaluation: Evaluation = Evaluation()

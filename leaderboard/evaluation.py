@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cell import METRICS, Metric
+from .cell import FOLD_METRICS, METRICS, Fold, Metric
 from .config import CorpusEntry, Evaluation
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TASKS = Path(__file__).parent.parent / "harness_tasks" / "muse"
 
 @dataclass(frozen=True)
 class Scores:
-    """What the four tasks gave.
+    """What the tasks gave.
 
     Attributes:
         metrics: scores × 100 with standard errors; one that is not a number is missing here.
@@ -41,12 +41,18 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     corpus: CorpusEntry,
     settings: Evaluation,
+    fold: Fold | None = None,
 ) -> Scores:
-    """Score a model on the four tasks of a corpus."""
-    results = run_tasks(model, tokenizer, corpus, ["muse"], settings)
+    """Score a model on the four tasks of a corpus, and on the forget set of a fold."""
+    places = {name: f"muse_{name}" for name in METRICS}
+    tasks = ["muse"]
+    if fold is not None:
+        tasks.append(f"muse_{fold.suite}_{fold.number}")
+        places |= dict.fromkeys(FOLD_METRICS, tasks[-1])
+    results = run_tasks(model, tokenizer, corpus, tasks, settings)
     metrics, problems = {}, []
-    for name in METRICS:
-        row = results["results"][f"muse_{name}"]
+    for name, task in places.items():
+        row = results["results"][task]
         value, error = row[f"{name},none"], row[f"{name}_stderr,none"]
         if isinstance(value, str) or not math.isfinite(value):
             problems.append(f"{name}: {value}")

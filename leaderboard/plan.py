@@ -15,12 +15,13 @@ from unlearners import Unlearner, UnlearnerError, UnlearningData, get_unlearner
 from unlearners.finetuning import Finetuning, get_finetuning
 from unlearners.training import TrainingSettings
 
-from .cell import REFERENCES, Cell, CorpusId, ModelId, Training
-from .config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
+from .cell import REFERENCES, Cell, CorpusId, Fold, ModelId, Training, digest
+from .config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, Suite, UnlearnEntry
 from .demo_models import demo_digest, demo_models
 from .errors import InputError
 from .models import identify
 
+FOLDS = 4
 PUBLISHED_MODELS = {
     ("news", "target"): ModelSource(
         path="muse-bench/MUSE-News_target", revision="a2f39769e9a0b98ec1cdd12f65e9962502208935"
@@ -93,11 +94,11 @@ class CorpusPlan:
         source = self.model(role)
         return identify(source) if source else None
 
-    def data(self) -> UnlearningData:
-        """The text that is unlearned and the text that is kept."""
+    def data(self, forget: str) -> UnlearningData:
+        """The text of the split ``forget``, to unlearn, and the text that is kept."""
         first = slice(self.entry.max_documents)
         return UnlearningData(
-            forget=self.corpus.texts(self.entry.forget)[first],
+            forget=self.corpus.texts(forget)[first],
             retain=self.corpus.texts(self.entry.retain)[first],
         )
 
@@ -121,18 +122,25 @@ class Recipe:
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """A checkpoint and the cells it feeds; without a recipe it is a reference model."""
+    """A checkpoint and the cells it feeds; without a recipe it is a reference model.
+
+    Attributes:
+        parent: the training whose checkpoint this one starts from; the target model where None.
+    """
 
     training: Training
     corpus: CorpusPlan
     cells: list[PlannedCell]
     recipe: Recipe | None = None
+    parent: PlannedTraining | None = None
 
     @property
     def title(self) -> str:
         """For people: what is being worked on."""
         t = self.training
         parts = [t.corpus.name, t.method] + ([] if t.is_reference else [t.finetuning])
+        if t.fold:
+            parts.append(f"{t.fold.suite} {t.fold.number}")
         return " ".join(parts) + (f" seed {t.seed}" if t.seed else "")
 
 
@@ -220,8 +228,35 @@ def _unlearned(
             settings=settings.to_dict(),
             seed=seed,
         )
+        recipe = Recipe(unlearner, finetuning, settings)
+        yield PlannedTraining(training, corpus, _cells(training, precisions, config), recipe)
+        for suite in config.suites:
+            yield from _folds(suite, training, corpus, recipe, precisions, config)
+
+
+def _folds(
+    suite: Suite,
+    whole: Training,
+    corpus: CorpusPlan,
+    recipe: Recipe,
+    precisions: Precisions,
+    config: RunConfig,
+) -> Iterator[PlannedTraining]:
+    """Four growing forget sets, each from the target, or four one after another."""
+    parent: PlannedTraining | None = None
+    for number in range(1, FOLDS + 1):
+        before = digest(parent.training) if parent else None
+        training = whole.model_copy(
+            update={
+                "corpus": whole.corpus.model_copy(update={"forget": f"{suite}/forget_{number}"}),
+                "fold": Fold(suite=suite, number=number, parent=before),
+            }
+        )
         cells = _cells(training, precisions, config)
-        yield PlannedTraining(training, corpus, cells, Recipe(unlearner, finetuning, settings))
+        planned = PlannedTraining(training, corpus, cells, recipe, parent)
+        yield planned
+        if suite == "sust":
+            parent = planned
 
 
 def _cells(training: Training, precisions: Precisions, config: RunConfig) -> list[PlannedCell]:

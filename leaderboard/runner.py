@@ -133,13 +133,18 @@ class Runner:
             loaded = load_model(str(saved), dtype=settings.dtype, device=settings.device)
             return Checkpoint(*loaded, None, self._survival(planned, folder))
         self.progress.stage(f"{planned.title}: training")
-        model, tokenizer = load_source(planned, "target", settings)
+        if planned.parent is None:
+            model, tokenizer = load_source(planned, "target", settings)
+        else:
+            before = self._checkpoint(planned.parent)
+            model, tokenizer = before.model, before.tokenizer
+            self.progress.stage(f"{planned.title}: training")
         start = time.monotonic()
         model = unlearn(
             planned.recipe,
             model,
             tokenizer,
-            planned.corpus.data(),
+            planned.corpus.data(planned.training.corpus.forget),
             output_dir=folder / "training",
             reference_cache=self.folder.path / "references",
             progress=self.progress,
@@ -162,7 +167,13 @@ class Runner:
         start = time.monotonic()
         model = cell.quantizer(copy.deepcopy(checkpoint.model))
         quantized = time.monotonic()
-        scores = evaluate(model, checkpoint.tokenizer, planned.corpus.entry, self.config.evaluation)
+        scores = evaluate(
+            model,
+            checkpoint.tokenizer,
+            planned.corpus.entry,
+            self.config.evaluation,
+            planned.training.fold,
+        )
         seconds = Seconds(
             training=checkpoint.seconds,
             quantizing=quantized - start,

@@ -111,7 +111,7 @@ def unlearn_to_folder(
         planned.recipe,
         target,
         tokenizer,
-        planned.corpus.data(),
+        planned.corpus.data(corpus.forget),
         output_dir=work,
         progress=progress,
     )

@@ -70,6 +70,8 @@ def build_table(records: Iterable[Record]) -> list[Row]:
     groups: dict[tuple[str, str, str, str, str], list[Record]] = defaultdict(list)
     for record in records:
         t = record.cell.training
+        if t.fold:
+            continue  # see `report.folds`
         key = (t.corpus.name, t.method, t.finetuning, record.cell.precision, settings_digest(t))
         groups[key].append(record)
     by_seed = {key: {r.cell.training.seed: _metrics(r) for r in rs} for key, rs in groups.items()}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ..cell import Record
 from ..table import Row
+from .folds import folds_markdown
 from .layout import (
     COLUMNS,
     LEGEND,
@@ -16,8 +20,14 @@ from .layout import (
 from .survival import survival_markdown
 
 
-def markdown(title: str, rows: list[Row]) -> str:
-    """One section per corpus, then the definitions and why numbers are missing."""
+def markdown(title: str, rows: list[Row], records: Iterable[Record] = ()) -> str:
+    """One section per corpus, then the definitions and why numbers are missing.
+
+    Args:
+        title: of the page.
+        rows: the table.
+        records: what the rows were made from; those of folds have a section of their own.
+    """
     parts = [f"# {escape_markdown(title)}"]
     for corpus in corpora(rows):
         members = [row for row in rows if row.corpus == corpus]
@@ -31,6 +41,8 @@ def markdown(title: str, rows: list[Row]) -> str:
         parts += [f"## {escape_markdown(corpus)}", "\n".join(lines)]
     parts.append("\n".join(f"- {escape_markdown(line)}" for line in LEGEND))
     if section := survival_markdown(rows):
+        parts.append(section)
+    if section := folds_markdown(records):
         parts.append(section)
     notes = [
         f"- {escape_markdown(' '.join((row.corpus, row.method, row.finetuning, row.precision)))}: "

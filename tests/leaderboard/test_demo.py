@@ -58,6 +58,14 @@ def test_layout_is_muse_benchs(tmp_path: Path) -> None:
         "raw/forget.json": 30,
         "raw/holdout.json": 30,
         "raw/retain1.json": 40,
+        "scal/forget_1.json": 8,
+        "scal/forget_2.json": 15,
+        "scal/forget_3.json": 22,
+        "scal/forget_4.json": 30,
+        "sust/forget_1.json": 8,
+        "sust/forget_2.json": 7,
+        "sust/forget_3.json": 7,
+        "sust/forget_4.json": 8,
         "verbmem/forget.json": 30,
     }
 
