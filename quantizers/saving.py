@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._registry import get_quantizer, quantizer_name
 from .base import Quantizer, QuantizerError
+from .calibration import CalibratedQuantizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,14 +20,16 @@ def save_quantized(model: PreTrainedModel, folder: str | Path, quantizer: Quanti
     """Write ``model``, as ``quantizer`` returned it, to a folder that `load_quantized` reads.
 
     Any ``from_pretrained`` reads it too, except for packed round-to-nearest and quanto.
-    ``quantizer.json`` beside the weights names the quantizer and its parameters. The tokenizer
-    is the caller's to save.
+    ``quantizer.json`` beside the weights names the quantizer, its parameters and where its
+    calibration text came from. The tokenizer is the caller's to save.
 
     Raises:
         QuantizerError: the quantizer is not registered.
     """
     folder = Path(folder)
     record = {"quantizer": quantizer_name(quantizer), "parameters": quantizer.to_dict()}
+    if isinstance(quantizer, CalibratedQuantizer) and quantizer.calibration:
+        record["calibration"] = quantizer.calibration.to_dict()
     folder.mkdir(parents=True, exist_ok=True)
     quantizer.save(model, folder)
     (folder / QUANTIZER_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -2,10 +2,17 @@
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 VOCABULARY = 300
 
@@ -87,6 +94,35 @@ def logits(tokens):
         return model(tokens).logits
 
     return compute
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    tokens = Tokenizer(models.BPE())
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokens.train_from_iterator(["the mill by the river", "a lamp in the window"], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokens, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+@pytest.fixture(scope="session")
+def texts():
+    """Twenty short texts to calibrate on."""
+    places = ["the mill", "a lamp", "the river", "a window", "the old bridge"]
+    return [
+        f"by {first} {number} people look at {second}"
+        for number, first in enumerate(places)
+        for second in places
+        if second != first
+    ]
 
 
 class PeakMemory(TorchDispatchMode):

@@ -7,40 +7,33 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
-from quantizers import get_quantizer, list_quantizers
+from quantizers import CalibratedQuantizer, get_quantizer, list_quantizers
 from quantizers._registry import quantizer_name
 from quantizers.saving import load_quantized, save_quantized
 
 NAMES = list(list_quantizers())
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    tokens = Tokenizer(models.BPE())
-    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokens.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<pad>", "<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokens.train_from_iterator(["the mill by the river", "a lamp in the window"], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokens, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
+LIBRARIES = {"bnb": "bitsandbytes", "gptq": "llmcompressor", "awq": "llmcompressor"}
 
 
 @pytest.fixture(params=NAMES)
 def name(request):
-    if request.param.startswith("bnb-"):
-        pytest.importorskip("bitsandbytes")
+    library = LIBRARIES.get(request.param.partition("-")[0])
+    if library:
+        pytest.importorskip(library)
     return request.param
 
 
+@pytest.fixture
+def quantizer(name, tokenizer, texts):
+    """Ready to be called on models."""
+    quantizer = get_quantizer(name)
+    if isinstance(quantizer, CalibratedQuantizer):
+        return get_quantizer(name, samples=8, window=32).calibrated(tokenizer, texts)
+    return quantizer
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_configuration_round_trips_through_json(name):
     quantizer = get_quantizer(name)
     values = json.loads(json.dumps(quantizer.to_dict()))
@@ -48,10 +41,10 @@ def test_configuration_round_trips_through_json(name):
     assert quantizer_name(quantizer) == name
 
 
-def test_it_quantizes_and_the_model_works(name, model, logits, tokens):
+def test_it_quantizes_and_the_model_works(name, quantizer, model, logits, tokens):
     original = copy.deepcopy(model)
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    quantized = get_quantizer(name)(model)
+    quantized = quantizer(model)
     assert logits(quantized).isfinite().all()
     assert not quantized.training
     text = quantized.generate(tokens, max_new_tokens=5, min_new_tokens=5, do_sample=False)
@@ -66,22 +59,21 @@ def test_it_quantizes_and_the_model_works(name, model, logits, tokens):
         assert (logits(quantized) - logits(original)).abs().max() < worst
 
 
-def test_bfloat16_models(name, model, logits):
-    quantized = get_quantizer(name)(model.to(torch.bfloat16))
+def test_bfloat16_models(quantizer, model, logits):
+    quantized = quantizer(model.to(torch.bfloat16))
     assert logits(quantized).isfinite().all()
     assert quantized.get_input_embeddings().weight.dtype == torch.bfloat16
 
 
-def test_a_saved_model_gives_the_same_logits(name, model, logits, tmp_path):
-    quantizer = get_quantizer(name)
+def test_a_saved_model_gives_the_same_logits(quantizer, model, logits, tmp_path):
     quantized = quantizer(model)
     save_quantized(quantized, tmp_path, quantizer)
     assert torch.equal(logits(load_quantized(tmp_path)), logits(quantized))
 
 
-def test_a_batch_of_lm_eval_requests(name, llama, tokenizer):
+def test_a_batch_of_lm_eval_requests(quantizer, llama, tokenizer):
     """Batched, left-padded and sorted by length, the answers are those one by one."""
-    quantized = get_quantizer(name)(llama)
+    quantized = quantizer(llama)
     contexts = ["the mill by the", "a lamp in the window by the river in the", "river"]
 
     def answers(batch_size):

@@ -49,6 +49,8 @@ def test_built_in_names():
         *(f"rtn-int{bits}{form}" for bits in (2, 3, 4, 6, 8) for form in ("", "-packed")),
         *(f"quanto-{kind}" for kind in ("int8", "int4", "int2", "float8")),
         *(f"bnb-{kind}" for kind in ("fp4", "nf4", "int8")),
+        "gptq-int4",
+        "awq-int4",
     }
     assert set(names.values()) == {"lm-eval-muse"}
 
@@ -79,7 +81,7 @@ def test_the_name_of_a_quantizer():
     ("name", "params", "message"),
     [
         ("rtn-in4", {}, "unknown quantizer 'rtn-in4': did you mean rtn-int4 or "),
-        ("zzz", {}, "unknown quantizer 'zzz': available: bf16, bnb-fp4"),
+        ("zzz", {}, "unknown quantizer 'zzz': available: awq-int4, bf16"),
         ("bf16", {"bits": 4}, "quantizer 'bf16' has no parameter 'bits'; it takes none"),
         ("rtn-int4", {"group": 4}, "no parameter 'group'; it takes bits, group_size, restricted,"),
         ("rtn-int4", {"bits": 8}, "'rtn-int4' means bits=4, not 8"),
