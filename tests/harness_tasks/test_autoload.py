@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import timeit
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -31,17 +30,14 @@ def run(code: str, *options: str, **environment: str) -> subprocess.CompletedPro
     )
 
 
-def test_start_of_python_costs_nothing() -> None:
-    """Less than the 2 ms it may cost, and no import of ours."""
-    started = run("pass", "-X", "importtime")
+def test_start_of_python_imports_nothing() -> None:
+    """The line of the .pth file defines one finder: no module is imported for it."""
+    code = (
+        "import sys; before = set(sys.modules)\n" + WITH_HOOK + "print(set(sys.modules) - before)"
+    )
+    assert run(code, "-S").stdout.strip() == "set()"
     for package in _names.PACKAGES:
-        assert package not in started.stderr
-    (line,) = PTH.read_text().splitlines()
-    sys_like = SimpleNamespace(meta_path=[])
-    code = line.removeprefix("import sys; ")
-    seconds = min(timeit.repeat(lambda: exec(code, {"sys": sys_like}), number=1, repeat=5))
-    assert seconds < 0.002
-    assert len(sys_like.meta_path) == 5
+        assert package not in run("pass", "-X", "importtime").stderr
 
 
 def test_tasks_and_model_are_there() -> None:
@@ -52,7 +48,7 @@ def test_tasks_and_model_are_there() -> None:
         "from lm_eval.api.registry import get_model\n"
         "print(get_model('dummy').__name__, get_model('hf-muse').__name__)\n"
     ).stdout.splitlines()
-    assert shown[0] == "muse muse_books muse_demo muse_news"
+    assert {"muse", "muse_books", "muse_demo", "muse_news"} <= set(shown[0].split())
     for corpus in ("books", "demo", "news"):
         for task in ("verbmem", "knowmem", "privleak", "utility"):
             assert f"muse_{corpus}_{task}" in shown[1].split()
