@@ -145,9 +145,9 @@ class GPTQ(Int4):
 class AWQ(Int4):
     """AWQ (arXiv 2306.00978): input features with large activations are scaled up to be rounded.
 
-    The scales move into the normalization or projection before; then weights are rounded to the
-    nearest on an asymmetric grid. Layers that follow none of the model (the attention's output
-    projection under grouped queries) are rounded without.
+    The scales move into the normalization or projection before, found by a grid search; then
+    weights are rounded to the nearest on an asymmetric grid. Layers with nothing before them to
+    take the scales (the attention's output under grouped queries) are rounded unscaled.
     """
 
     symmetric = False
@@ -206,6 +206,7 @@ def _run(model: PreTrainedModel, recipe: list[Any], windows: Sequence[Sequence[i
     from llmcompressor.pipelines.cache import IntermediatesCache
     from torch.fx._symbolic_trace import _wrapped_fns_to_patch
 
+    processor: Any = object()  # asked for, though it would only serve to encode text
     batches = [{"input_ids": torch.tensor([window])} for window in windows]
     with ExitStack() as stack:
         stack.enter_context(redirect_stderr(io.StringIO()))  # progress bars by the hundred
@@ -223,7 +224,7 @@ def _run(model: PreTrainedModel, recipe: list[Any], windows: Sequence[Sequence[i
             model=model,
             recipe=recipe,
             dataset=DataLoader(batches, batch_size=None),  # type: ignore[arg-type]
-            processor=object(),  # asked for, though it would only serve to encode text
+            processor=processor,
             clear_sparse_session=True,  # which holds on to the model
         )
         del model.save_pretrained  # its own copies code from, and a configuration of, the source
