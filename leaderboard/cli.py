@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+
+from .cli_steps import FAILED_CELLS, PluginOption, err, load_plugins, out
+from .cli_steps import app as steps
 
 if TYPE_CHECKING:
     from .config import RunConfig
     from .runner import Outcome
 
 BAD_INPUT = 2
-FAILED_CELLS = 1
 DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 
 app = typer.Typer(
@@ -29,14 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console()
-err = Console(file=sys.stderr)  # the stream itself: evaluation redirects sys.stderr
+app.add_typer(steps)
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
-PluginOption = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", help="Python file that registers a method or quantizer."),
-]
 
 
 @app.callback()
@@ -85,7 +81,7 @@ def run(
     """Run a grid, or the rest of it, and print its table."""
     from .config import load_config
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     settings = load_config(config)
     folder = out_dir or Path("runs") / settings.name
     if dry_run:
@@ -112,7 +108,7 @@ def sweep(
     from .sweep import RULE, load_sweep, select
     from .table import build_table
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     search = load_sweep(config)
     trials = search.trials()
     folder = out_dir or Path("runs") / search.name
@@ -156,7 +152,7 @@ def methods(plugin: PluginOption = None) -> None:
     """List unlearning methods: where each comes from, its parameters and defaults."""
     from unlearners import get_unlearner, list_unlearners
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     _list_registered("Method", list_unlearners(), get_unlearner)
 
 
@@ -165,7 +161,7 @@ def quantizers(plugin: PluginOption = None) -> None:
     """List quantizers: where each comes from, its parameters and defaults."""
     from quantizers import get_quantizer, list_quantizers
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     _list_registered("Quantizer", list_quantizers(), get_quantizer)
 
 
@@ -184,154 +180,6 @@ def corpora() -> None:
             name, corpus.source, corpus.location, corpus.revision or "—", str(auc) if auc else "—"
         )
     out.print(rows)
-
-
-@app.command()
-def unlearn(
-    method: Annotated[str, typer.Option(help="A registered method.")],
-    model: Annotated[str, typer.Option(help="Folder or hub id of the target model.")],
-    corpus: Annotated[str, typer.Option(help="books, news, demo or a corpus folder.")],
-    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for the unlearned model.")],
-    finetuning: Annotated[str, typer.Option(help="full or lora.")] = "lora",
-    param: Annotated[
-        list[str] | None, typer.Option(help="Parameter of the method, as name=value.")
-    ] = None,
-    lora: Annotated[
-        list[str] | None, typer.Option(help="Parameter of the finetuning, as name=value.")
-    ] = None,
-    training: Annotated[
-        list[str] | None, typer.Option(help="Training setting, as name=value.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
-    forget: Annotated[str, typer.Option(help="Split of the forget documents.")] = "raw/forget",
-    retain: Annotated[str, typer.Option(help="Split of the retain documents.")] = "raw/retain1",
-    plugin: PluginOption = None,
-) -> None:
-    """Unlearn one model with one method into a Hugging Face folder."""
-    from .config import CorpusEntry, ModelSource, UnlearnEntry
-    from .progress import Progress
-    from .steps import unlearn_to_folder
-
-    _load_plugins(plugin)
-    entry = UnlearnEntry(
-        method=method,
-        finetuning=finetuning,
-        params=_settings(param),
-        finetuning_params=_settings(lora),
-        training=_settings(training),
-    )
-    source = CorpusEntry(name=corpus, data_dir=data_dir, forget=forget, retain=retain)
-    with Progress(err) as progress:
-        unlearn_to_folder(
-            entry, ModelSource(path=model, revision=revision), source, out_dir, progress
-        )
-    err.print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
-
-
-@app.command()
-def quantize(
-    quantizer: Annotated[str, typer.Option(help="A registered quantizer.")],
-    model: Annotated[str, typer.Option(help="Folder or hub id of the model.")],
-    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for the quantized model.")],
-    param: Annotated[
-        list[str] | None, typer.Option(help="Parameter of the quantizer, as name=value.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
-    plugin: PluginOption = None,
-) -> None:
-    """Quantize one model into a folder."""
-    from .steps import quantize_to_folder
-
-    _load_plugins(plugin)
-    quantize_to_folder(model, revision, quantizer, _settings(param), out_dir)
-    err.print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
-
-
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Option(help="Folder or hub id of the model.")],
-    corpus: Annotated[str, typer.Option(help="books, news, demo or a corpus folder.")],
-    quantizer: Annotated[str, typer.Option(help="A registered quantizer.")] = "bf16",
-    revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first examples of every task.")
-    ] = None,
-    plugin: PluginOption = None,
-) -> None:
-    """Score one model on the four tasks of a corpus."""
-    from rich.table import Table
-
-    from .config import CorpusEntry, Evaluation
-    from .progress import Progress
-    from .steps import evaluate_model
-
-    _load_plugins(plugin)
-    with Progress(err) as progress:
-        progress.stage(f"{corpus}: {quantizer}")
-        scores = evaluate_model(
-            model,
-            revision,
-            quantizer,
-            CorpusEntry(name=corpus, data_dir=data_dir),
-            Evaluation(batch_size=batch_size, limit=limit),
-        )
-    rows = Table("Metric", "Value", "± stderr")
-    for name, metric in scores.metrics.items():
-        error = "—" if metric.stderr is None else f"{metric.stderr:.2f}"
-        rows.add_row(name, f"{metric.value:.2f}", error)
-    out.print(rows)
-    for problem in scores.problems:
-        err.print(problem, markup=False, style="yellow")
-    raise typer.Exit(FAILED_CELLS if scores.problems else 0)
-
-
-@app.command()
-def survival(
-    target: Annotated[str, typer.Option(help="Folder or hub id of the model before unlearning.")],
-    unlearned: Annotated[Path, typer.Option(help="Folder of the unlearned model.")],
-    quantizer: Annotated[
-        list[str] | None, typer.Option(help="A round-to-nearest grid beside int8 and int4.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit of the target on the hub.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the whole report, with every layer, here.")
-    ] = None,
-) -> None:
-    """Did the update cross the grid? Compares two unquantized models, read block by block."""
-    import json
-
-    from rich.table import Table
-
-    from quantizers import get_quantizer
-
-    from .config import ModelSource
-    from .store import replace_file
-    from .survival import measure
-
-    grids = {name: get_quantizer(name) for name in quantizer or []}
-    report = measure(ModelSource(path=target, revision=revision), unlearned, grids)
-    rows = Table(
-        "Modules", "Grid", "‖ΔW‖/‖W0‖", "Eff. rank", "Indices changed", "Scales", "max |ΔW|/s"
-    )
-    for kind, part in {"all": report.total, **report.kinds}.items():
-        for grid, crossing in part.crossings.items():
-            rows.add_row(
-                kind,
-                grid,
-                f"{part.relative_norm:.4f}",
-                f"{part.effective_rank:.1f}",
-                f"{crossing.changed_indices:.1%}",
-                f"{crossing.changed_scales:.1%}",
-                f"{crossing.largest_move:.2f}",
-            )
-        rows.add_section()
-    out.print(rows)
-    if json_file:
-        replace_file(json_file, json.dumps(report.to_dict(), indent=1) + "\n")
-        err.print(f"written: {json_file}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(config: RunConfig, folder: Path, retry_failed: bool = False) -> Outcome:
@@ -364,28 +212,6 @@ def _list_registered(title: str, names: dict[str, str], build: Any) -> None:
         params = ", ".join(f"{k}={v}" for k, v in build(name).to_dict().items())
         rows.add_row(name, distribution, params or "—")
     out.print(rows)
-
-
-def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    """``name=value`` pairs, values as YAML scalars."""
-    import yaml
-
-    from .errors import InputError
-
-    found = {}
-    for pair in pairs or []:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"'{pair}': expected name=value")
-        found[name] = yaml.safe_load(value)
-    return found
-
-
-def _load_plugins(paths: list[Path] | None) -> None:
-    from .plugins import load_plugin
-
-    for path in paths or []:
-        load_plugin(path)
 
 
 def _prepare_process() -> None:
