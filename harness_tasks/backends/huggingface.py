@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
-from accelerate import find_executable_batch_size
 from lm_eval.models.utils_hf import pad_and_concat
 from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from ..batching import BATCH_TOKENS, in_batches
 from ..token_logprobs import EncodedText, RequestError, Statistic, TokenLogprobs
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 # Logits held at once, in elements: 64 MiB in float32, whatever the vocabulary.
 LOGITS_AT_ONCE = 2**24
-# Tokens of a batch where the batch size is "auto": more only costs memory.
-AUTO_BATCH_TOKENS = 2**14
 
 Logits = Callable[[int, slice], torch.Tensor]
 Halves = tuple[torch.nn.Module, torch.nn.Module]
@@ -39,16 +37,9 @@ def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
     """
     if lm.backend != "causal":
         raise RequestError(f"token log-probabilities need a causal model, not a {lm.backend} one")
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i].ids))
+    order = sorted(range(len(texts)), key=lambda index: -len(texts[index].ids))
+    longest = texts[order[0]].ids
     results: dict[int, TokenLogprobs] = {}
-
-    def run(batch_size: int) -> None:
-        for start in range(len(results), len(order), batch_size):
-            batch = order[start : start + batch_size]
-            scored = _score_batch(lm, halves, [texts[i] for i in batch])
-            results.update(zip(batch, scored, strict=True))
-            progress.update(len(batch))
-
     with (
         torch.no_grad(),
         torch.autocast(
@@ -60,14 +51,15 @@ def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
             total=len(order), desc="Running token_logprobs requests", disable=lm.rank != 0
         ) as progress,
     ):
-        longest = texts[order[0]].ids
         halves = _halves(lm, torch.tensor([longest[:8]], device=lm.device))
-        if lm.batch_size == "auto":
-            fitting = max(1, AUTO_BATCH_TOKENS // len(longest))
-            find_executable_batch_size(run, min(lm.max_batch_size, fitting))()
-        else:
-            run(lm.batch_size)
-    return [results[i] for i in range(len(texts))]
+
+        def run(batch: Sequence[int]) -> None:
+            scored = _score_batch(lm, halves, [texts[index] for index in batch])
+            results.update(zip(batch, scored, strict=True))
+            progress.update(len(batch))
+
+        in_batches(lm, order, run, most=BATCH_TOKENS // len(longest))
+    return [results[index] for index in range(len(texts))]
 
 
 def _halves(lm: HFLM, probe: torch.Tensor) -> Halves | None:
