@@ -84,7 +84,17 @@ class MuseTask(ConfigurableTask):
         return datasets.Dataset.from_list([row for row in rows if row is not None])
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Build the requests anew: lm-eval's cache of them does not know the corpus."""
+        """Build the requests anew: lm-eval's cache of them does not know the corpus.
+
+        Raises:
+            CorpusError: there are fewer answered questions than the prompt is to have.
+        """
+        split, wanted = self.config.fewshot_split, self.config.num_fewshot or 0
+        if split and wanted > (there := len(self.dataset[split])):
+            raise CorpusError(
+                f"corpus {self.corpus.name}: {self.config.dataset_path}/{split} has {there} "
+                f"entries, the prompt takes {wanted}; --num_fewshot {there} takes them all"
+            )
         super().build_all_requests(**{**kwargs, "cache_requests": False})
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
@@ -102,8 +112,8 @@ class MuseTask(ConfigurableTask):
         return {"truncated": float(truncated)} if self.truncate else {}
 
 
-class KnowMem(MuseTask):
-    """Questions on the corpus, ten pairs in context, greedy, ROUGE-L: KnowMem and Utility."""
+class Generation(MuseTask):
+    """What the model generates, cut at the stop strings, against the target: ROUGE-L × 100."""
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Check that prompt and response fit the model, then generate."""
@@ -125,11 +135,11 @@ class KnowMem(MuseTask):
         return {metric: 100 * scoring.rouge_l(answer, target)} | self._truncated(not fits)
 
 
-class VerbMem(KnowMem):
-    """Greedy continuation of a passage against its true one, ROUGE-L."""
+class VerbMem(Generation):
+    """The same with the target cut to as many tokens as are generated."""
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Generate, and have the model's tokenizer cut the reference to as many tokens."""
+        """Have the model's own tokenizer cut the target."""
         *others, generate = super().construct_requests(doc, ctx, **kwargs)
         reference = self.doc_to_target(doc)
         return [

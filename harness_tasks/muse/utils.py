@@ -8,11 +8,11 @@ from harness_tasks.membership import (
     privleak,
     privleak_stderr,
 )
-from harness_tasks.tasks import KnowMem, Memorization, VerbMem
+from harness_tasks.tasks import Generation, Memorization, VerbMem
 
 __all__ = [
     "Attacks",
-    "KnowMem",
+    "Generation",
     "Memorization",
     "PrivLeak",
     "VerbMem",

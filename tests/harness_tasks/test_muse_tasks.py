@@ -372,6 +372,17 @@ def test_task_that_is_not_told_its_corpus() -> None:
         manager.load(["muse_verbmem"])
 
 
+def test_too_few_answered_questions(lm: HFLM, corpus_folder: Path, tmp_path: Path) -> None:
+    for name in ("forget_qa", "forget_qa_icl"):
+        rows = json.loads((corpus_folder / f"knowmem/{name}.json").read_text(encoding="utf-8"))
+        (tmp_path / "knowmem").mkdir(exist_ok=True)
+        (tmp_path / f"knowmem/{name}.json").write_text(json.dumps(rows[:4]), encoding="utf-8")
+    with pytest.raises(CorpusError, match="forget_qa_icl has 4 entries, the prompt takes 10"):
+        evaluate(lm, tmp_path, ["muse_knowmem"])
+    results = evaluate(lm, tmp_path, ["muse_knowmem"], num_fewshot=4)
+    assert results["samples"]["muse_knowmem"][0]["arguments"][0][0].count("Question:") == 5
+
+
 def test_privleak_without_retrain_auc_is_refused_but_the_auc_is_not(
     lm: HFLM, corpus_folder: Path, tmp_path: Path
 ) -> None:
