@@ -137,6 +137,7 @@ class Record(Frozen):
     Attributes:
         survival: of an unlearned checkpoint, how its update moved the weights over grids of
             round-to-nearest (``quantizers.survival.SurvivalReport``).
+        calibration: for a calibrated quantizer, which text it saw.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -145,6 +146,7 @@ class Record(Frozen):
     reason: str | None = None
     metrics: dict[str, Metric] = {}
     survival: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
     provenance: Provenance
 
 

@@ -53,10 +53,12 @@ def unlearn(
 ) -> None:
     """Unlearn one model with one method into a Hugging Face folder."""
     from .config import CorpusEntry, ModelSource, UnlearnEntry
+    from .processes import join_processes
     from .progress import Progress
     from .steps import unlearn_to_folder
 
     load_plugins(plugin)
+    console = err if join_processes().is_main_process else Console(quiet=True)
     entry = UnlearnEntry(
         method=method,
         finetuning=finetuning,
@@ -65,11 +67,11 @@ def unlearn(
         training=_settings(training),
     )
     source = CorpusEntry(name=corpus, data_dir=data_dir, forget=forget, retain=retain)
-    with Progress(err) as progress:
+    with Progress(console) as progress:
         unlearn_to_folder(
             entry, ModelSource(path=model, revision=revision), source, out_dir, progress
         )
-    err.print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -81,13 +83,19 @@ def quantize(
         list[str] | None, typer.Option(help="Parameter of the quantizer, as name=value.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="Whose retain set a calibrated quantizer sees.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
     plugin: PluginOption = None,
 ) -> None:
     """Quantize one model into a folder."""
+    from .config import CorpusEntry
     from .steps import quantize_to_folder
 
     load_plugins(plugin)
-    quantize_to_folder(model, revision, quantizer, _settings(param), out_dir)
+    entry = CorpusEntry(name=corpus, data_dir=data_dir) if corpus else None
+    quantize_to_folder(model, revision, quantizer, _settings(param), out_dir, entry)
     err.print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -22,6 +22,8 @@ PACKAGES = (
     "accelerate",
     "optimum-quanto",
     "bitsandbytes",
+    "llmcompressor",
+    "compressed-tensors",
     "rouge-score",
     "scikit-learn",
     "datasets",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness_tasks.corpora import CorpusError
 
+from .calibration import calibration_facts, with_calibration
 from .cell import Record, Seconds
 from .config import RunConfig
 from .errors import InputError
@@ -165,7 +166,14 @@ class Runner:
         self, planned: PlannedTraining, cell: PlannedCell, checkpoint: Checkpoint
     ) -> Record:
         start = time.monotonic()
-        model = cell.quantizer(copy.deepcopy(checkpoint.model))
+        quantizer = with_calibration(
+            cell.quantizer,
+            checkpoint.tokenizer,
+            planned.corpus.corpus,
+            planned.corpus.entry.forget,
+            planned.corpus.entry.retain,
+        )
+        model = quantizer(copy.deepcopy(checkpoint.model))
         quantized = time.monotonic()
         scores = evaluate(
             model,
@@ -188,6 +196,7 @@ class Runner:
             reason="; ".join(scores.problems) or None,
             metrics=scores.metrics,
             survival=checkpoint.survival,
+            calibration=calibration_facts(quantizer),
             provenance=provenance(
                 device,
                 seconds=seconds,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness_tasks.cache import build_once
 from harness_tasks.corpora import load_corpus
-from quantizers import get_quantizer
+from quantizers import CalibratedQuantizer, get_quantizer
 from quantizers.saving import save_quantized
 from unlearners import UnlearningData
 
+from .calibration import with_calibration
 from .callbacks import TrainingProgress
 from .config import CorpusEntry, Evaluation, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
 from .errors import InputError
@@ -21,6 +22,7 @@ from .evaluation import evaluate as evaluate_in_memory
 from .model_card import model_card
 from .models import load_model, save_model
 from .plan import PlannedTraining, Recipe, make_plan
+from .processes import join_processes
 from .progress import Progress
 from .report.loss import plot_losses
 
@@ -69,7 +71,8 @@ def unlearn(
         reference_cache=reference_cache,
         callbacks=[TrainingProgress(progress)],
     )
-    plot_losses(output_dir / "loss.jsonl", output_dir / "loss.png")
+    if join_processes().is_main_process:
+        plot_losses(output_dir / "loss.jsonl", output_dir / "loss.png")
     return unlearned
 
 
@@ -89,11 +92,13 @@ def unlearn_to_folder(
     """Unlearn and save; an interrupted run of the same settings goes on where it stopped.
 
     The Trainer's files stand in ``<folder>.training`` until the model is saved; the loss curve
-    and an adapter stay, in ``<folder>/training``. ``README.md`` is the model card.
+    and an adapter stay, in ``<folder>/training``. ``README.md`` is the model card. Under
+    ``accelerate launch`` all processes train and the main one saves.
 
     Raises:
         InputError: ``folder`` is not empty.
     """
+    processes = join_processes()
     _refuse_full(folder)
     config = RunConfig(
         name="unlearn",
@@ -115,24 +120,44 @@ def unlearn_to_folder(
         output_dir=work,
         progress=progress,
     )
-    save_model(unlearned, tokenizer, folder)
-    drop_trainer_checkpoints(work)
-    work.rename(folder / "training")
-    card = model_card(planned.training, version("lm-eval-muse"))
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    if processes.is_main_process:
+        save_model(unlearned, tokenizer, folder)
+        drop_trainer_checkpoints(work)
+        work.rename(folder / "training")
+        card = model_card(planned.training, version("lm-eval-muse"))
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    processes.wait_for_everyone()
 
 
 def quantize_to_folder(
-    path: str, revision: str | None, quantizer: str, params: dict[str, Any], folder: Path
+    path: str,
+    revision: str | None,
+    quantizer: str,
+    params: dict[str, Any],
+    folder: Path,
+    corpus: CorpusEntry | None = None,
 ) -> None:
     """Quantize and save with the quantizer's configuration, ``quantizer.json``.
 
+    Args:
+        path: folder or hub id of the model.
+        revision: commit on the hub.
+        quantizer: its name.
+        params: its parameters.
+        folder: where to.
+        corpus: for a calibrated quantizer, whose retain set it sees.
+
     Raises:
-        InputError: ``folder`` is not empty.
+        InputError: ``folder`` is not empty, or a corpus is needed and missing.
     """
     _refuse_full(folder)
     transform = get_quantizer(quantizer, **params)
+    if isinstance(transform, CalibratedQuantizer) and corpus is None:
+        raise InputError(f"{quantizer} is calibrated on text: name a corpus with --corpus")
     model, tokenizer = load_model(path, revision=revision)
+    if corpus is not None:
+        found = load_corpus(corpus.name, corpus.data_dir)
+        transform = with_calibration(transform, tokenizer, found, corpus.forget, corpus.retain)
     quantized = transform(model)
 
     def write(temporary: Path) -> None:
@@ -151,16 +176,19 @@ def evaluate_model(
 ) -> Scores:
     """Load, quantize and score a model."""
     transform = get_quantizer(quantizer)
-    load_corpus(corpus.name, corpus.data_dir)  # a wrong name is told before anything is loaded
+    found = load_corpus(corpus.name, corpus.data_dir)
     model, tokenizer = load_model(
         path, revision=revision, dtype=settings.dtype, device=settings.device
     )
+    transform = with_calibration(transform, tokenizer, found, corpus.forget, corpus.retain)
     return evaluate_in_memory(transform(model), tokenizer, corpus, settings)
 
 
 def _refuse_full(folder: Path) -> None:
     """A folder that holds something is not ours to fill; an empty one makes room."""
-    if folder.exists():
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty: choose another --out")
+    try:
         folder.rmdir()
+    except FileNotFoundError:
+        pass  # not there, or another process has just removed it
+    except OSError as error:
+        raise InputError(f"{folder} is not empty: choose another --out") from error
