@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerState, set_seed
 from transformers.utils import logging
 
-from . import _weights
+from . import _sharding, _weights
 from ._trainer import LossLog, NoLastCheckpoint, UnlearningTrainer, training_arguments
 from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
 from .data import ForgetRetainDataset, Windows
@@ -65,6 +65,7 @@ def run(
     originals = output_dir / "originals.safetensors" if edits else None
     cache = reference_cache or output_dir / "reference"
     dtypes = _weights.dtypes(model)
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     with _settings_restored(model), _out_of_memory_advice(training):
         set_seed(training.seed)
         with processes.main_process_first():
@@ -77,6 +78,10 @@ def run(
             dataset=dataset,
             callbacks=[LossLog(output_dir / "loss.jsonl"), NoLastCheckpoint(), *callbacks],
         )
+        _sharding.refuse_unfit(trainer.accelerator, unlearner, training)
+        sharded = _sharding.is_sharded(trainer.accelerator)
+        if sharded:  # the Trainer has left the model where it was
+            nn.Module.to(trained, trainer.accelerator.device)
         reference = ReferenceBuilder(
             trained,
             autocast=training.mixed_precision == "bf16",
@@ -86,10 +91,15 @@ def run(
         ).build(dataset, unlearner.needs)
         index = torch.arange(len(dataset.forget), device=trained.device)
         objective = unlearner.begin(trained, Windows(dataset.forget.to(trained.device), index))
+        empty = _sharding.empty_copy(trained) if sharded else None
         trainer.unlearn(objective, reference, _last_checkpoint(output_dir))
+        if empty is not None:
+            trained = _sharding.whole(empty, trained)
         if processes.is_main_process:
             finetuning.save_adapter(trained, output_dir / "adapter")
         unlearned = finetuning.finish(trained, dtypes, originals, unlearner.edit)
+        for name, parameter in unlearned.named_parameters():
+            parameter.requires_grad_(name in trainable)
     _require_finite(unlearned, trainer.state)
 
     processes.wait_for_everyone()
@@ -187,7 +197,6 @@ def _settings_restored(model: PreTrainedModel) -> Iterator[None]:
     config = model.config
     use_cache, dtype = config.use_cache, config.dtype
     forward = model.__dict__.get("forward")  # accelerate wraps it for mixed precision
-    requires_grad = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -200,8 +209,7 @@ def _settings_restored(model: PreTrainedModel) -> Iterator[None]:
             model.__dict__.pop(name, None)
         if forward is not None:
             model.forward = forward
-        for parameter, value in requires_grad:
-            parameter.requires_grad_(value)
+        for parameter in model.parameters():
             parameter.grad = None
         model.gradient_checkpointing_disable()
         model.disable_input_require_grads()

@@ -88,6 +88,9 @@ class Unlearner:
     ) -> PreTrainedModel:
         """Unlearn; return the model (an adapter already merged), in the dtype it came in.
 
+        Under ``accelerate launch`` every process calls this with the same arguments and gets the
+        whole model; where FSDP or DeepSpeed split it for training, in main memory.
+
         Args:
             model: the target model; consumed (its weights are trained in place).
             tokenizer: the model's tokenizer; needs neither BOS nor padding token.

@@ -81,6 +81,7 @@ class ReferenceBuilder:
         model_digest: str,
     ) -> None:
         self._model = model
+        self._device = model.device
         self._autocast = autocast
         self._batch_size = batch_size
         self._cache = cache
@@ -105,8 +106,8 @@ class ReferenceBuilder:
     @contextlib.contextmanager
     def _no_grad(self) -> Iterator[None]:
         """No gradient, and the arithmetic of training."""
-        device = self._model.device.type
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=self._autocast):
+        autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
+        with torch.no_grad(), autocast:
             yield
 
     @contextlib.contextmanager
@@ -124,7 +125,7 @@ class ReferenceBuilder:
             return losses.sequence_log_probs(self._model(input_ids=ids).logits, ids)
 
         stored = self._stored("forget_log_probs", windows, compute)
-        return _from_numpy(np.array(stored)).to(self._model.device)
+        return _from_numpy(np.array(stored)).to(self._device)
 
     def _logits_without_adapter(self, windows: Windows) -> torch.Tensor:
         with self._as_reference():
@@ -151,7 +152,7 @@ class ReferenceBuilder:
         stored = self._stored("retain_hidden_states", retain, final_hidden_states)
 
         def logits(windows: Windows) -> torch.Tensor:
-            hidden = _from_numpy(stored[windows.index.cpu().numpy()]).to(self._model.device)
+            hidden = _from_numpy(stored[windows.index.cpu().numpy()]).to(self._device)
             with self._no_grad():
                 return frozen_head(hidden)
 
@@ -188,7 +189,7 @@ class ReferenceBuilder:
         partial = path.with_suffix(".partial")
         file: np.memmap | None = None
         for start in range(0, len(windows), self._batch_size):
-            ids = windows[start : start + self._batch_size].to(self._model.device)
+            ids = windows[start : start + self._batch_size].to(self._device)
             with self._as_reference():
                 values = _to_numpy(compute(ids).cpu())
             if file is None:
