@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -9,12 +10,14 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel
 
-from quantizers import get_quantizer
+from quantizers import CalibratedQuantizer, get_quantizer
+from quantizers.saving import QUANTIZER_FILE, load_quantized
 from unlearners import UnlearnerError, get_unlearner
 from unlearners.finetuning import get_finetuning
 from unlearners.training import TrainingSettings
 
 from . import generation
+from .calibration import calibration_facts, with_calibration
 from .corpora import CorpusError, load_corpus
 from .transforms import Unlearning, merge_adapter
 
@@ -29,11 +32,13 @@ class MuseHFLM(HFLM):
     and generates faster.
 
     Args:
-        pretrained: name or folder of the model, or the model itself, which is then consumed.
+        pretrained: name or folder of the model, a folder of ``lm-eval-muse quantize`` included, or
+            the model itself, which is then consumed.
         peft: adapter to merge, in float32, rounded once to the model's dtype.
         unlearner: name of an unlearning method; needs ``corpus``.
         finetuning: which weights it trains, ``full`` or ``lora``.
-        corpus: corpus to unlearn, a name or a folder; the tasks of the group ``muse`` use it too.
+        corpus: corpus to unlearn and to calibrate on, a name or a folder; the tasks of the group
+            ``muse`` use it too.
         data_dir: folder that holds the corpora.
         forget: split of the corpus with the documents to unlearn.
         retain: split of the corpus with the documents to keep.
@@ -81,6 +86,8 @@ class MuseHFLM(HFLM):
             )
         if quantizer:
             quantize = get_quantizer(quantizer, **own["quantizer"])
+            if isinstance(quantize, CalibratedQuantizer) and corpus is None:
+                raise CorpusError(f"quantizer={quantizer} needs corpus=, whose retain set it sees")
 
         super().__init__(pretrained=pretrained, peft=peft, **kwargs)
         if hasattr(self, "accelerator") and self.device.type == "cpu":
@@ -92,12 +99,23 @@ class MuseHFLM(HFLM):
         if unlearn:
             self._model = unlearn(self.model, self.tokenizer)
         if quantize:
+            if isinstance(quantize, CalibratedQuantizer):
+                source = load_corpus(str(corpus), data_dir)
+                quantize = with_calibration(quantize, self.tokenizer, source, forget, retain)
             self._model = quantize(self.model)
         self.model.eval()
         self.transforms = {
             "unlearning": unlearn and unlearn.to_dict(),
             "quantizer": quantize and {"name": quantizer} | quantize.to_dict(),
+            "calibration": quantize and calibration_facts(quantize),
         }
+
+    def _create_model(self, pretrained: str, *args: Any, **kwargs: Any) -> None:
+        """HFLM's way, or a folder that ``lm-eval-muse quantize`` wrote."""
+        if Path(pretrained, QUANTIZER_FILE).is_file():
+            self._model = load_quantized(pretrained)
+        else:
+            super()._create_model(pretrained, *args, **kwargs)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """What HFLM gives, faster where decoding is greedy and the model's cache is plain."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness_tasks.calibration import calibration_facts, with_calibration
 from harness_tasks.corpora import CorpusError
 
-from .calibration import calibration_facts, with_calibration
 from .cell import Record, Seconds
 from .config import RunConfig
 from .errors import InputError

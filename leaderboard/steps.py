@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness_tasks.cache import build_once
+from harness_tasks.calibration import with_calibration
 from harness_tasks.corpora import load_corpus
 from quantizers import CalibratedQuantizer, get_quantizer
 from quantizers.saving import save_quantized
 from unlearners import UnlearningData
 
-from .calibration import with_calibration
 from .callbacks import TrainingProgress
 from .config import CorpusEntry, Evaluation, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
 from .errors import InputError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness_tasks.corpora import Corpus
 from quantizers import CalibratedQuantizer, Quantizer
+
+from .corpora import Corpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
