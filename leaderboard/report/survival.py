@@ -97,6 +97,7 @@ def plot_survival(rows: list[Row], path: Path) -> bool:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     by_grid: dict[str, list[Row]] = {}
     for row in _measured(rows):
@@ -119,6 +120,8 @@ def plot_survival(rows: list[Row], path: Path) -> bool:
             )
         panel.set_title(grid)
         panel.set_xlabel("layer")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_ylim(0, 100)
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("quantized indices changed (%)")
     panels[0][-1].legend(fontsize="small")
