@@ -47,6 +47,9 @@ def unlearn(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="Logger of the Trainer, for example tensorboard.")
+    ] = None,
     forget: Annotated[str, typer.Option(help="Split of the forget documents.")] = "raw/forget",
     retain: Annotated[str, typer.Option(help="Split of the retain documents.")] = "raw/retain1",
     plugin: PluginOption = None,
@@ -64,7 +67,7 @@ def unlearn(
         finetuning=finetuning,
         params=_settings(param),
         finetuning_params=_settings(lora),
-        training=_settings(training),
+        training=_settings(training) | ({"report_to": report_to} if report_to else {}),
     )
     source = CorpusEntry(name=corpus, data_dir=data_dir, forget=forget, retain=retain)
     with Progress(console) as progress:
