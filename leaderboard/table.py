@@ -36,8 +36,8 @@ class Row:
     Attributes:
         settings: digest of everything but precision and seed, to tell apart two rows of the
             same method.
-        values: the four metrics; ``recovery_verbmem`` and ``recovery_knowmem`` in points and
-            ``way_back_…`` as a share; ``forget_quality`` and ``score``; one without a number is
+        values: the four metrics; for each ``recovery_…`` in points and ``way_back_…`` as a share;
+            ``forget_quality`` and ``score``; one without a number is
             missing.
         forgot: whether every seed passed the gate; None where that is unknown.
         notes: why numbers are missing.
@@ -95,7 +95,7 @@ def build_table(records: Iterable[Record]) -> list[Row]:
         for seed, metrics in by_seed[key].items():
             for metric in METRICS:
                 columns[metric].append(metrics.get(metric))
-            for metric in ("verbmem", "knowmem"):
+            for metric in METRICS:
                 before = plain.get(seed, {})
                 columns[f"recovery_{metric}"].append(recovery(metrics, before, metric))
                 if method not in REFERENCES:

@@ -10,6 +10,12 @@ from .layout import MISSING, escape_markdown, markdown_line, name
 
 FEW, MANY = 0.25, 0.5
 BACK = 0.25
+TITLES = {
+    "verbmem": "VerMem",
+    "knowmem": "KnowMem",
+    "privleak": "PrivLeak",
+    "utility": "Utility",
+}
 HEADER = (
     "Method",
     "Finetuning",
@@ -19,10 +25,7 @@ HEADER = (
     "Indices changed",
     "Scales changed",
     "max |ΔW|/s",
-    "Δ VerMem",
-    "of the way back",
-    "Δ KnowMem",
-    "of the way back",
+    *(f"{sign} {title}" for title in TITLES.values() for sign in ("Δ", "way back")),
 )
 
 
@@ -34,7 +37,7 @@ def survival_markdown(rows: list[Row]) -> str:
         crossing = total["crossings"][row.precision]
         behaviour = [
             _number(row.values.get(f"{kind}_{metric}"), share=kind == "way_back")
-            for metric in ("verbmem", "knowmem")
+            for metric in TITLES
             for kind in ("recovery", "way_back")
         ]
         lines.append(

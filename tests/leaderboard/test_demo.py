@@ -6,19 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from harness_tasks.corpora import load_corpus
 from harness_tasks.demo import DemoWorld, make_people, write_demo_corpus
 from leaderboard.cell import Record
 from leaderboard.cli import DEMO_CONFIG
 from leaderboard.config import load_config
 from leaderboard.demo_models import DemoRecipe, demo_models, train_tokenizer
+from leaderboard.models import load_model
 from leaderboard.plan import make_plan
 from leaderboard.progress import Progress
 from leaderboard.runner import Runner
 from leaderboard.scores import combine
 from leaderboard.store import RunFolder, read_records
+from unlearners import UnlearningData, get_unlearner
+from unlearners.finetuning import get_finetuning
+from unlearners.training import TrainingSettings
 
 
 def test_generator_is_deterministic_and_follows_the_seed() -> None:
@@ -89,6 +95,41 @@ def test_same_seed_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         weights.append(load_file(demo_models(world, recipe).target / "model.safetensors"))
     assert weights[0].keys() == weights[1].keys()
     assert all(tensor.equal(weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.parametrize(("dtype", "moved"), [("float32", 0.9), ("bfloat16", 0.5)])
+def test_dtype_of_training_decides_what_moves(tmp_path: Path, dtype: str, moved: float) -> None:
+    """NPO+GDR on the demo target, 5 steps at 2e-5: float32 weights nearly all move, bfloat16 few.
+
+    A bfloat16 weight moves only where a step is not small beside it: those that do are small.
+    Of the float32 ones, embeddings of tokens that stand in no window stay.
+    """
+    folder = demo_models().target
+    before = load_file(folder / "model.safetensors")
+    model, tokenizer = load_model(str(folder))
+    corpus = load_corpus("demo")
+    texts = {name: corpus.texts(f"raw/{name}")[:6] for name in ("forget", "retain1")}
+    unlearned = get_unlearner("npo_gdr")(
+        model,
+        tokenizer,
+        UnlearningData(forget=texts["forget"], retain=texts["retain1"]),
+        finetuning=get_finetuning("full"),
+        training=TrainingSettings(
+            learning_rate=2e-5, max_steps=5, window=96, batch_size=4, weights_dtype=dtype
+        ),
+        output_dir=tmp_path,
+    )
+    after = unlearned.state_dict()
+    rounded = {name: weight.to(getattr(torch, dtype)) for name, weight in before.items()}
+    changed = {name: after[name].to(getattr(torch, dtype)) != w for name, w in rounded.items()}
+    share = sum(int(c.sum()) for c in changed.values()) / sum(c.numel() for c in changed.values())
+    size = torch.cat([before[name][mask].abs() for name, mask in changed.items()]).mean()
+    average = torch.cat([weight.abs().flatten() for weight in before.values()]).mean()
+    if dtype == "float32":
+        assert share > moved
+    else:
+        assert 0 < share < moved
+        assert size < average / 2
 
 
 @pytest.fixture(scope="module")
