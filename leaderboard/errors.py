@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness_tasks.corpora import CorpusError
+from harness_tasks.token_logprobs import RequestError
 from quantizers import QuantizerError
 from unlearners import UnlearnerError
 
@@ -11,4 +12,4 @@ class InputError(ValueError):
     """A setting, file or folder the user gave cannot be used; the message is one line."""
 
 
-USER_ERRORS = (InputError, CorpusError, QuantizerError, UnlearnerError)
+USER_ERRORS = (InputError, CorpusError, RequestError, QuantizerError, UnlearnerError)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness_tasks.calibration import calibration_facts, with_calibration
 from harness_tasks.corpora import CorpusError
+from harness_tasks.token_logprobs import RequestError
 
 from .cell import Record, Seconds
 from .config import RunConfig
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # These end a run: they are about what all of it reads. Everything else is one cell's failure.
-CONFIGURATION_ERRORS = (InputError, CorpusError)
+CONFIGURATION_ERRORS = (InputError, CorpusError, RequestError)
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,14 @@ def test_local_plugin_joins_a_grid(small_world: Any, tmp_path: Path) -> None:
     again = command("table", str(folder))
     assert again.returncode == 0
     assert "halve" in again.stdout
+
+
+def test_text_too_short_for_min_k(small_world: Any, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(small_world.corpus, corpus)
+    (corpus / "privleak" / "forget.json").write_text('["", "x y z"]')
+    result = command("evaluate", "--model", str(small_world.target), "--corpus", str(corpus))
+    assert result.returncode == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "text 0 has no token to score" in line
+    assert "Traceback" not in result.stderr
