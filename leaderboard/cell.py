@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 METRICS = ("verbmem", "knowmem", "privleak", "utility")
@@ -92,6 +92,7 @@ class Cell(Frozen):
     quantizer_params: dict[str, Any]
     subset: Literal["all", "selection", "final"] = "all"
     limit: int | None
+    extra_tasks: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -101,7 +102,7 @@ class Cell(Frozen):
 
 
 class Metric(Frozen):
-    """A score × 100 and its standard error; the error is None where there is only one example."""
+    """A score and its standard error; the error is None where there is only one example."""
 
     value: float
     stderr: float | None
@@ -138,6 +139,8 @@ class Record(Frozen):
         survival: of an unlearned checkpoint, how its update moved the weights over grids of
             round-to-nearest (``quantizers.survival.SurvivalReport``).
         calibration: for a calibrated quantizer, which text it saw.
+        extra: scores of ``extra_tasks`` by ``<task>/<metric>``, in lm-eval's own units.
+        samples: SHA-256 of the logged answers (see ``samples``); None where none were kept.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -147,6 +150,8 @@ class Record(Frozen):
     metrics: dict[str, Metric] = {}
     survival: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
+    extra: dict[str, Metric] = {}
+    samples: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     provenance: Provenance
 
 

@@ -96,6 +96,9 @@ class Evaluation(Strict):
         limit: only the first examples of every task (for trials).
         device: torch device; lm-eval's default where left out.
         dtype: dtype in which models are loaded; the checkpoint's own by default.
+        extra_tasks: names of other lm-eval tasks, evaluated in every cell.
+        log_samples: whether every answer is kept beside the record. Switch it off where the
+            corpus must not leave the machine.
     """
 
     subset: Subset = "all"
@@ -103,9 +106,12 @@ class Evaluation(Strict):
     limit: int | None = Field(default=None, ge=1)
     device: str | None = None
     dtype: str = "auto"
+    extra_tasks: list[str] = []
+    log_samples: bool = True
 
 
 Suite = Literal["scal", "sust"]
+Keep = Literal["all", "adapters", "none"]
 
 
 class RunConfig(Strict):
@@ -114,6 +120,8 @@ class RunConfig(Strict):
     Attributes:
         suites: MUSE's last two ways, beside the forget set as a whole: ``scal`` unlearns each of
             four growing forget sets from the target, ``sust`` four sets one after another.
+        keep: what stays of a checkpoint when all its cells are recorded: the whole model, only
+            the LoRA adapter, from which the model is merged again when it is needed, or nothing.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -124,6 +132,7 @@ class RunConfig(Strict):
     seeds: list[int] = Field(default=[0], min_length=1)
     training: dict[str, Any] = {}
     evaluation: Evaluation = Evaluation()
+    keep: Keep = "all"
 
     @field_validator("corpora", mode="before")
     @classmethod

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from .cell import FOLD_METRICS, METRICS, Fold, Metric
 from .config import CorpusEntry, Evaluation
+from .errors import InputError
+from .samples import Sample, from_lm_eval
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,11 +33,15 @@ class Scores:
         metrics: scores × 100 with standard errors; one that is not a number is missing here.
         problems: for each missing score, why there is none.
         versions: of every task.
+        extra: scores of the extra tasks by ``<task>/<metric>``, in lm-eval's own units.
+        samples: every answer to the four tasks, where they are to be logged.
     """
 
     metrics: dict[str, Metric]
     problems: list[str]
     versions: dict[str, str]
+    extra: dict[str, Metric]
+    samples: list[Sample]
 
 
 def evaluate(
@@ -49,7 +57,7 @@ def evaluate(
     if fold is not None:
         tasks.append(f"muse_{fold.suite}_{fold.number}")
         places |= dict.fromkeys(FOLD_METRICS, tasks[-1])
-    results = run_tasks(model, tokenizer, corpus, tasks, settings)
+    results = run_tasks(model, tokenizer, corpus, tasks, settings, settings.log_samples)
     metrics, problems = {}, []
     for name, task in places.items():
         row = results["results"][task]
@@ -59,8 +67,21 @@ def evaluate(
         else:
             stderr = None if isinstance(error, str) else float(error)
             metrics[name] = Metric(value=float(value), stderr=stderr)
-    versions = {name: str(version) for name, version in results["versions"].items()}
-    return Scores(metrics, problems, versions)
+    samples = [
+        from_lm_eval(name, logged, results["configs"][task].get("generation_kwargs", {}))
+        for name, task in places.items()
+        if name in METRICS
+        for logged in results.get("samples", {}).get(task, [])
+    ]
+    extra: dict[str, Metric] = {}
+    versions = results["versions"]
+    if settings.extra_tasks:
+        others = run_extra_tasks(model, tokenizer, settings)
+        versions = versions | others["versions"]
+        extra = extra_metrics(others)
+    return Scores(
+        metrics, problems, {name: str(of) for name, of in versions.items()}, extra, samples
+    )
 
 
 def retrain_auc(
@@ -80,35 +101,96 @@ def run_tasks(
     corpus: CorpusEntry,
     tasks: list[str],
     settings: Evaluation,
+    log_samples: bool = False,
 ) -> dict[str, Any]:
-    """Run lm-eval tasks of ours on one corpus and return lm-eval's results.
+    """Run lm-eval tasks of ours on one corpus and return lm-eval's results."""
+    with _quiet():
+        loaded = _task_manager(corpus.name, corpus.data_dir).load(tasks)
+        samples = {
+            name: subset_indices(len(task.eval_docs), settings)
+            for name, task in loaded["tasks"].items()
+        }
+        # every error here has a closed form: the iterations only have to be above 0
+        return _evaluate(
+            model,
+            tokenizer,
+            loaded,
+            settings,
+            samples=samples,
+            log_samples=log_samples,
+            bootstrap_iters=100,
+        )
 
-    ``lm_eval.evaluate`` on a model in memory: ``simple_evaluate`` would describe the machine
-    anew for every cell, which takes longer than evaluating a small model.
+
+def run_extra_tasks(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Evaluation
+) -> dict[str, Any]:
+    """Run ``extra_tasks``, lm-eval's own or any that its index knows."""
+    with _quiet():
+        loaded = _all_tasks().load(settings.extra_tasks)
+        return _evaluate(
+            model, tokenizer, loaded, settings, limit=settings.limit, log_samples=False
+        )
+
+
+def check_extra_tasks(names: list[str]) -> None:
+    """Refuse a task that lm-eval does not know, before anything is trained.
+
+    Raises:
+        InputError: with the nearest names.
+    """
+    for name in names:
+        if name not in (known := _all_tasks().all_tasks):
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"; nearest: {', '.join(near)}" if near else "; `lm_eval ls tasks` lists them"
+            raise InputError(f"evaluation.extra_tasks: lm-eval has no task '{name}'{hint}")
+
+
+def extra_metrics(results: dict[str, Any]) -> dict[str, Metric]:
+    """The numbers in lm-eval's results, as ``<task>/<metric>``, with their standard errors."""
+    metrics = {}
+    for task, row in results["results"].items():
+        for key, value in row.items():
+            name, _, score_filter = key.partition(",")
+            if isinstance(value, str) or not score_filter or name.endswith("_stderr"):
+                continue
+            if not math.isfinite(value):
+                continue
+            error = row.get(f"{name}_stderr,{score_filter}")
+            stderr = error if isinstance(error, float) and math.isfinite(error) else None
+            label = name if score_filter == "none" else key
+            metrics[f"{task}/{label}"] = Metric(value=float(value), stderr=stderr)
+    return metrics
+
+
+def _evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    loaded: dict[str, Any],
+    settings: Evaluation,
+    **options: Any,
+) -> dict[str, Any]:
+    """``lm_eval.evaluate`` on a model in memory.
+
+    ``simple_evaluate`` would describe the machine anew for every cell, which takes longer than
+    evaluating a small model.
     """
     import lm_eval
 
     from harness_tasks.lm import MuseHFLM
 
+    lm = MuseHFLM(pretrained=model, tokenizer=tokenizer, batch_size=settings.batch_size)
+    for task in loaded["tasks"].values():
+        task.set_fewshot_seed(FEWSHOT_SEED)
+    return dict(lm_eval.evaluate(lm, loaded, **options) or {})
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Our own progress bar tells what is going on, in place of one of lm-eval's per request."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    # our own progress bar tells what is going on, in place of one of lm-eval's per request type
     with contextlib.redirect_stderr(io.StringIO()):
-        lm = MuseHFLM(pretrained=model, tokenizer=tokenizer, batch_size=settings.batch_size)
-        loaded = _task_manager(corpus.name, corpus.data_dir).load(tasks)
-        for task in loaded["tasks"].values():
-            task.set_fewshot_seed(FEWSHOT_SEED)
-        samples = {
-            name: subset_indices(len(task.eval_docs), settings)
-            for name, task in loaded["tasks"].items()
-        }
-        results = lm_eval.evaluate(
-            lm,
-            loaded,
-            samples=samples,
-            log_samples=False,
-            bootstrap_iters=100,  # only has to be above 0: every error here has a closed form
-        )
-    return dict(results or {})
+        yield
 
 
 def subset_indices(examples: int, settings: Evaluation) -> list[int]:
@@ -128,3 +210,10 @@ def _task_manager(corpus: str, data_dir: Path | None) -> Any:
 
     metadata = {"corpus": corpus} | ({"data_dir": str(data_dir)} if data_dir else {})
     return TaskManager(include_path=str(TASKS), include_defaults=False, metadata=metadata)
+
+
+@cache
+def _all_tasks() -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()

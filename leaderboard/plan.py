@@ -19,6 +19,7 @@ from .cell import REFERENCES, Cell, CorpusId, Fold, ModelId, Training, digest
 from .config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, Suite, UnlearnEntry
 from .demo_models import demo_digest, demo_models
 from .errors import InputError
+from .evaluation import check_extra_tasks
 from .models import identify
 
 FOLDS = 4
@@ -159,6 +160,7 @@ def make_plan(config: RunConfig) -> list[PlannedTraining]:
         raise InputError(
             f"precisions: {sorted(repeated)[0]} stands twice; give one of them another `label:`"
         )
+    check_extra_tasks(config.evaluation.extra_tasks)
     corpora = [CorpusPlan(entry) for entry in config.corpora]
     plan = [
         reference
@@ -269,6 +271,7 @@ def _cells(training: Training, precisions: Precisions, config: RunConfig) -> lis
                 quantizer_params=quantizer.to_dict(),
                 subset=config.evaluation.subset,
                 limit=config.evaluation.limit,
+                extra_tasks=tuple(config.evaluation.extra_tasks),
             ),
             quantizer,
         )

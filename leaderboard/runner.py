@@ -22,6 +22,7 @@ from .models import load_model, save_model
 from .plan import PlannedCell, PlannedTraining
 from .progress import Progress
 from .provenance import provenance
+from .samples import Sample
 from .steps import drop_trainer_checkpoints, load_source, unlearn
 from .store import RunFolder
 from .survival import measure_once
@@ -111,13 +112,13 @@ class Runner:
         for cell in missing:
             self.progress.stage(f"{planned.title}: {cell.cell.precision}")
             try:
-                record = self._evaluate(planned, cell, checkpoint)
+                record, answers = self._evaluate(planned, cell, checkpoint)
             except CONFIGURATION_ERRORS:
                 raise
             except Exception as error:
                 self._record_failure(cell, error, outcome)
                 continue
-            self.folder.write_record(record)
+            self.folder.write_record(record, answers)
             outcome.done += record.status == "done"
             outcome.failed += record.status != "done"
             self.progress.advance(1)
@@ -165,7 +166,7 @@ class Runner:
 
     def _evaluate(
         self, planned: PlannedTraining, cell: PlannedCell, checkpoint: Checkpoint
-    ) -> Record:
+    ) -> tuple[Record, list[Sample]]:
         start = time.monotonic()
         quantizer = with_calibration(
             cell.quantizer,
@@ -191,13 +192,14 @@ class Runner:
         device = str(model.device)
         del model
         gc.collect()
-        return Record(
+        record = Record(
             cell=cell.cell,
             status="done" if scores.metrics else "failed",
             reason="; ".join(scores.problems) or None,
             metrics=scores.metrics,
             survival=checkpoint.survival,
             calibration=calibration_facts(quantizer),
+            extra=scores.extra,
             provenance=provenance(
                 device,
                 seconds=seconds,
@@ -205,6 +207,7 @@ class Runner:
                 retrain_auc=planned.corpus.corpus.retrain_auc,
             ),
         )
+        return record, scores.samples
 
     def _record_failure(self, cell: PlannedCell, error: Exception, outcome: Outcome) -> None:
         """Keep why a cell has no numbers; the next run does not try it again by itself."""

@@ -6,12 +6,13 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from . import samples
 from .cell import Cell, Record, Training
 from .errors import InputError
 
@@ -62,6 +63,10 @@ class RunFolder:
         """Where the record of ``cell`` is, or will be."""
         return self.path / "records" / f"{cell.stem}.json"
 
+    def samples_path(self, cell: Cell) -> Path:
+        """Where the logged answers of ``cell`` are."""
+        return self.path / "samples" / f"{cell.stem}.jsonl.gz"
+
     def checkpoint_path(self, training: Training) -> Path:
         """Folder of what ``training`` leaves: the model, its adapter and its loss curve."""
         return self.path / "checkpoints" / training.stem
@@ -74,11 +79,35 @@ class RunFolder:
                 place.mkdir(exist_ok=True)
                 path.rename(place / f"{path.stem}.{len(list(place.iterdir()))}.json")
 
-    def write_record(self, record: Record) -> Path:
-        """Write a record; one that exists already stays as it is."""
+    def write_record(self, record: Record, answers: Sequence[samples.Sample] = ()) -> Path:
+        """Write a record and, before it, its answers; a record that exists stays as it is."""
         path = self.record_path(record.cell)
+        if answers and not path.exists():
+            lines = samples.encode(answers)
+            replace_file(self.samples_path(record.cell), samples.compress(lines))
+            record = record.model_copy(update={"samples": samples.sha256(lines)})
         write_atomically(path, record.model_dump_json(indent=1) + "\n")
         return path
+
+
+def read_samples(folder: Path, record: Record) -> list[samples.Sample]:
+    """The logged answers of a record; none where none were kept.
+
+    Raises:
+        InputError: the file is not what the record says it is.
+    """
+    if record.samples is None:
+        return []
+    path = folder / "samples" / f"{record.cell.stem}.jsonl.gz"
+    try:
+        lines = samples.decompress(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    if samples.sha256(lines) != record.samples:
+        raise InputError(f"{path}: not the answers that its record is about (SHA-256 differs)")
+    return samples.decode(lines)
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -123,10 +152,11 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: str | bytes) -> None:
     """Write a file that is made anew each time; a reader sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)
 
 

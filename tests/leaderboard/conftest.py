@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from harness_tasks.demo import DemoWorld, demo_corpus_folder
 from leaderboard.cell import Cell, CorpusId, Metric, ModelId, Provenance, Record, Training
 from leaderboard.demo_models import DemoRecipe, demo_models
+from leaderboard.progress import Progress
 
 WORLD = DemoWorld(forget=10, retain=10, holdout=10)
 RECIPE = DemoRecipe(vocabulary=400, hidden=32, layers=2, window=128, epochs=2)
@@ -110,6 +112,12 @@ def make_record(
             peak_rss_mib=1,
         ),
     )
+
+
+@pytest.fixture
+def progress() -> Progress:
+    """Bars that nobody sees."""
+    return Progress(Console(quiet=True))
 
 
 @pytest.fixture
