@@ -19,6 +19,8 @@ from lm_eval.models.utils import (
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
 
+from unlearners.onednn import onednn_linears
+
 from .batching import in_batches
 from .prefix_cache import (
     PreallocatedLayer,
@@ -92,6 +94,7 @@ def generate_until(lm: HFLM, requests: Sequence[Instance], disable_tqdm: bool = 
             enabled=lm.mixed_precision_dtype is not None,
         ),
         shared_attention(lm.model),
+        onednn_linears(lm.model),
         tqdm(
             total=len(requests),
             desc="Running generate_until requests",

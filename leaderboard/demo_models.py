@@ -164,6 +164,8 @@ def _train(
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
     from transformers.trainer_callback import PrinterCallback
 
+    from unlearners.onednn import onednn_linears
+
     tokenizer = train_tokenizer(world, recipe.vocabulary)
     people = make_people(world)
     rows = _windows([p for split in SPLITS[name] for p in people[split]], tokenizer, recipe)
@@ -209,7 +211,8 @@ def _train(
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    with onednn_linears(model):
+        trainer.train()
     model.eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -23,6 +23,7 @@ from . import _sharding, _weights
 from ._trainer import LossLog, NoLastCheckpoint, UnlearningTrainer, training_arguments
 from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
 from .data import ForgetRetainDataset, Windows
+from .onednn import onednn_linears
 from .reference import ReferenceBuilder, model_digest
 
 if TYPE_CHECKING:
@@ -82,17 +83,18 @@ def run(
         sharded = _sharding.is_sharded(trainer.accelerator)
         if sharded:  # the Trainer has left the model where it was
             nn.Module.to(trained, trainer.accelerator.device)
-        reference = ReferenceBuilder(
-            trained,
-            autocast=training.mixed_precision == "bf16",
-            batch_size=training.batch_size,
-            cache=cache,
-            model_digest=digest,
-        ).build(dataset, unlearner.needs)
-        index = torch.arange(len(dataset.forget), device=trained.device)
-        objective = unlearner.begin(trained, Windows(dataset.forget.to(trained.device), index))
-        empty = _sharding.empty_copy(trained) if sharded else None
-        trainer.unlearn(objective, reference, _last_checkpoint(output_dir))
+        with contextlib.nullcontext() if sharded else onednn_linears(trained):
+            reference = ReferenceBuilder(
+                trained,
+                autocast=training.mixed_precision == "bf16",
+                batch_size=training.batch_size,
+                cache=cache,
+                model_digest=digest,
+            ).build(dataset, unlearner.needs)
+            index = torch.arange(len(dataset.forget), device=trained.device)
+            objective = unlearner.begin(trained, Windows(dataset.forget.to(trained.device), index))
+            empty = _sharding.empty_copy(trained) if sharded else None
+            trainer.unlearn(objective, reference, _last_checkpoint(output_dir))
         if empty is not None:
             trained = _sharding.whole(empty, trained)
         if processes.is_main_process:

@@ -11,6 +11,8 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from unlearners.onednn import onednn_linears
+
 from ..batching import BATCH_TOKENS, in_batches
 from ..token_logprobs import EncodedText, RequestError, Statistic, TokenLogprobs
 
@@ -47,6 +49,7 @@ def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
             dtype=lm.mixed_precision_dtype,
             enabled=lm.mixed_precision_dtype is not None,
         ),
+        onednn_linears(lm.model),
         tqdm(
             total=len(order), desc="Running token_logprobs requests", disable=lm.rank != 0
         ) as progress,
