@@ -39,10 +39,11 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight = ctx.saved_tensors
         of_states, of_weight, of_bias = ctx.needs_input_grad
-        rows = gradient.flatten(0, -2)
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        columns = states.reshape(-1, states.shape[-1]).t()
         return (
             _product(gradient, weight.t()) if of_states else None,
-            _product(states.flatten(0, -2).t(), rows.t()).t() if of_weight else None,
+            _product(columns, rows.t()).t() if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
 

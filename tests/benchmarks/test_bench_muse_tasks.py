@@ -29,8 +29,8 @@ from harness_tasks.lm import MuseHFLM
 EXAMPLES = int(os.environ.get("MUSE_BENCH_EXAMPLES", "16"))
 SHAPE = os.environ.get("MUSE_BENCH_SHAPE", "small")
 GOALS = {
-    "small": {"verbmem": 5.0, "knowmem": 8.0, "auc": 3.3},
-    "smollm2": {"verbmem": 3.0, "knowmem": 8.0, "auc": 2.8},
+    "small": {"verbmem": 5.0, "knowmem": 8.0, "utility": 8.0, "auc": 3.3, "together": 4.0},
+    "smollm2": {"verbmem": 3.0, "knowmem": 8.0, "utility": 8.0, "auc": 2.8},
 }
 SHAPES: dict[str, dict[str, Any]] = {
     "small": {
@@ -76,6 +76,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         "knowmem/forget_qa": questions(EXAMPLES),
         "knowmem/forget_qa_icl": questions(10),
+        "knowmem/retain_qa": questions(EXAMPLES),
+        "knowmem/retain_qa_icl": questions(10),
     }
     for split in ("forget", "retain", "holdout"):
         files[f"privleak/{split}"] = [
@@ -125,13 +127,16 @@ class MuseLoop:
         for row in self.read("verbmem/forget"):
             self.generate(row["prompt"], 128)
 
-    def knowmem(self) -> None:
+    def knowmem(self, split: str = "forget") -> None:
         shots = "".join(
             f"Question: {row['question']}\nAnswer: {row['answer']}\n\n"
-            for row in self.read("knowmem/forget_qa_icl")
+            for row in self.read(f"knowmem/{split}_qa_icl")
         )
-        for row in self.read("knowmem/forget_qa"):
+        for row in self.read(f"knowmem/{split}_qa"):
             self.generate(f"{shots}Question: {row['question']}\nAnswer: ", 32)
+
+    def utility(self) -> None:
+        self.knowmem("retain")
 
     def auc(self) -> None:
         for split in ("forget", "retain", "holdout"):
@@ -145,7 +150,10 @@ class MuseLoop:
                         logprobs[0, place, token].item()
 
 
-@pytest.mark.parametrize("task", ["verbmem", "knowmem", "auc"])
+SECONDS: dict[str, tuple[float, float]] = {}  # of the loop and of hf-muse
+
+
+@pytest.mark.parametrize("task", ["verbmem", "knowmem", "utility", "auc"])
 def test_task(
     benchmark: Any,
     ratios: Any,
@@ -174,6 +182,11 @@ def test_task(
     seconds = perf_counter() - start
     what = f"{task}, {EXAMPLES} examples, {SHAPE} model: MUSE's loop / hf-muse"
     ratios.add(f"{what}, seconds", seconds / benchmark.stats["min"], f"{GOALS[SHAPE][task]}")
+    SECONDS[task] = seconds, benchmark.stats["min"]
+    if len(SECONDS) == 4 and "together" in GOALS[SHAPE]:
+        loop_sum, own_sum = (sum(times) for times in zip(*SECONDS.values(), strict=True))
+        what = f"all four, {EXAMPLES} examples, {SHAPE} model: MUSE's loop / hf-muse"
+        ratios.add(f"{what}, seconds", loop_sum / own_sum, f"{GOALS[SHAPE]['together']}")
     if task == "auc":
         ratios.add(f"{what}, peak memory", peak_memory() / memory, "above 1")
 

@@ -1,0 +1,63 @@
+"""Linear layers through oneDNN, against the same sums in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from unlearners import onednn
+from unlearners.onednn import OneDnnLinear, onednn_linears
+
+pytestmark = pytest.mark.skipif(not onednn.is_available(), reason="PyTorch without oneDNN")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 8), (2, 7, 8), (5, 8), (8,)])
+def test_values_and_gradients(shape: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(8, 12, bias=bias)
+    states, seen = torch.randn(shape, requires_grad=True), torch.randn(*shape[:-1], 12)
+    exact = nn.Linear(8, 12, bias=bias).double()
+    exact.load_state_dict(linear.state_dict())
+    exact_states = states.detach().double().requires_grad_()
+
+    with onednn_linears(linear):
+        output = linear(states)
+        assert "_Linear" in type(output.grad_fn).__name__
+        # a strided gradient, as the attention hands it back
+        (output * seen.t().contiguous().t() if seen.dim() == 2 else output * seen).sum().backward()
+    expected = exact(exact_states)
+    (expected * seen.double()).sum().backward()
+
+    torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(states.grad.double(), exact_states.grad, rtol=1e-5, atol=1e-6)
+    for name, parameter in linear.named_parameters():
+        other = exact.get_parameter(name).grad
+        torch.testing.assert_close(parameter.grad.double(), other, rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_weight_gets_no_gradient() -> None:
+    linear = nn.Linear(4, 3)
+    linear.weight.requires_grad_(False)
+    states = torch.randn(2, 4, requires_grad=True)
+    with onednn_linears(linear):
+        linear(states).sum().backward()
+    assert linear.weight.grad is None and states.grad is not None and linear.bias.grad is not None
+
+
+def test_only_within_and_only_plain_float32_layers() -> None:
+    class Own(nn.Linear):
+        pass
+
+    model = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4).bfloat16(), Own(4, 4)])
+    with pytest.raises(RuntimeError, match="on purpose"), onednn_linears(model):
+        assert [type(module) for module in model] == [OneDnnLinear, nn.Linear, Own]
+        raise RuntimeError("on purpose")
+    assert [type(module) for module in model] == [nn.Linear, nn.Linear, Own]
+
+
+def test_autocast_and_empty_input_take_the_usual_way() -> None:
+    linear = nn.Linear(4, 3)
+    with onednn_linears(linear):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert linear(torch.randn(2, 4)).dtype == torch.bfloat16
+        assert linear(torch.randn(0, 4)).shape == (0, 3)
