@@ -11,7 +11,7 @@ import json
 import math
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ._registry import get_unlearner
 from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
@@ -21,7 +21,7 @@ from .training import TrainingSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = ("float32", "bfloat16")
+Dtype = Literal["float32", "bfloat16"]
 DATA = UnlearningData(
     forget=("Mira Voss repaired church organs in Tarn,", " and slept beside the largest of them."),
     retain=("Salt lowers the freezing point of water.",),
@@ -50,7 +50,7 @@ def check_contract(name: str, **params: Any) -> None:
     unlearner = get_unlearner(name, **params)
     _check_configuration(name, unlearner)
     for finetuning in (FullFinetuning(), LoRA(rank=2)):
-        for dtype in DTYPES:
+        for dtype in get_args(Dtype):
             _check_run(name, unlearner, finetuning, dtype)
     _check_mean(name, unlearner)
 
@@ -72,7 +72,7 @@ def _check_configuration(name: str, unlearner: Unlearner) -> None:
         raise _broken(name, f"{unlearner} comes back from JSON as {again}")
 
 
-def _check_run(name: str, unlearner: Unlearner, finetuning: Finetuning, dtype: str) -> None:
+def _check_run(name: str, unlearner: Unlearner, finetuning: Finetuning, dtype: Dtype) -> None:
     where = f"{finetuning.name} finetuning in {dtype}"
     settings = dataclasses.replace(SETTINGS, weights_dtype=dtype)
     before = _tiny_model(dtype)
@@ -126,6 +126,7 @@ def _run(
     seed: int,
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
     """The unlearned model and the log of its losses; ``seed`` is what no result may depend on."""
+    import torch
     from transformers import PreTrainedModel, set_seed
 
     model = _tiny_model(settings.weights_dtype)
@@ -149,7 +150,7 @@ def _run(
         lines = Path(folder, "loss.jsonl").read_text(encoding="utf-8").splitlines()
     if not isinstance(unlearned, PreTrainedModel):
         raise _broken(name, f"{where} returns a {type(unlearned).__name__}, not a model")
-    return unlearned, [json.loads(line) for line in lines]
+    return torch.nn.Module.to(unlearned, "cpu"), [json.loads(line) for line in lines]
 
 
 def _watched(lora: LoRA, before: PreTrainedModel, name: str) -> LoRA:
@@ -162,7 +163,7 @@ def _watched(lora: LoRA, before: PreTrainedModel, name: str) -> LoRA:
                 for key, weight in model.get_base_model().named_parameters()
             }
             for key, weight in before.named_parameters():
-                if not base[key].equal(weight):
+                if not base[key].cpu().equal(weight):
                     raise _broken(name, f"lora finetuning changes {key} beside the adapter")
             return super().finish(model, *args)
 
@@ -208,13 +209,12 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> str:
     return found[:200]
 
 
-def _tiny_model(dtype: str) -> PreTrainedModel:
+def _tiny_model(dtype: Dtype) -> PreTrainedModel:
     """A Llama of 30,000 random weights, the same every time."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     config = LlamaConfig(
-        attn_implementation="eager",  # gives the same bits every time on a GPU, too
         vocab_size=len(_tokenizer()),
         hidden_size=32,
         intermediate_size=48,
@@ -225,7 +225,9 @@ def _tiny_model(dtype: str) -> PreTrainedModel:
         initializer_range=0.1,
     )
     torch.manual_seed(0)
-    return torch.nn.Module.to(LlamaForCausalLM(config), getattr(torch, dtype)).eval()
+    # eager attention gives the same bits every time, on a GPU too
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    return torch.nn.Module.to(model, getattr(torch, dtype)).eval()
 
 
 def _tokenizer() -> PreTrainedTokenizerBase:
