@@ -15,6 +15,8 @@ import typer
 
 from .cli_steps import FAILED_CELLS, PluginOption, err, load_plugins, out
 from .cli_steps import app as steps
+from .cli_table import app as tables
+from .cli_table import table
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -31,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(steps)
+app.add_typer(tables)
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 
@@ -122,29 +125,6 @@ def sweep(
     replace_file(folder / "chosen.yaml", comment + content)
     err.print(f"written: {folder / 'chosen.yaml'}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(FAILED_CELLS if outcome.failed else 0)
-
-
-@app.command()
-def table(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run.")] = Path("runs/demo"),
-) -> None:
-    """Print the table of a run and write it as Markdown, from its records alone."""
-    from .report.markdown import markdown
-    from .report.survival import plot_survival
-    from .report.terminal import print_table
-    from .store import read_records, replace_file, run_name
-    from .table import build_table
-
-    name = run_name(folder)
-    records = read_records(folder)
-    rows = build_table(records)
-    print_table(out, name, rows)
-    replace_file(folder / "table.md", markdown(name, rows, records))
-    written = [folder / "table.md"]
-    if plot_survival(rows, folder / "survival.png"):
-        written.append(folder / "survival.png")
-    for path in written:
-        err.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import ConfigDict, Field, model_validator
 
 from .config import RunConfig, Strict, UnlearnEntry, parse, read_yaml
+from .groups import settings_digest
 from .plan import PlannedTraining
 from .scores import bits
-from .table import Row, settings_digest
+from .table import Row
 
 RULE = (
     "the highest score at the lowest precision among the settings that forgot (VerMem and KnowMem "

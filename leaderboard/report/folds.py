@@ -2,62 +2,89 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from statistics import fmean
 
 from ..cell import Record
-from ..table import settings_digest
-from .layout import MISSING, escape_markdown, markdown_line
+from ..errors import InputError
+from ..groups import Group, Key, board_titles, finite, key_of
+from .layout import markdown_table, number_text
+from .text import escape_markdown
 
 TITLES = {
     "scal": "Scalability: four growing forget sets, each unlearned from the target",
     "sust": "Sustainability: four forget sets unlearned one after another",
 }
 FOLDS = (1, 2, 3, 4)
+EXPLANATION = (
+    "Utility after each fold; memorized: share of the tokens of the fold's own forget set that the "
+    "model predicts right, × 100."
+)
+
+Folds = dict[int, Group]
+"""Records by number of the fold, then by seed."""
 
 
 def folds_markdown(records: Iterable[Record]) -> str:
     """A section per suite: utility, and what is remembered of the fold; empty without any.
 
     Several seeds give their mean; a fold that one of them lacks has no number.
+
+    Raises:
+        InputError: two records are of one cell.
     """
-    numbers: dict[tuple[str, ...], dict[tuple[str, int], list[float | None]]] = defaultdict(dict)
+    suites: dict[str, dict[Key, Folds]] = {suite: defaultdict(dict) for suite in TITLES}
     for record in records:
-        t = record.cell.training
-        if t.fold is None:
+        fold = record.cell.training.fold
+        if fold is None:
             continue
-        corpus = t.corpus.model_copy(update={"forget": ""})
-        settings = settings_digest(t.model_copy(update={"fold": None, "corpus": corpus}))
-        row = (t.fold.suite, t.corpus.name, t.method, t.finetuning, record.cell.precision, settings)
-        for metric in ("utility", "exact_memorization"):
-            found = record.metrics.get(metric)
-            cells = numbers[row]
-            cells.setdefault((metric, t.fold.number), []).append(found.value if found else None)
+        seeds = suites[fold.suite][_whole(record)].setdefault(fold.number, {})
+        seed = record.cell.training.seed
+        if seed in seeds:
+            raise InputError(f"two records are of the same cell: {record.cell.stem}")
+        seeds[seed] = record
     parts = []
-    for suite, title in TITLES.items():
-        rows = {key: cells for key, cells in numbers.items() if key[0] == suite}
-        if not rows:
-            continue
-        header = ["Corpus", "Method", "Finetuning", "Precision"]
-        header += [f"Utility {fold}" for fold in FOLDS] + [f"Memorized {fold}" for fold in FOLDS]
-        lines = [markdown_line(header), markdown_line(["---"] * 4 + ["---:"] * 2 * len(FOLDS))]
-        for key, cells in sorted(rows.items()):
-            values = [
-                _mean(cells.get((metric, fold), []))
-                for metric in ("utility", "exact_memorization")
-                for fold in FOLDS
-            ]
-            lines.append(markdown_line([*map(escape_markdown, key[1:5]), *values]))
-        parts += [f"## {title}", "\n".join(lines)]
-    if parts:
-        parts.append(
-            "Utility after each fold; memorized: share of the tokens of the fold's own forget set "
-            "that the model predicts right, × 100."
-        )
-    return "\n\n".join(parts)
+    for suite, rows in suites.items():
+        if rows:
+            parts += [f"## {TITLES[suite]}", _table(rows)]
+    return "\n\n".join([*parts, EXPLANATION]) if parts else ""
 
 
-def _mean(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{fmean(known):.1f}" if known and len(known) == len(values) else MISSING
+def _whole(record: Record) -> Key:
+    """What the folds of one row share."""
+    training = record.cell.training
+    corpus = training.corpus.model_copy(update={"forget": ""})
+    training = training.model_copy(update={"fold": None, "corpus": corpus})
+    return key_of(record.cell.model_copy(update={"training": training}))
+
+
+def _table(rows: dict[Key, Folds]) -> str:
+    header = ["Corpus", "Method", "Finetuning", "Precision"]
+    header += [f"Utility {fold}" for fold in FOLDS] + [f"Memorized {fold}" for fold in FOLDS]
+    cells = {
+        key.board: record.cell
+        for key, folds in rows.items()
+        for seeds in folds.values()
+        for record in seeds.values()
+    }
+    boards = board_titles(cells)
+    settings = Counter((key.board, key.method, key.finetuning, key.precision) for key in rows)
+    lines = []
+    for key, folds in rows.items():
+        twin = settings[key.board, key.method, key.finetuning, key.precision] > 1
+        method = key.method + (f" [{key.settings}]" if twin else "")
+        names = boards[key.board], method, key.finetuning, key.precision
+        numbers = [
+            number_text(_mean(metric, folds.get(fold, {})))
+            for metric in ("utility", "exact_memorization")
+            for fold in FOLDS
+        ]
+        lines.append((names, key, [*map(escape_markdown, names), *numbers]))
+    return markdown_table(header, [line for _, _, line in sorted(lines)], labels=4)
+
+
+def _mean(metric: str, seeds: Group) -> float | None:
+    numbers = [finite(record.metrics).get(metric) for record in seeds.values()]
+    known = [number for number in numbers if number is not None]
+    return fmean(known) if known and len(known) == len(numbers) else None

@@ -1,14 +1,16 @@
-"""What every form of the table shares: its columns, the text of its cells, its footnotes."""
+"""What every form of the table shares: its columns, names, the text of its cells, definitions."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from typing import Literal
 
+from ..cell import METRICS
 from ..scores import GATE
-from ..table import Row, Value
+from ..table import Board, Row, Value
 
 MISSING = "—"
+ARROWS = {"lower": " ↓", "higher": " ↑", "zero": " →0", None: ""}
 
 
 @dataclass(frozen=True)
@@ -17,67 +19,96 @@ class Column:
 
     Attributes:
         key: of ``Row.values``.
-        title: its heading; the arrow says which way is better.
+        name: what it is called.
+        better: which way is better.
         digits: decimals.
         signed: whether a plus sign is shown.
         minor: left out where there is little room.
     """
 
     key: str
-    title: str
+    name: str
+    better: Literal["lower", "higher", "zero"] | None
     digits: int = 1
     signed: bool = False
     minor: bool = False
 
+    @property
+    def title(self) -> str:
+        """Its heading; the arrow says which way is better."""
+        return self.name + ARROWS[self.better]
+
 
 COLUMNS = (
-    Column("verbmem", "VerMem ↓"),
-    Column("knowmem", "KnowMem ↓"),
-    Column("privleak", "PrivLeak →0"),
-    Column("utility", "Utility ↑"),
-    Column("recovery_verbmem", "Δ VerMem", signed=True, minor=True),
-    Column("recovery_knowmem", "Δ KnowMem", signed=True, minor=True),
-    Column("forget_quality", "Forget quality", digits=2),
-    Column("score", "Score"),
+    Column("verbmem", "VerMem", "lower"),
+    Column("knowmem", "KnowMem", "lower"),
+    Column("privleak", "PrivLeak", "zero"),
+    Column("utility", "Utility", "higher"),
+    Column("recovery_verbmem", "Δ VerMem", None, signed=True, minor=True),
+    Column("recovery_knowmem", "Δ KnowMem", None, signed=True, minor=True),
+    Column("forget_quality", "Forget quality", None, digits=2),
+    Column("score", "Score", None),
 )
+METRIC_COLUMNS = tuple(column for column in COLUMNS if column.key in METRICS)
 
-LEGEND = (
-    "VerMem, KnowMem, PrivLeak, Utility: scores of MUSE × 100, ± the standard error over examples "
-    "(several seeds: ± the standard deviation over seeds).",
-    "Δ: points gained when the unlearned model is quantized; above 0, text came back.",
-    "Forget quality: mean share of the way from target (0) to retrain (1) at the same precision, "
+DID_NOT_FORGET = "*"
+DEFINITIONS = {
+    "VerMem, KnowMem, PrivLeak, Utility": "scores of MUSE × 100, ± the standard error over "
+    "examples (several seeds: ± the standard deviation over seeds).",
+    "Δ": "points gained when the unlearned model is quantized; above 0, text came back.",
+    "Forget quality": "mean share of the way from target (0) to retrain (1) at the same precision, "
     "of VerMem, KnowMem and PrivLeak (for PrivLeak, overshooting counts against).",
-    "Score: harmonic mean of forget quality and utility relative to the target, × 100; methods are "
-    "ordered by it at their lowest precision.",
-    f"*: did not forget: VerMem or KnowMem went less than {GATE:.0%} of the way; ranks below all "
-    "that did.",
-    f"{MISSING}: no number.",
+    "Score": "harmonic mean of forget quality and utility relative to the target, × 100; methods "
+    "are ordered by it at their lowest precision (of several with as many bits, the first by "
+    "name).",
+    DID_NOT_FORGET: f"did not forget: VerMem or KnowMem went less than {GATE:.0%} of the way; "
+    "ranks below all that did.",
+    MISSING: "no number.",
+}
+REPORTED = (
+    "Reported: numbers from publications, as printed there, for comparison by eye. Their models, "
+    "settings and evaluation are not this run's; they have no part in scores or order."
 )
 
 
 def cell_text(column: Column, row: Row, with_error: bool = True) -> str:
     """The text of one number, with its error where there is one."""
-    value: Value | None = row.values.get(column.key)
-    if value is None or (column.signed and row.precision == "bf16"):
+    return value_text(row.values.get(column.key), column.digits, column.signed, with_error)
+
+
+def value_text(
+    value: Value | None, digits: int = 1, signed: bool = False, with_error: bool = True
+) -> str:
+    """A value as it is written everywhere."""
+    if value is None:
         return MISSING
-    text = f"{value.mean:{'+' if column.signed else ''}.{column.digits}f}"
-    if text.strip("-+0.") == "":  # no minus sign on a zero
-        text = text.lstrip("-+")
-    error = value.spread if value.spread is not None else value.stderr
-    if with_error and error is not None:
-        text += f" ±{error:.{column.digits}f}"
+    text = number_text(value.mean, digits, signed)
+    if with_error and value.error is not None:
+        text += f" ±{value.error:.{digits}f}"
     return text
 
 
-def name(row: Row, rows: list[Row]) -> str:
+def number_text(number: float | None, digits: int = 1, signed: bool = False) -> str:
+    """A number with so many decimals; no minus sign on a zero."""
+    if number is None:
+        return MISSING
+    text = f"{number:{'+' if signed else ''}.{digits}f}"
+    return text.lstrip("-+") if text.strip("-+0.") == "" else text
+
+
+def name(row: Row) -> str:
+    """A row's method, marked where it did not forget."""
+    return method(row) + (DID_NOT_FORGET if row.forgot is False else "")
+
+
+def method(row: Row) -> str:
     """A row's method; with the settings' digest where another row has the same name."""
-    twin = any(
-        (other.corpus, other.method, other.finetuning) == (row.corpus, row.method, row.finetuning)
-        and other.settings != row.settings
-        for other in rows
-    )
-    mark = "*" if row.forgot is False else ""
-    return row.method + (f" [{row.settings}]" if twin else "") + mark
+    return row.method + (f" [{row.settings}]" if "settings" in row.twins else "")
+
+
+def precision(row: Row) -> str:
+    """A row's precision; with the quantizer's digest where another one has the same name."""
+    return row.precision + (f" [{row.quantizer}]" if "quantizer" in row.twins else "")
 
 
 def finetuning(row: Row) -> str:
@@ -85,18 +116,26 @@ def finetuning(row: Row) -> str:
     return MISSING if row.is_reference else row.finetuning
 
 
-def corpora(rows: list[Row]) -> list[str]:
-    """The corpora of a table, in order."""
-    return list(dict.fromkeys(row.corpus for row in rows))
+def place(row: Row) -> str:
+    """A row in words, for notes about it."""
+    return " ".join((row.board.title, method(row), row.finetuning, precision(row)))
 
 
-def markdown_line(cells: list[str]) -> str:
-    """One line of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
+def by_board(rows: list[Row]) -> dict[Board, list[Row]]:
+    """The rows of every board, in order."""
+    boards: dict[Board, list[Row]] = {}
+    for row in rows:
+        boards.setdefault(row.board, []).append(row)
+    return boards
 
 
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, on one line, without HTML."""
-    text = " ".join(text.split())
-    text = re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def markdown_table(header: list[str], lines: list[list[str]], labels: int) -> str:
+    """A table in Markdown, whose cells are escaped already.
+
+    Args:
+        header: the headings.
+        lines: a cell for each heading.
+        labels: how many columns at the left are text; the others are aligned as numbers.
+    """
+    rule = ["---"] * labels + ["---:"] * (len(header) - labels)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))

@@ -2,54 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..cell import Record
-from ..table import Row
+from ..table import Board, Row
 from .folds import folds_markdown
 from .layout import (
     COLUMNS,
-    LEGEND,
+    DEFINITIONS,
+    METRIC_COLUMNS,
+    REPORTED,
+    by_board,
     cell_text,
-    corpora,
-    escape_markdown,
     finetuning,
-    markdown_line,
+    markdown_table,
     name,
+    number_text,
+    place,
+    precision,
+    value_text,
 )
+from .published import Reported
 from .survival import survival_markdown
+from .text import escape_markdown
+
+LABELS = ["Method", "Finetuning", "Precision"]
 
 
-def markdown(title: str, rows: list[Row], records: Iterable[Record] = ()) -> str:
-    """One section per corpus, then the definitions and why numbers are missing.
+def markdown(
+    title: str,
+    rows: list[Row],
+    records: Iterable[Record] = (),
+    reported: Sequence[Reported] = (),
+    figures: Iterable[tuple[str, str]] = (),
+) -> str:
+    """One section per board, then the definitions and why numbers are missing.
 
     Args:
         title: of the page.
         rows: the table.
         records: what the rows were made from; those of folds have a section of their own.
+        reported: published rows, in a table of their own below the measured ones.
+        figures: file and title of each plot beside the Markdown file.
     """
     parts = [f"# {escape_markdown(title)}"]
-    for corpus in corpora(rows):
-        members = [row for row in rows if row.corpus == corpus]
-        header = ["Method", "Finetuning", "Precision", *(column.title for column in COLUMNS)]
-        lines = [markdown_line(header), markdown_line(["---"] * 3 + ["---:"] * len(COLUMNS))]
-        for row in members:
-            labels = [
-                escape_markdown(text) for text in (name(row, rows), finetuning(row), row.precision)
-            ]
-            lines.append(markdown_line([*labels, *(cell_text(column, row) for column in COLUMNS)]))
-        parts += [f"## {escape_markdown(corpus)}", "\n".join(lines)]
-    parts.append("\n".join(f"- {escape_markdown(line)}" for line in LEGEND))
+    parts += [f"![{escape_markdown(what)}]({file})" for file, what in figures]
+    corpora = set()
+    for board, members in by_board(rows).items():
+        parts += [f"## {escape_markdown(board.title)}", _table(members)]
+        if section := _extra(board, members):
+            parts.append(section)
+        published = [row for row in reported if row.corpus == board.corpus]
+        if published and board.corpus not in corpora:
+            parts += [f"### {escape_markdown(board.corpus)}, reported", _reported(published)]
+        corpora.add(board.corpus)
+    definitions = [f"- {escape_markdown(f'{term}: {text}')}" for term, text in DEFINITIONS.items()]
+    parts.append("\n".join(definitions))
     if section := survival_markdown(rows):
         parts.append(section)
     if section := folds_markdown(records):
         parts.append(section)
-    notes = [
-        f"- {escape_markdown(' '.join((row.corpus, row.method, row.finetuning, row.precision)))}: "
-        f"{escape_markdown(note)}"
-        for row in rows
-        for note in row.notes
-    ]
+    notes = [f"- {escape_markdown(f'{place(row)}: {note}')}" for row in rows for note in row.notes]
     if notes:
         parts += ["## Missing numbers", "\n".join(notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def _labels(row: Row) -> list[str]:
+    return [escape_markdown(text) for text in (name(row), finetuning(row), precision(row))]
+
+
+def _table(rows: list[Row]) -> str:
+    header = LABELS + [column.title for column in COLUMNS]
+    lines = [[*_labels(row), *(cell_text(column, row) for column in COLUMNS)] for row in rows]
+    return markdown_table(header, lines, labels=len(LABELS))
+
+
+def _extra(board: Board, rows: list[Row]) -> str:
+    """Scores of other tasks, as lm-eval gives them; empty without any."""
+    tasks = sorted({task for row in rows for task in row.extra})
+    if not tasks:
+        return ""
+    header = LABELS + [escape_markdown(task) for task in tasks]
+    lines = [
+        [*_labels(row), *(value_text(row.extra.get(task), digits=3) for task in tasks)]
+        for row in rows
+    ]
+    title = f"### {escape_markdown(board.corpus)}, other tasks"
+    return f"{title}\n\n{markdown_table(header, lines, labels=len(LABELS))}"
+
+
+def _reported(rows: list[Reported]) -> str:
+    header = [*LABELS, "Settings", "Source", "Note", *(column.title for column in METRIC_COLUMNS)]
+    lines = [
+        [
+            *map(
+                escape_markdown,
+                (row.method, row.finetuning, row.precision, row.settings, row.source, row.note),
+            ),
+            *(number_text(getattr(row, column.key)) for column in METRIC_COLUMNS),
+        ]
+        for row in rows
+    ]
+    return f"{escape_markdown(REPORTED)}\n\n{markdown_table(header, lines, labels=6)}"

@@ -2,52 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from ..table import Row
-from .layout import COLUMNS, LEGEND, cell_text, corpora, finetuning, name
+from .layout import (
+    COLUMNS,
+    DEFINITIONS,
+    METRIC_COLUMNS,
+    REPORTED,
+    Column,
+    by_board,
+    cell_text,
+    finetuning,
+    name,
+    number_text,
+    place,
+    precision,
+)
+from .published import Reported
+from .text import one_line
 
+WITH_MINOR, WITH_ERRORS = 110, 140
+"""Widths of a terminal from which on there is room for more."""
 STYLES = {"target": "red", "retrain": "green"}
 
 
-def print_table(console: Console, title: str, rows: list[Row]) -> None:
-    """Print one table per corpus, the definitions below; less of it on a narrow terminal."""
-    with_errors = console.width >= 140
-    columns = [column for column in COLUMNS if console.width >= 110 or not column.minor]
-    for corpus in corpora(rows):
-        members = [row for row in rows if row.corpus == corpus]
-        table = Table(
-            title=escape(f"{title}: {corpus}"),
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            collapse_padding=True,
-        )
-        table.add_column("Method", no_wrap=True)
-        table.add_column("FT", no_wrap=True)
-        table.add_column("Prec.", no_wrap=True)
-        for column in columns:
-            table.add_column(column.title, justify="right")
-        for row, following in zip(members, [*members[1:], None], strict=True):
-            table.add_row(
-                escape(name(row, rows)),
-                escape(finetuning(row)),
-                escape(row.precision),
-                *(cell_text(column, row, with_error=with_errors) for column in columns),
-                style=STYLES.get(row.method),
-                end_section=following is not None and _block(row) != _block(following),
-            )
-        console.print(table)
-    for line in LEGEND:
+def print_table(
+    console: Console, title: str, rows: list[Row], reported: Sequence[Reported] = ()
+) -> None:
+    """Print one table per board, the definitions below; less of it on a narrow terminal."""
+    columns = [column for column in COLUMNS if console.width >= WITH_MINOR or not column.minor]
+    boards = by_board(rows)
+    for board, members in boards.items():
+        console.print(_measured(f"{title}: {board.title}", members, columns, console.width))
+    for corpus in dict.fromkeys(board.corpus for board in boards):
+        published = [row for row in reported if row.corpus == corpus]
+        if published:
+            console.print(_published(f"{corpus}, reported", published, console.width))
+    definitions = [f"{term}: {text}" for term, text in DEFINITIONS.items()]
+    for line in [*definitions, *([REPORTED] if reported else [])]:
         console.print(line, style="dim", markup=False, highlight=False)
     for row in rows:
         for note in row.notes:
-            place = " ".join((row.corpus, row.method, row.finetuning, row.precision))
-            console.print(f"{place}: {note}", style="yellow", markup=False, highlight=False)
+            text = one_line(f"{place(row)}: {note}")
+            console.print(text, style="yellow", markup=False, highlight=False)
 
 
-def _block(row: Row) -> tuple[str, str, str]:
-    return row.method, row.finetuning, row.settings
+def _measured(title: str, rows: list[Row], columns: Sequence[Column], width: int) -> Table:
+    table, with_error = _empty(title, columns, width), width >= WITH_ERRORS
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        table.add_row(
+            *_labels((name(row), finetuning(row), precision(row))),
+            *(cell_text(column, row, with_error) for column in columns),
+            style=STYLES.get(row.method),
+            end_section=following is not None and row.checkpoint != following.checkpoint,
+        )
+    return table
+
+
+def _published(title: str, rows: Sequence[Reported], width: int) -> Table:
+    table = _empty(title, METRIC_COLUMNS, width)
+    table.add_column("Source", overflow="fold")
+    for row in rows:
+        table.add_row(
+            *_labels((row.method, row.finetuning, row.precision)),
+            *(number_text(getattr(row, column.key)) for column in METRIC_COLUMNS),
+            *_labels([row.source]),
+        )
+    return table
+
+
+def _empty(title: str, columns: Iterable[Column], width: int) -> Table:
+    """A table whose labels are folded where there is little room; numbers never are."""
+    table = Table(
+        title=escape(one_line(title)),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1 if width >= WITH_MINOR else 0),
+        collapse_padding=True,
+    )
+    for label in ("Method", "FT", "Prec."):
+        table.add_column(label, overflow="fold")
+    for column in columns:
+        heading = column.title if width >= WITH_MINOR else column.title.replace(" ", "\n")
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _labels(texts: Iterable[str]) -> list[str]:
+    return [escape(one_line(text)) for text in texts]

@@ -1,12 +1,13 @@
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from leaderboard.cell import Record
+from leaderboard.errors import InputError
 from leaderboard.report.markdown import markdown
-from leaderboard.report.survival import plot_survival, share_by_block
+from leaderboard.report.plots import make_plots
+from leaderboard.report.survival import SurvivalReport, share_by_block
 from leaderboard.table import build_table
 
 MakeRecord = Callable[..., Record]
@@ -69,19 +70,29 @@ def test_the_uncomfortable_is_said(
     assert remark in markdown("t", rows(make, changed, after))
 
 
-def test_no_section_without_a_measured_update(make: MakeRecord, tmp_path: Path) -> None:
+def test_no_section_without_a_measured_update(make: MakeRecord) -> None:
     table = build_table([make("npo")])
     assert "survives rounding" not in markdown("t", table)
-    assert not plot_survival(table, tmp_path / "plot.png")
-
-
-def test_plot(make: MakeRecord, tmp_path: Path) -> None:
-    path = tmp_path / "plot.png"
-    assert plot_survival(rows(make, 0.3, 40.0), path)
-    assert path.read_bytes().startswith(b"\x89PNG")
+    assert make_plots(table) == {}
 
 
 def test_shares_of_a_block_are_weighted_by_size() -> None:
     """(100 · 0.4 + 300 · 0.2) / 400 = 0.25."""
-    shares = share_by_block(report(0.3)["layers"], "rtn-int4")
+    shares = share_by_block(SurvivalReport.model_validate(report(0.3)), "rtn-int4")
     assert shares == {0: pytest.approx(0.25), 1: pytest.approx(0.1)}
+
+
+def test_a_number_that_is_none_is_missing(make: MakeRecord) -> None:
+    """A move over a grid of step 0 has no size."""
+    content = report(0.3)
+    content["total"]["crossings"]["rtn-int4"]["largest_move"] = float("inf")
+    record = make("npo", "rtn-int4").model_copy(update={"survival": content})
+    assert "| 30.0% | 50.0% | — |" in markdown("t", build_table([record]))
+
+
+def test_half_a_report_is_refused(make: MakeRecord) -> None:
+    content = report(0.3)
+    del content["total"]["effective_rank"]
+    record = make("npo", "rtn-int4").model_copy(update={"survival": content})
+    with pytest.raises(InputError, match=r"npo--full.*survival\.total\.effective_rank"):
+        markdown("t", build_table([record]))

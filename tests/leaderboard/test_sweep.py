@@ -9,10 +9,11 @@ from leaderboard.cli import app
 from leaderboard.config import Evaluation, RunConfig, load_config, parse
 from leaderboard.errors import InputError
 from leaderboard.evaluation import subset_indices
+from leaderboard.groups import settings_digest
 from leaderboard.plan import make_plan
 from leaderboard.store import read_records
 from leaderboard.sweep import SweepConfig, load_sweep, select
-from leaderboard.table import build_table, settings_digest
+from leaderboard.table import build_table
 
 SEARCH = {
     "method": "npo_gdr",

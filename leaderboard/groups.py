@@ -1,0 +1,187 @@
+"""Which records belong together: the seeds of a row, the rows of a board, a row's references."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .cell import REFERENCES, Cell, Metric, Record, Training, digest
+from .errors import InputError
+
+UNQUANTIZED = "bf16"
+
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True, order=True)
+class Board:
+    """Rows that can be compared: one corpus, evaluated in one way.
+
+    Attributes:
+        corpus: its name.
+        title: the corpus, and what sets the evaluation apart from a whole one; no two are alike.
+    """
+
+    corpus: str
+    title: str
+
+
+class Key(NamedTuple):
+    """Where a record belongs, whatever its seed; all but the names are digests."""
+
+    board: str
+    method: str
+    finetuning: str
+    settings: str
+    precision: str
+    quantizer: str
+
+
+Group = dict[int, Record]
+"""Records by seed."""
+
+
+def group_records(records: Iterable[Record]) -> dict[Key, Group]:
+    """Seeds together, all else apart; folds are left out (see `report.folds`).
+
+    Raises:
+        InputError: two records are of one cell.
+    """
+    groups: dict[Key, Group] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: record.cell.training.seed):
+        training = record.cell.training
+        if training.fold:
+            continue
+        seeds = groups[key_of(record.cell)]
+        if training.seed in seeds:
+            raise InputError(f"two records are of the same cell: {record.cell.stem}")
+        seeds[training.seed] = record
+    return dict(groups)
+
+
+def settings_digest(training: Training) -> str:
+    """What two rows of one method differ in: the checkpoint's settings, without the seed."""
+    same = {**training.settings, "seed": 0}
+    return digest(training.model_copy(update={"settings": same, "seed": 0}))
+
+
+def evaluation(cell: Cell) -> dict[str, Any]:
+    """How a cell was evaluated: all that is no part of the model."""
+    return cell.model_dump(exclude={"training", "precision", "quantizer", "quantizer_params"})
+
+
+def key_of(cell: Cell) -> Key:
+    """The group of a cell."""
+    training = cell.training
+    # the same text, wherever it was read from
+    text = training.corpus.model_dump(exclude={"source", "revision"})
+    return Key(
+        board=_digest(text, evaluation(cell)),
+        method=training.method,
+        finetuning=training.finetuning,
+        settings=settings_digest(training),
+        precision=cell.precision,
+        quantizer=_digest(cell.quantizer, cell.quantizer_params),
+    )
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def make_boards(groups: Mapping[Key, Group]) -> dict[str, Board]:
+    """The board of each key."""
+    cells = {key.board: next(iter(group.values())).cell for key, group in groups.items()}
+    return {
+        key: Board(corpus=cells[key].training.corpus.name, title=title)
+        for key, title in board_titles(cells).items()
+    }
+
+
+def board_titles(cells: Mapping[str, Cell]) -> dict[str, str]:
+    """Titles by a board's key, no two alike; ``cells`` has one cell of each.
+
+    A title says what is left out of the evaluation; what it takes to tell it from others of the
+    same text follows: the extra tasks, then the key.
+    """
+    titles = {}
+    for key, cell in cells.items():
+        parts = [cell.training.corpus.name]
+        if cell.subset != "all":
+            parts.append(f"{cell.subset} half")
+        if cell.limit is not None:
+            parts.append(f"first {cell.limit} examples")
+        titles[key] = ", ".join(parts)
+    tasks = {
+        key: f" with {', '.join(cell.extra_tasks)}"
+        for key, cell in cells.items()
+        if cell.extra_tasks
+    }
+    for more in (tasks, {key: f" [{key}]" for key in cells}):
+        count = Counter(titles.values())
+        titles = {
+            key: title + (more.get(key, "") if count[title] > 1 else "")
+            for key, title in titles.items()
+        }
+    return titles
+
+
+class Peers:
+    """Finds, for a group, those that it is compared with."""
+
+    def __init__(self, groups: Mapping[Key, Group]) -> None:
+        self._references: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+        self._unquantized: dict[tuple[str, ...], Group] = {}
+        named: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        for key, group in groups.items():
+            if key.method in REFERENCES:
+                place = (key.method, key.board, key.precision, key.quantizer)
+                self._references[place] += group.values()
+            if next(iter(group.values())).cell.quantizer == UNQUANTIZED:
+                self._unquantized[self._checkpoint(key)] = group
+            named[self._named("settings", key)].add(key.settings)
+            named[self._named("quantizer", key)].add(key.quantizer)
+        self._twins = {place for place, digests in named.items() if len(digests) > 1}
+
+    @staticmethod
+    def _checkpoint(key: Key) -> tuple[str, ...]:
+        return key.board, key.method, key.finetuning, key.settings
+
+    @staticmethod
+    def _named(what: str, key: Key) -> tuple[str, ...]:
+        name = (key.method, key.finetuning) if what == "settings" else (key.precision,)
+        return what, key.board, *name
+
+    def reference(self, role: str, key: Key, group: Group) -> Numbers:
+        """Scores of the target or retrain model, evaluated alike under the same quantizer.
+
+        Of several targets it is the one that the group was unlearned from. Where it is not clear
+        which one is meant, there are no scores.
+        """
+        found = self._references[role, key.board, key.precision, key.quantizer]
+        if role == "target":
+            model = next(iter(group.values())).cell.training.model
+            found = [record for record in found if record.cell.training.model == model]
+        return finite(found[0].metrics) if len(found) == 1 else {}
+
+    def unquantized(self, key: Key, group: Group) -> Group:
+        """The same checkpoints before quantization, by seed; empty where this is they."""
+        found = self._unquantized.get(self._checkpoint(key), {})
+        return {} if found is group else found
+
+    def twins(self, key: Key) -> tuple[str, ...]:
+        """Which digests tell the group from others of its name."""
+        return tuple(
+            what for what in ("settings", "quantizer") if self._named(what, key) in self._twins
+        )
+
+
+def finite(metrics: Mapping[str, Metric]) -> Numbers:
+    """The scores that are numbers."""
+    return {name: m.value for name, m in metrics.items() if math.isfinite(m.value)}

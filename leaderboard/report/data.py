@@ -1,0 +1,245 @@
+"""The table as data: ``table.json``, and the same rows flat in ``table.csv``.
+
+`Table` is what ``table.json`` holds; a change of meaning raises its ``format``. Numbers have six
+decimals, none is infinite or NaN, a missing one is absent (JSON) or empty (CSV).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from ..cell import METRICS, Frozen
+from ..groups import evaluation
+from ..table import Row, Value
+from .layout import COLUMNS, DEFINITIONS, REPORTED
+from .published import Reported
+from .survival import Survival, read_survival
+from .text import escape_csv, visible
+
+FORMAT = 1
+DECIMALS = 6
+
+
+class Number(Frozen):
+    """A number of the table.
+
+    Attributes:
+        mean: over seeds.
+        spread: sample standard deviation over seeds, where there are several.
+        stderr: lm-eval's standard error over examples, where there is one seed.
+    """
+
+    mean: float
+    spread: float | None = None
+    stderr: float | None = None
+
+
+class Update(Frozen):
+    """What unlearning did to the weights, and to their places on the grid of this precision."""
+
+    relative_norm: float | None
+    effective_rank: float | None
+    changed_indices: float | None
+    changed_scales: float | None
+    largest_move: float | None
+
+
+class TableRow(Frozen):
+    """One line: a method, a finetuning and a precision on one board, over all its seeds.
+
+    Attributes:
+        board: the corpus and how it was evaluated, as a title; rows of one board can be compared.
+        corpus: name of the corpus.
+        evaluation: ``subset``, ``limit`` and ``extra_tasks``.
+        method: a registered method, or ``target`` or ``retrain``, the references.
+        finetuning: ``full``, ``lora``; ``none`` for a reference.
+        precision: name of the quantizer; ``bf16`` is the checkpoint as saved.
+        settings: digest of corpus, model and all settings but the seed.
+        params: of the method.
+        finetuning_params: of the finetuning.
+        training: training settings of the first seed.
+        quantizer: the quantizer's name.
+        quantizer_params: its parameters.
+        seeds: seeds of the records.
+        forgot: whether every seed passed the gate; None where references are missing.
+        values: by ``Column.key``: metrics × 100; ``recovery_…``, points gained by quantization;
+            ``way_back_…``, the same as a share of the way to the target; ``forget_quality``;
+            ``score``. A number that a seed lacks is absent.
+        extra: scores of other lm-eval tasks, in lm-eval's own units.
+        update: of the first seed's checkpoint; None where this precision's grid was not measured.
+        notes: why numbers are missing.
+        records: names of the record files.
+    """
+
+    board: str
+    corpus: str
+    evaluation: dict[str, Any]
+    method: str
+    finetuning: str
+    precision: str
+    settings: str
+    params: dict[str, Any]
+    finetuning_params: dict[str, Any]
+    training: dict[str, Any]
+    quantizer: str
+    quantizer_params: dict[str, Any]
+    seeds: list[int]
+    forgot: bool | None
+    values: dict[str, Number]
+    extra: dict[str, Number]
+    update: Update | None
+    notes: list[str]
+    records: list[str]
+
+
+class ColumnId(Frozen):
+    """A column of numbers: its key in ``values``, what it is called, which way is better."""
+
+    key: str
+    name: str
+    better: Literal["lower", "higher", "zero"] | None
+
+
+class Table(Frozen):
+    """Content of ``table.json``.
+
+    Attributes:
+        format: version of this schema.
+        name: of the run.
+        definitions: what the columns mean, by term.
+        columns: those that the other forms of the table show.
+        rows: references first, then methods, best first, board by board.
+        reported: published rows, where they were asked for; not comparable with ``rows``.
+        about_reported: what to know about them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    format: int
+    name: str
+    definitions: dict[str, str]
+    columns: list[ColumnId]
+    rows: list[TableRow]
+    reported: list[Reported]
+    about_reported: str
+
+
+def table_json(name: str, rows: Iterable[Row], reported: Iterable[Reported] = ()) -> str:
+    """``table.json``: ASCII, keys in the order of `Table`."""
+    table = Table(
+        format=FORMAT,
+        name=name,
+        definitions=DEFINITIONS,
+        columns=[ColumnId(key=c.key, name=c.name, better=c.better) for c in COLUMNS],
+        rows=[table_row(row) for row in rows],
+        reported=list(reported),
+        about_reported=REPORTED,
+    )
+    return json.dumps(table.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+
+
+def table_row(row: Row) -> TableRow:
+    """A row with all that its records say of its settings."""
+    cell = row.records[0].cell
+    report = read_survival(row)
+    return TableRow(
+        board=row.board.title,
+        corpus=row.corpus,
+        evaluation=evaluation(cell),
+        method=row.method,
+        finetuning=row.finetuning,
+        precision=row.precision,
+        settings=row.settings,
+        params=cell.training.params,
+        finetuning_params=cell.training.finetuning_params,
+        training=cell.training.settings,
+        quantizer=cell.quantizer,
+        quantizer_params=cell.quantizer_params,
+        seeds=[record.cell.training.seed for record in row.records],
+        forgot=row.forgot,
+        values={key: _number(value) for key, value in row.values.items()},
+        extra={task: _number(value) for task, value in row.extra.items()},
+        update=_update(report.total, row.precision) if report else None,
+        notes=list(row.notes),
+        records=[f"{record.cell.stem}.json" for record in row.records],
+    )
+
+
+def _number(value: Value) -> Number:
+    numbers = {name: _round(number) for name, number in vars(value).items()}
+    return Number.model_validate(numbers)
+
+
+def _update(total: Survival, grid: str) -> Update:
+    crossing = total.crossings[grid]
+    return Update(
+        relative_norm=_round(total.relative_norm),
+        effective_rank=_round(total.effective_rank),
+        changed_indices=_round(crossing.changed_indices),
+        changed_scales=_round(crossing.changed_scales),
+        largest_move=_round(crossing.largest_move),
+    )
+
+
+def _round(number: float | None) -> float | None:
+    """So far only that the last bit of a mean, which a library decides, is not written."""
+    return None if number is None else round(number, DECIMALS) + 0.0
+
+
+LABELS = ("board", "corpus", "method", "finetuning", "precision", "settings", "quantizer")
+VALUES = (
+    *METRICS,
+    *(f"recovery_{metric}" for metric in METRICS),
+    *(f"way_back_{metric}" for metric in METRICS),
+    "forget_quality",
+    "score",
+)
+
+
+def table_csv(rows: Iterable[Row], reported: Iterable[Reported] = ()) -> str:
+    """``table.csv``: a line per row, its numbers as in `TableRow`.
+
+    Every number has a column, its spread over seeds the column ``…_spread``, the standard error
+    of one of the four metrics ``…_stderr``; an extra task's has ``extra/`` in front. ``kind`` is
+    ``measured`` or ``reported``. A text that a spreadsheet would take for a formula has an
+    apostrophe in front.
+    """
+    lines = [_measured_line(table_row(row)) for row in rows]
+    lines += [_reported_line(row) for row in reported]
+    columns = ["kind", *LABELS, "seeds", "forgot"]
+    columns += [name for key in VALUES for name in (key, f"{key}_spread")]
+    columns += [f"{metric}_stderr" for metric in METRICS]
+    columns += list(Update.model_fields)
+    others = {key for line in lines for key in line} - set(columns)
+    columns += [*sorted(others - {"notes"}), "notes"]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+    writer.writerow({name: escape_csv(visible(name)) for name in columns})
+    writer.writerows(
+        {key: escape_csv(visible(x)) if isinstance(x, str) else x for key, x in line.items()}
+        for line in lines
+    )
+    return file.getvalue()
+
+
+def _measured_line(row: TableRow) -> dict[str, Any]:
+    line: dict[str, Any] = {"kind": "measured"}
+    line |= {name: getattr(row, name) for name in LABELS}
+    line |= {"seeds": len(row.seeds), "forgot": row.forgot, "notes": "; ".join(row.notes)}
+    extra = {f"extra/{task}": number for task, number in row.extra.items()}
+    for key, number in (row.values | extra).items():
+        line |= {key: number.mean, f"{key}_spread": number.spread}
+        if number.stderr is not None:
+            line[f"{key}_stderr"] = number.stderr
+    return line | (row.update.model_dump() if row.update else {})
+
+
+def _reported_line(row: Reported) -> dict[str, Any]:
+    numbers = row.model_dump(exclude={"note"}, exclude_none=True)
+    return {"kind": "reported", "board": row.corpus, "notes": row.note, **numbers}

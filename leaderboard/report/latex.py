@@ -1,0 +1,187 @@
+r"""The table for a paper: laid out like Table II of arXiv 2602.13151.
+
+A line per method, finetuning and precision, the metrics of every board side by side, target and
+retrained model above. To be read with ``\input``; needs the package ``booktabs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from ..cell import REFERENCES
+from ..scores import bits
+from ..table import Board, Row
+from .layout import (
+    METRIC_COLUMNS,
+    MISSING,
+    Column,
+    by_board,
+    finetuning,
+    method,
+    number_text,
+    precision,
+)
+from .published import Reported
+from .text import escape_latex
+
+ARROWS = {"lower": r" $\downarrow$", "higher": r" $\uparrow$", "zero": r" $\to$0", None: ""}
+CAPTION = (
+    r"Unlearning before and after quantization: scores of MUSE $\times$ 100{errors}. "
+    r"*: did not forget. Bold: the best of its corpus and precision among methods that forgot."
+)
+ERRORS = r", $\pm$ the standard deviation over seeds"
+LABELS = ("Method", "Finetuning", "Precision")
+
+Line = tuple[str, str, str]
+"""What stands at the left: method, finetuning, precision."""
+T = TypeVar("T")
+
+
+def latex(rows: list[Row], reported: Sequence[Reported] = ()) -> str:
+    """``table.tex``.
+
+    Args:
+        rows: the table.
+        reported: published rows, below the measured ones under their sources. Those with
+            settings of their own, the grids that somebody searched, are left to other forms.
+    """
+    boards = by_board(rows)
+    width = len(LABELS) + len(METRIC_COLUMNS) * len(boards)
+    best = {board: _best(members) for board, members in boards.items()}
+    errors = any(row.seeds > 1 for row in rows)
+    lines = [
+        r"% \usepackage{booktabs}",
+        r"\begin{table*}",
+        r"\centering",
+        rf"\caption{{{CAPTION.replace('{errors}', ERRORS if errors else '')}}}",
+        r"\label{tab:unlearning-quantization}",
+        rf"\begin{{tabular}}{{lll{'r' * (width - len(LABELS))}}}",
+        r"\toprule",
+        *_header(boards),
+    ]
+    previous: tuple[str, str] | None = None
+    for line, cells in _lines(rows).items():
+        is_reference = line[0] in REFERENCES
+        if previous is None or (previous[0] in REFERENCES and not is_reference):
+            lines.append(r"\midrule")
+        elif previous[0] != line[0] and not is_reference:
+            lines.append(r"\addlinespace")
+        numbers = [
+            _number(cells.get(board), column, best[board])
+            for board in boards
+            for column in METRIC_COLUMNS
+        ]
+        lines.append(_line([*_unrepeated(line, previous), *numbers]))
+        previous = line[:2]
+    lines += _reported(boards, [row for row in reported if not row.settings], width)
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}"]
+    return "\n".join(lines) + "\n"
+
+
+def _header(boards: Iterable[Board]) -> list[str]:
+    span = len(METRIC_COLUMNS)
+    starts = [len(LABELS) + 1 + n * span for n, _ in enumerate(boards)]
+    titles = [rf"\multicolumn{{{span}}}{{c}}{{{escape_latex(board.title)}}}" for board in boards]
+    names = [column.name + ARROWS[column.better] for column in METRIC_COLUMNS]
+    return [
+        _line([*([""] * len(LABELS)), *titles]),
+        " ".join(rf"\cmidrule(lr){{{start}-{start + span - 1}}}" for start in starts),
+        _line([*LABELS, *names * len(starts)]),
+    ]
+
+
+def _lines(rows: Iterable[Row]) -> dict[Line, dict[Board, Row]]:
+    """The rows of all boards by line."""
+    lines: dict[Line, dict[Board, Row]] = {}
+    for row in rows:
+        line = (method(row), finetuning(row), precision(row))
+        lines.setdefault(line, {})[row.board] = row
+    return _ordered(lines)
+
+
+def _ordered(lines: Mapping[Line, T]) -> dict[Line, T]:
+    """References, then methods as they came; of each, full and LoRA, down to the fewest bits."""
+    methods = list(dict.fromkeys(name for name, _, _ in lines))
+    methods.sort(key=lambda name: name not in REFERENCES)
+
+    def key(line: Line) -> tuple:
+        name, finetuned, quantized = line
+        return methods.index(name), finetuned, -bits(quantized.partition(" [")[0]), quantized
+
+    return {line: lines[line] for line in sorted(lines, key=key)}
+
+
+def _unrepeated(line: Line, previous: tuple[str, str] | None) -> list[str]:
+    """Method and finetuning only where they change."""
+    name, finetuned, quantized = (escape_latex(text) for text in line)
+    dashed = "---" if line[1] == MISSING else finetuned
+    if previous == line[:2]:
+        return ["", "", quantized]
+    return ["" if previous and previous[0] == line[0] else name, dashed, quantized]
+
+
+def _best(rows: Iterable[Row]) -> set[tuple[str, str, str]]:
+    """Precision, column and text of the numbers that are bold; one that stands alone is not."""
+    found = set()
+    candidates = [row for row in rows if row.forgot]
+    for quantized in {precision(row) for row in candidates}:
+        members = [row for row in candidates if precision(row) == quantized]
+        for column in METRIC_COLUMNS:
+            known = [value.mean for row in members if (value := row.values.get(column.key))]
+            if len(known) > 1:
+                found.add((quantized, column.key, number_text(_choose(known, column))))
+    return found
+
+
+def _choose(numbers: list[float], column: Column) -> float:
+    if column.better == "zero":
+        return min(numbers, key=abs)
+    return max(numbers) if column.better == "higher" else min(numbers)
+
+
+def _number(row: Row | None, column: Column, best: set[tuple[str, str, str]]) -> str:
+    value = row.values.get(column.key) if row else None
+    if row is None or value is None:
+        return "---"
+    plain = number_text(value.mean)
+    text = _minus(plain)
+    if row.forgot and (precision(row), column.key, plain) in best:
+        text = rf"\textbf{{{text}}}"
+    if value.spread is not None:
+        text += rf"{{\tiny\,$\pm$\,{value.spread:.1f}}}"
+    if row.forgot is False and column is METRIC_COLUMNS[0]:
+        text += r"\rlap{*}"
+    return text
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "$-$")
+
+
+def _reported(boards: dict[Board, list[Row]], rows: Sequence[Reported], width: int) -> list[str]:
+    """Below each source, a line per method, finetuning and precision."""
+    # a corpus that stands there twice, evaluated in two ways, has its numbers once
+    places = {board.corpus: n for n, board in reversed(list(enumerate(boards)))}
+    sources: dict[str, dict[Line, list[str]]] = {}
+    for row in rows:
+        line = (row.method, row.finetuning if row.finetuning != "none" else MISSING, row.precision)
+        empty = ["---"] * (width - len(LABELS))
+        numbers = sources.setdefault(row.source, {}).setdefault(line, empty)
+        start = places[row.corpus] * len(METRIC_COLUMNS)
+        for n, column in enumerate(METRIC_COLUMNS, start):
+            text = number_text(getattr(row, column.key))
+            numbers[n] = "---" if text == MISSING else _minus(text)
+    lines = []
+    for source, found in sources.items():
+        title = rf"\multicolumn{{{width}}}{{l}}{{\emph{{Reported: {escape_latex(source)}}}}}"
+        lines += [r"\midrule", _line([title])]
+        previous: tuple[str, str] | None = None
+        for line, numbers in _ordered(found).items():
+            lines.append(_line([*_unrepeated(line, previous), *numbers]))
+            previous = line[:2]
+    return lines
+
+
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"

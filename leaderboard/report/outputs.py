@@ -1,0 +1,66 @@
+"""Every file that a run's records give, as text: the same records, the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..cell import Record
+from ..store import replace_file
+from ..table import Row
+from . import plots, svg
+from .data import table_csv, table_json
+from .latex import latex
+from .markdown import markdown
+from .published import Reported
+
+
+def outputs(
+    folder: Path, name: str, records: list[Record], rows: list[Row], reported: list[Reported]
+) -> dict[str, str]:
+    """Content of each file by its name.
+
+    Args:
+        folder: of the run, where answers lie beside the records.
+        name: of the run.
+        records: all of them.
+        rows: the table made from them.
+        reported: published rows to show beside it.
+
+    Raises:
+        InputError: a record or its answers cannot be read as what they say they are.
+    """
+    drawn = plots.make_plots(rows)
+    pictures = {
+        f"{kind}.svg": svg.standalone([plot for found in boards.values() for plot in found])
+        for kind, boards in drawn.items()
+    }
+    figures = [(f"{kind}.svg", plots.TITLES[kind]) for kind in drawn]
+    return {
+        "table.md": markdown(name, rows, records, reported, figures),
+        "table.csv": table_csv(rows, reported),
+        "table.tex": latex(rows, reported),
+        "table.json": table_json(name, rows, reported),
+        **pictures,
+    }
+
+
+def write(folder: Path, texts: dict[str, str]) -> list[Path]:
+    """Write every file, each whole or not at all; the paths that were written."""
+    paths = [folder / name for name in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        replace_file(path, text)
+    return paths
+
+
+def differences(folder: Path, texts: dict[str, str]) -> list[str]:
+    """A line for each file that is missing or is not, byte by byte, what the records give."""
+    lines = []
+    for name, text in texts.items():
+        try:
+            content = (folder / name).read_bytes()
+        except FileNotFoundError:
+            lines.append(f"missing: {folder / name}")
+            continue
+        if content != text.encode():
+            lines.append(f"differs: {folder / name}")
+    return lines

@@ -1,0 +1,244 @@
+"""The plots: forgetting against utility, recovery, changed indices; full beside LoRA in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+from ..table import Board, Row, lowest_precision
+from . import svg
+from .layout import by_board, method, value_text
+from .survival import read_survival, share_by_block
+from .svg import Axis, Place
+
+TITLES = {
+    "forgetting": "Forgetting against utility, before and after quantization",
+    "recovery": "What quantization brings back",
+    "survival": "Indices changed by unlearning, by layer",
+}
+"""Of each plot, by the name of its file."""
+LEFT, RIGHT = 48.0, svg.WIDTH - 12.0
+THICK = 11.0
+"""Of a bar, in pixels."""
+STYLES = {"full": "full: dashed, hollow", "other": "LoRA: solid, filled"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An unlearned model before and after quantization.
+
+    Attributes:
+        colour: number of its method among those of the whole table, for colour and shape.
+        before: the row of the unquantized model; None where there is none.
+        after: the row at its board's lowest precision; None where there is none.
+    """
+
+    first: Row
+    colour: int
+    before: Row | None
+    after: Row | None
+
+    @property
+    def name(self) -> str:
+        """Method and finetuning."""
+        return f"{method(self.first)} {self.first.finetuning}"
+
+    @property
+    def css(self) -> str:
+        """Class of its colour."""
+        return f"c{self.colour % svg.COLOURS}"
+
+    @property
+    def style(self) -> str:
+        """Full finetuning is drawn dashed and hollow, all else solid and filled."""
+        return "full" if self.first.finetuning == "full" else "other"
+
+
+def make_plots(rows: list[Row]) -> dict[str, dict[Board, list[Element]]]:
+    """Draw what the rows give: by the plot's name, for every board that has something to draw."""
+    methods = sorted({row.method for row in rows if not row.is_reference})
+    drawings: dict[str, Callable[[list[Row], list[Checkpoint], str], list[Element]]] = {
+        "forgetting": _forgetting,
+        "recovery": _recovery,
+        "survival": _survival,
+    }
+    plots: dict[str, dict[Board, list[Element]]] = {name: {} for name in drawings}
+    boards = by_board(rows)
+    for board, members in boards.items():
+        prefix = f"{svg.shorten(board.title)}: " if len(boards) > 1 else ""
+        checkpoints = _checkpoints(members, methods)
+        for name, draw in drawings.items():
+            if found := draw(members, checkpoints, prefix):
+                plots[name][board] = found
+    return {name: found for name, found in plots.items() if found}
+
+
+def _checkpoints(rows: Sequence[Row], methods: Sequence[str]) -> list[Checkpoint]:
+    lowest = lowest_precision(rows)
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if not row.is_reference:
+            found.setdefault(row.checkpoint, []).append(row)
+    return [
+        Checkpoint(
+            first=members[0],
+            colour=methods.index(members[0].method),
+            before=next((row for row in members if not row.is_quantized), None),
+            after=next(
+                (row for row in members if row.is_quantized and row.precision == lowest), None
+            ),
+        )
+        for members in found.values()
+    ]
+
+
+def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> list[Element]:
+    """Utility over forget quality, an arrow per checkpoint from before to after quantization."""
+    ways = [
+        (checkpoint, *points)
+        for checkpoint in checkpoints
+        if (points := _way(checkpoint)) is not None
+    ]
+    if not ways:
+        return []
+    before, after = ways[0][0].before, ways[0][0].after
+    references = {
+        row.method: row.values["utility"].mean
+        for row in rows
+        if row.is_reference and not row.is_quantized and "utility" in row.values
+    }
+    utilities = [point[1] for _, start, end in ways for point in (start, end)]
+    height, labels = 300.0, _legend_labels([checkpoint for checkpoint, _, _ in ways])
+    places = svg.flow(labels)
+    way = f"{before.precision} → {after.precision}" if before and after else ""
+    plot = svg.canvas(f"{prefix}forgetting and utility, {way}", height + 34 + places[-1][1])
+    x = Axis(-0.05, 1.05, LEFT, RIGHT, (0, 0.25, 0.5, 0.75, 1))
+    y = svg.axis([*utilities, *references.values()], height - 46, 44)
+    svg.frame(plot, x, y, ("forget quality: target 0, retrained 1", "utility"))
+    for role, utility in references.items():
+        where = (x(0.0 if role == "target" else 1.0), y(utility))
+        svg.cross(plot, where)
+        anchor, side = ("start", 8) if role == "target" else ("end", -8)
+        svg.text(plot, where[0] + side, where[1] - 6, role, "tick", anchor)
+    for checkpoint, start, end in ways:
+        text = f"{checkpoint.name}: {start[0]:.2f}, {start[1]:.1f} → {end[0]:.2f}, {end[1]:.1f}"
+        part = svg.group(plot, checkpoint.css, text)
+        ends = [(x(quality), y(utility)) for quality, utility in (start, end)]
+        svg.arrow(part, ends[0], ends[1], checkpoint.style)
+        svg.mark(part, ends[0], checkpoint.colour, f"mark {checkpoint.style}")
+    _legend(plot, height, labels, places, [checkpoint for checkpoint, _, _ in ways])
+    return [plot]
+
+
+def _way(checkpoint: Checkpoint) -> tuple[Place, Place] | None:
+    """Forget quality and utility before and after quantization; None where one is missing."""
+    points = []
+    for row in (checkpoint.before, checkpoint.after):
+        if row is None or not {"forget_quality", "utility"} <= row.values.keys():
+            return None
+        points.append((row.values["forget_quality"].mean, row.values["utility"].mean))
+    return points[0], points[1]
+
+
+def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> list[Element]:
+    """A bar per checkpoint for VerMem and for KnowMem; full finetuning above LoRA."""
+    metrics = {"recovery_verbmem": "VerMem", "recovery_knowmem": "KnowMem"}
+    shown = [
+        (checkpoint, checkpoint.after)
+        for checkpoint in checkpoints
+        if checkpoint.after is not None and metrics.keys() <= checkpoint.after.values.keys()
+    ]
+    if not shown:
+        return []
+    order = list(dict.fromkeys(checkpoint.first.method for checkpoint, _ in shown))
+    shown.sort(key=lambda pair: (order.index(pair[0].first.method), pair[0].style != "full"))
+    tops, y = [], 50.0
+    for i, (checkpoint, _) in enumerate(shown):
+        new = i and shown[i - 1][0].first.method != checkpoint.first.method
+        y += THICK + (10 if new else 3) if i else 0
+        tops.append(y)
+    bottom = y + THICK + 6
+    plot = svg.canvas(f"{prefix}points gained back at {shown[0][1].precision}", bottom + 44)
+    left = 12 + svg.CHARACTER * max(len(svg.shorten(checkpoint.name)) for checkpoint, _ in shown)
+    wide = (RIGHT - left - 24) / 2
+    ends = [
+        row.values[key].mean + side * (row.values[key].spread or 0)
+        for _, row in shown
+        for key in metrics
+        for side in (-1, 1)
+    ]
+    for (key, metric), start in zip(metrics.items(), (left, left + wide + 24), strict=True):
+        axis = svg.axis([0, *ends], start, start + wide, ticks=3)
+        svg.columns(plot, axis, 44, bottom, f"Δ {metric}")
+        for (checkpoint, row), top in zip(shown, tops, strict=True):
+            value = row.values[key]
+            text = f"{checkpoint.name}: Δ {metric} {value_text(value, signed=True)}"
+            part = svg.group(plot, checkpoint.css, text)
+            svg.bar(part, axis, value.mean, top, THICK, f"bar {checkpoint.style}")
+            if value.spread is not None:
+                low, high = (axis(value.mean + side * value.spread) for side in (-1, 1))
+                svg.line(part, (low, top + THICK / 2), (high, top + THICK / 2), "error")
+    for (checkpoint, _), top in zip(shown, tops, strict=True):
+        svg.text(plot, left - 8, top + THICK - 2, svg.shorten(checkpoint.name), anchor="end")
+    styles = "full: hollow, LoRA: filled"
+    svg.text(plot, left, bottom + 34, f"above 0, text came back; {styles}", "label")
+    return [plot]
+
+
+def _survival(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> list[Element]:
+    """Share of changed indices by layer, a plot for each grid, a line for each checkpoint."""
+    known = {checkpoint.first.checkpoint: checkpoint for checkpoint in checkpoints}
+    grids: dict[str, list[tuple[Checkpoint, dict[int, float]]]] = {}
+    for row in rows:
+        report = read_survival(row)
+        shares = share_by_block(report, row.precision) if report else {}
+        if shares:
+            grids.setdefault(row.precision, []).append((known[row.checkpoint], shares))
+    return [_grid(f"{prefix}indices changed at {grid}", lines) for grid, lines in grids.items()]
+
+
+def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Element:
+    height = 260.0
+    shown = [checkpoint for checkpoint, _ in lines]
+    labels = _legend_labels(shown)
+    places = svg.flow(labels)
+    plot = svg.canvas(title, height + 34 + places[-1][1])
+    last = max(block for _, shares in lines for block in shares)
+    step = max(1, -(-last // 8))
+    x = Axis(0, max(last, 1), LEFT, RIGHT, range(0, last + 1, step))
+    y = Axis(0, 1, height - 46, 44, (0, 0.25, 0.5, 0.75, 1))
+    svg.frame(plot, x, y, ("layer", "quantized indices changed"), percent=True)
+    for checkpoint, shares in lines:
+        part = svg.group(plot, checkpoint.css, checkpoint.name)
+        points = [(x(block), y(share)) for block, share in shares.items()]
+        svg.path(part, points, f"line {checkpoint.style}")
+        for point in points:
+            svg.mark(part, point, checkpoint.colour, f"mark small {checkpoint.style}")
+    _legend(plot, height, labels, places, shown)
+    return plot
+
+
+def _legend_labels(checkpoints: list[Checkpoint]) -> list[str]:
+    styles = sorted({checkpoint.style for checkpoint in checkpoints})
+    methods = sorted({checkpoint.first.method for checkpoint in checkpoints})
+    return [*map(svg.shorten, methods), *(STYLES[style] for style in styles)]
+
+
+def _legend(
+    plot: Element,
+    y: float,
+    labels: list[str],
+    places: list[Place],
+    checkpoints: list[Checkpoint],
+) -> None:
+    colours = sorted({checkpoint.colour for checkpoint in checkpoints})
+    styles = sorted({checkpoint.style for checkpoint in checkpoints})
+    for label, (dx, dy) in zip(labels, places, strict=True):
+        svg.text(plot, dx + 22, y + 12 + dy, label)
+    for colour, (dx, dy) in zip(colours, places[: len(colours)], strict=True):
+        part = svg.group(plot, f"c{colour % svg.COLOURS}")
+        svg.mark(part, (dx + 10, y + 8 + dy), colour, "mark")
+    for style, (dx, dy) in zip(styles, places[len(colours) :], strict=True):
+        svg.line(plot, (dx, y + 8 + dy), (dx + 18, y + 8 + dy), f"line {style}")
+        svg.mark(plot, (dx + 9, y + 8 + dy), 0, f"mark {style}")
