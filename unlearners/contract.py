@@ -1,4 +1,4 @@
-"""What every method keeps, whoever wrote it: checked on a random model of a few thousand weights.
+"""What every method keeps, whoever wrote it: checked on a model of a few thousand weights.
 
 ``tests/unlearners/test_unlearner_contract.py`` holds the registered methods to it, and
 ``lm-eval-muse submit`` a method that wants a row in the leaderboard.
@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -210,12 +212,24 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def _tiny_model(dtype: Dtype) -> PreTrainedModel:
-    """A Llama of 30,000 random weights, the same every time."""
+    """A target of 30,000 weights, the same every time."""
+    import torch
+
+    return torch.nn.Module.to(copy.deepcopy(_target()), getattr(torch, dtype))
+
+
+@cache
+def _target() -> PreTrainedModel:
+    """A Llama that knows the text it is to forget: a bounded loss would not move another one."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
+    from . import losses
+    from .data import cut_windows
+
+    tokenizer = _tokenizer()
     config = LlamaConfig(
-        vocab_size=len(_tokenizer()),
+        vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
@@ -227,7 +241,14 @@ def _tiny_model(dtype: Dtype) -> PreTrainedModel:
     torch.manual_seed(0)
     # eager attention gives the same bits every time, on a GPU too
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    return torch.nn.Module.to(model, getattr(torch, dtype)).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    ids = cut_windows(tokenizer, [*DATA.forget, *DATA.retain], SETTINGS.window)
+    for _ in range(40):
+        optimizer.zero_grad()
+        losses.token_nll(model(input_ids=ids).logits, ids).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    return model.eval()
 
 
 def _tokenizer() -> PreTrainedTokenizerBase:
