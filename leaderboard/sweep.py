@@ -135,13 +135,13 @@ def select(rows: list[Row], plan: list[PlannedTraining]) -> tuple[list[UnlearnEn
         if chosen is None:
             lines.append(f"{title}: no setting forgot; none is chosen")
             continue
-        entries.append(_entry(planned[chosen.settings]))
+        entries.append(entry_of(planned[chosen.settings]))
         score = chosen.values["score"].mean
         lines.append(f"{title}: {chosen.settings}, score {score:.1f} at {chosen.precision}")
     return entries, lines
 
 
-def _entry(planned: PlannedTraining) -> UnlearnEntry:
+def entry_of(planned: PlannedTraining) -> UnlearnEntry:
     """The configuration entry of a resolved training."""
     training = planned.training
     finetuning = {k: v for k, v in training.finetuning_params.items() if k != "name"}

@@ -1,0 +1,189 @@
+"""The README of a submission: what the method is, how it was run, and what came out."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from jinja2 import Environment, StrictUndefined
+
+from ..cell import Record
+from ..config import UnlearnEntry
+from ..report.layout import MISSING, markdown_table
+from ..report.markdown import markdown
+from ..report.text import escape_markdown
+from ..sweep import RULE, SearchEntry
+from ..table import build_table
+
+_TEMPLATE = """\
+# {{ method | text }}
+
+{{ source | text }}
+
+{{ documentation | fenced }}
+
+{{ results }}
+## Settings
+
+Everything that was set, defaults included; also in [config.yaml](config.yaml).
+
+{{ settings }}
+
+## Search
+
+{% if searched -%}
+The settings were chosen by a rule: {{ rule }}. The sweep is [search.yaml](search.yaml). Tried:
+
+{{ searched }}
+{%- else -%}
+No sweep is part of this submission: how its settings were chosen is not recorded.
+{%- endif %}
+
+## Hardware, versions and times
+
+{{ facts }}
+
+{{ times }}
+
+Seconds of quantizing and evaluating add up over all precisions; memory is the most that the process
+had until then.
+
+## To repeat it
+
+In this folder, with the same versions{{ beside | text }}:
+
+```
+{{ command }}
+```
+
+`lm-eval-muse validate .` checks the folder without running anything of it.
+"""
+
+
+def submission_card(
+    *,
+    method: str,
+    documentation: str,
+    source: str,
+    plugins: Iterable[str],
+    entries: Sequence[UnlearnEntry],
+    searched: Sequence[SearchEntry],
+    local: Sequence[str],
+    records: Sequence[Record],
+) -> str:
+    """Markdown; whatever comes from elsewhere is escaped.
+
+    Args:
+        method: its name.
+        documentation: the docstring of its class.
+        source: one sentence on where its code is.
+        plugins: paths in the submission of the files that a run needs.
+        entries: what was run, resolved.
+        searched: the sweep's entries of this method; none where there was no sweep.
+        local: names of the folders of text and models that must lie beside config.yaml.
+        records: of the method and its references.
+    """
+    environment = Environment(
+        autoescape=False, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters |= {"text": escape_markdown, "fenced": _fenced}
+    table = markdown("Results", build_table(records), records)
+    return environment.from_string(_TEMPLATE).render(
+        method=method,
+        documentation=documentation,
+        source=source,
+        results=re.sub("^#", "##", table, flags=re.MULTILINE),
+        settings=_table(["Setting", *(_title(entry) for entry in entries)], _settings(entries)),
+        searched=searched and _table(["Finetuning", "Setting", "Values"], _grid(searched)),
+        rule=RULE,
+        facts=_table(["", ""], _facts(records)),
+        times=_table(
+            ["Checkpoint", "Training, s", "Quantizing, s", "Evaluating, s", "Memory, MiB"],
+            _times(records),
+        ),
+        beside=f", and these folders beside config.yaml: {', '.join(local)}" if local else "",
+        command=" ".join(
+            [
+                "lm-eval-muse run config.yaml --out ../repeated",
+                *(f"--plugin {plugin}" for plugin in plugins),
+            ]
+        ),
+    )
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of text that is escaped here."""
+    return markdown_table(
+        [escape_markdown(text) for text in header],
+        [[escape_markdown(text) for text in line] for line in lines],
+        labels=len(header),
+    )
+
+
+def _title(entry: UnlearnEntry) -> str:
+    return f"{', '.join(entry.corpora or [])} {entry.finetuning}"
+
+
+def _settings(entries: Sequence[UnlearnEntry]) -> Iterator[list[str]]:
+    """One line per setting, one column per entry."""
+    columns = [
+        {
+            f"{group}: {name}": str(value)
+            for group, values in (
+                ("method", entry.params),
+                ("finetuning", entry.finetuning_params),
+                ("training", entry.training),
+            )
+            for name, value in values.items()
+        }
+        for entry in entries
+    ]
+    for name in dict.fromkeys(name for column in columns for name in column):
+        yield [name, *(column.get(name, MISSING) for column in columns)]
+
+
+def _grid(searched: Sequence[SearchEntry]) -> Iterator[list[str]]:
+    for search in searched:
+        for name, values in search.grid.items():
+            yield [search.finetuning, name, ", ".join(map(str, values))]
+
+
+def _facts(records: Sequence[Record]) -> Iterator[list[str]]:
+    """What the records say of machines and versions; more than one value where they differ."""
+    places = [record.provenance for record in records]
+    names = dict.fromkeys(name for place in places for name in place.packages)
+    facts = {
+        "Device": {place.device for place in places},
+        "Threads": {str(place.threads) for place in places},
+        "Platform": {place.platform for place in places},
+        "Python": {place.python for place in places},
+        **{name: {place.packages.get(name, "none") for place in places} for name in names},
+        "Commit of lm-eval-muse": {place.git or "not a checkout" for place in places},
+    }
+    for name, values in facts.items():
+        yield [name, "; ".join(sorted(values))]
+
+
+def _times(records: Sequence[Record]) -> Iterator[list[str]]:
+    """Seconds of each checkpoint's parts, and memory."""
+    checkpoints: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        checkpoints[record.cell.training.stem.rpartition("--")[0]].append(record)
+    for name, members in checkpoints.items():
+        seconds = [m.provenance.seconds for m in members if m.provenance.seconds]
+        training = [s.training for s in seconds if s.training is not None]
+        yield [
+            name,
+            f"{training[0]:.1f}" if training else MISSING,
+            f"{sum(s.quantizing for s in seconds):.1f}",
+            f"{sum(s.evaluating for s in seconds):.1f}",
+            str(max(m.provenance.peak_rss_mib for m in members)),
+        ]
+
+
+def _fenced(text: str) -> str:
+    """A block that shows text as it is, whatever fences it holds itself."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"

@@ -1,0 +1,44 @@
+"""Many submissions as one leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from ..store import RUN_FILE, RunFolder, read_records, read_samples, run_name
+from .validation import validate
+
+
+def collect(folders: Sequence[Path], out: Path) -> Iterator[str]:
+    """Put the records of valid submissions into one folder, for ``table``.
+
+    A cell that is there already stays as it is: the target and retrain rows of one corpus are in
+    every submission.
+
+    Yields:
+        a line on what was done with each, and on every number of theirs that was not taken.
+
+    Raises:
+        InputError: a submission is not valid; nothing was written then.
+    """
+    for folder in folders:
+        if problems := validate(folder).problems:
+            raise InputError(
+                f"{folder} is not valid ({len(problems)} problems): "
+                f"`lm-eval-muse validate {folder}` lists them"
+            )
+    known = (out / RUN_FILE).exists()
+    store = RunFolder(out, run_name(out) if known else out.resolve().name)
+    with store.lock():
+        there = {record.cell.stem: record for record in read_records(out)} if known else {}
+        for folder in folders:
+            records = read_records(folder)
+            for record in records:
+                kept = there.setdefault(record.cell.stem, record)
+                if kept is record:
+                    store.write_record(record, read_samples(folder, record))
+                elif kept.metrics != record.metrics:
+                    yield f"{folder}: other numbers for {record.cell.stem}; those there stay"
+            taken = sum(there[record.cell.stem] is record for record in records)
+            yield f"{folder}: {taken} of {len(records)} records taken"

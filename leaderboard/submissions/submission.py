@@ -1,0 +1,184 @@
+"""Packs a method's records with all that others need to check and to repeat them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from unlearners import list_unlearners
+from unlearners.contract import check_contract
+
+from ..cell import REFERENCES, ModelId
+from ..config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
+from ..errors import InputError
+from ..groups import settings_digest
+from ..plan import PlannedTraining, make_plan
+from ..sweep import SweepConfig, entry_of
+from . import manifest as layout
+
+BUILT_IN = "lm-eval-muse"
+LOCAL = "local"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What is to be packed of one method.
+
+    Attributes:
+        method: its registered name.
+        config: the grid that it is run in.
+        plan: what of the grid belongs to it: its own cells and those of target and retrain.
+        plugins: the files that register it, and whatever else the grid needs.
+        search: the sweep that its settings were chosen by.
+    """
+
+    method: str
+    config: RunConfig
+    plan: list[PlannedTraining]
+    plugins: tuple[Path, ...] = ()
+    search: SweepConfig | None = None
+
+    @property
+    def owner(self) -> str:
+        """The distribution that the method comes from; ``local`` for a file."""
+        return list_unlearners()[self.method]
+
+
+def submissions(
+    config: RunConfig,
+    named: Sequence[str] = (),
+    plugins: Sequence[Path] = (),
+    search: SweepConfig | None = None,
+) -> list[Submission]:
+    """One submission for each method of a grid that is not built in, or that is named.
+
+    Everything that would spoil a pack and can be known before the grid is run is checked.
+
+    Raises:
+        InputError: what it is, and in which setting.
+        UnlearnerError: a method breaks the contract of methods.
+    """
+    plan = make_plan(config)
+    owners = list_unlearners()
+    known = list(dict.fromkeys(entry.method for entry in config.unlearn))
+    for name in named:
+        if name not in known:
+            raise InputError(
+                f"--method {name}: the configuration unlearns with {', '.join(known) or 'nothing'}"
+            )
+    methods = named or [name for name in known if owners[name] != BUILT_IN]
+    if not methods:
+        raise InputError(
+            f"all methods of the configuration are built in ({', '.join(known)}): name the one to "
+            "submit with --method"
+        )
+    _check_config(config, plan)
+    found = [
+        Submission(
+            method=method,
+            config=config,
+            plan=[p for p in plan if p.training.method in (*REFERENCES, method)],
+            plugins=tuple(plugins),
+            search=search,
+        )
+        for method in methods
+    ]
+    for submission in found:
+        _check_method(submission)
+    return found
+
+
+def _check_config(config: RunConfig, plan: Sequence[PlannedTraining]) -> None:
+    if not config.evaluation.log_samples:
+        raise InputError("evaluation.log_samples: false; a submission needs every answer")
+    for planned in plan:
+        if planned.recipe and not any(
+            p.training.method == "retrain" and p.corpus is planned.corpus for p in plan
+        ):
+            raise InputError(
+                f"corpora: '{planned.corpus.entry.name}' needs `retrain:`, the model trained "
+                "without the forget set, that scores are relative to"
+            )
+        names = [planned.training.corpus.name, *(cell.cell.precision for cell in planned.cells)]
+        for name in names:
+            if not layout.FILE_NAME.fullmatch(name):
+                raise InputError(
+                    f"'{name}': corpora and precisions of a submission have names of ASCII "
+                    "letters, digits, '.', '_' and '-'"
+                )
+
+
+def _check_method(submission: Submission) -> None:
+    method = submission.method
+    if not layout.METHOD_NAME.fullmatch(method) or method in REFERENCES:
+        raise InputError(
+            f"method '{method}': a submitted method has a name of lower-case ASCII letters, "
+            "digits, '.', '_' and '-', beginning with a letter or digit"
+        )
+    if submission.owner == LOCAL and not submission.plugins:
+        raise InputError(f"method '{method}': name the file it comes from with --plugin")
+    for path in submission.plugins:
+        if layout.most_bytes(f"source/{path.name}") is None:
+            raise InputError(f"--plugin {path}: give the file a name of ASCII letters and digits")
+    if len({path.name for path in submission.plugins}) < len(submission.plugins):
+        raise InputError("--plugin: two of the files have the same name")
+    own = [planned for planned in submission.plan if planned.recipe]
+    if submission.search:
+        tried = {settings_digest(p.training) for p in make_plan(submission.search.trials())}
+        for planned in own:
+            if not planned.training.fold and settings_digest(planned.training) not in tried:
+                raise InputError(
+                    f"--search: '{planned.title}' has settings that the sweep did not try"
+                )
+    checked: list[Mapping[str, object]] = []
+    for planned in own:
+        if planned.training.params not in checked:
+            checked.append(planned.training.params)
+            check_contract(method, **planned.training.params)
+
+
+def resolved(submission: Submission) -> RunConfig:
+    """The configuration of the submission's cells alone, every setting in it spelled out.
+
+    A folder of text or of a model stands there by its name: where it lay is nobody's concern.
+    """
+    entries: list[UnlearnEntry] = []
+    corpora: dict[str, CorpusEntry] = {}
+    for planned in submission.plan:
+        name = planned.training.corpus.name
+        if planned.recipe is None:
+            entry = corpora.get(name, planned.corpus.entry.model_copy(update={"name": name}))
+            models = {planned.training.method: _model(planned)}
+            corpora[name] = entry.model_copy(update={"data_dir": None} | models)
+        elif not planned.training.fold:
+            found = entry_of(planned).model_copy(update={"corpora": [name]})
+            entries += [found] if found not in entries else []
+    precisions = [
+        PrecisionEntry(
+            quantizer=cell.cell.quantizer,
+            params=cell.cell.quantizer_params,
+            label=cell.cell.precision,
+        )
+        for cell in submission.plan[0].cells
+    ]
+    changes = {"corpora": [*corpora.values()], "precisions": precisions, "training": {}}
+    return submission.config.model_copy(update=changes | {"unlearn": entries})
+
+
+def _model(reference: PlannedTraining) -> ModelSource | None:
+    """Where a model is found; None for the demo's, which every installation makes itself."""
+    model = reference.training.model
+    if model.revision.startswith("recipe:"):
+        return None
+    source = reference.corpus.model(reference.training.method)
+    tokenizer = source.tokenizer if source else None
+    if tokenizer and Path(tokenizer).is_dir():
+        tokenizer = Path(tokenizer).name
+    revision = None if is_local(model) else model.revision
+    return ModelSource(path=model.name, revision=revision, tokenizer=tokenizer)
+
+
+def is_local(model: ModelId) -> bool:
+    """Whether a model is a folder, which its digest pins, not a commit on the hub."""
+    return model.revision.startswith("sha256:")
