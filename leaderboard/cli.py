@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .cli_steps import FAILED_CELLS, PluginOption, err, load_plugins, out
 from .cli_steps import app as steps
+from .cli_submission import app as submissions
 from .cli_table import app as tables
 from .cli_table import table
 
 if TYPE_CHECKING:
     from .config import RunConfig
-    from .runner import Outcome
+    from .plan import PlannedTraining
+    from .runner import Executor, Outcome
 
 BAD_INPUT = 2
 DEMO_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
@@ -34,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(steps)
 app.add_typer(tables)
+app.add_typer(submissions)
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 
@@ -74,8 +78,24 @@ def run(
         Path | None, typer.Option("--out", "-o", help="Folder of the run; runs/<name> if left out.")
     ] = None,
     plugin: PluginOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cells with such a name, for example '*--lora--*' (repeatable)."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="No cells with such a name (repeatable).")
+    ] = None,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Who works: this process or a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster; a local one if left out.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the cells and which are recorded; run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="List the cells, which are recorded, and the time left; run nothing."
+        ),
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run cells again that failed or diverged.")
@@ -83,16 +103,31 @@ def run(
 ) -> None:
     """Run a grid, or the rest of it, and print its table."""
     from .config import load_config
+    from .executors import ray_executor
+    from .plan import make_plan
+    from .selection import select
 
     load_plugins(plugin)
     settings = load_config(config)
     folder = out_dir or Path("runs") / settings.name
+    plan = select(make_plan(settings), only or (), exclude or ())
     if dry_run:
-        _list_cells(settings, folder)
+        _list_cells(plan, folder)
         return
-    outcome = _run(settings, folder, retry_failed)
+    engine = ray_executor(address, plugin or (), settings) if executor == "ray" else None
+    outcome = _run(settings, folder, plan, retry_failed=retry_failed, executor=engine)
     table(folder)
     raise typer.Exit(FAILED_CELLS if outcome.failed else 0)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a run's configuration, for editors."""
+    import json
+
+    from .config import RunConfig
+
+    out.print_json(json.dumps(RunConfig.model_json_schema()))
 
 
 @app.command()
@@ -162,26 +197,45 @@ def corpora() -> None:
     out.print(rows)
 
 
-def _run(config: RunConfig, folder: Path, retry_failed: bool = False) -> Outcome:
+def _run(
+    config: RunConfig,
+    folder: Path,
+    plan: list[PlannedTraining] | None = None,
+    *,
+    retry_failed: bool = False,
+    executor: Executor | None = None,
+) -> Outcome:
     from .plan import make_plan
     from .progress import Progress
     from .runner import Runner
     from .store import RunFolder
 
-    plan = make_plan(config)
+    plan = make_plan(config) if plan is None else plan
     store = RunFolder(folder, config.name)
     with store.lock(), Progress(err) as progress:
-        return Runner(config, store, progress, retry_failed=retry_failed).run(plan)
+        runner = Runner(config, store, progress, retry_failed=retry_failed, executor=executor)
+        return runner.run(plan)
 
 
-def _list_cells(config: RunConfig, folder: Path) -> None:
-    from .plan import make_plan
+def _list_cells(plan: list[PlannedTraining], folder: Path) -> None:
+    from datetime import timedelta
 
-    for planned in make_plan(config):
-        for cell in planned.cells:
-            path = folder / "records" / f"{cell.cell.stem}.json"
-            state = "recorded" if path.exists() else "to do"
-            out.print(f"{state:9} {cell.cell.stem}", markup=False, highlight=False, soft_wrap=True)
+    from .estimate import estimate
+    from .runner import to_do
+    from .store import checkpoints, read_records, record_path
+
+    cells = [cell.cell for planned in plan for cell in planned.cells]
+    recorded = [cell for cell in cells if record_path(folder, cell).exists()]
+    for cell in cells:
+        state = "recorded" if cell in recorded else "to do"
+        out.print(f"{state:9} {cell.stem}", markup=False, highlight=False, soft_wrap=True)
+    trained = checkpoints(folder)
+    left = estimate(to_do(plan, folder), trained, read_records(folder) if recorded else [])
+    line = f"{len(cells)} cells, {len(recorded)} recorded"
+    if len(recorded) < len(cells):
+        line += f"; left: about {timedelta(seconds=round(left.seconds))}"
+        line += f" and {left.unknown} parts without a time to go by" if left.unknown else ""
+    out.print(line, highlight=False)
 
 
 def _list_registered(title: str, names: dict[str, str], build: Any) -> None:
@@ -209,18 +263,37 @@ def _prepare_process() -> None:
         sys.exit(BAD_INPUT)
 
 
+class Stopped(BaseException):
+    """Ctrl-C, or SIGTERM as a cluster's scheduler sends it before it takes a machine away.
+
+    Not a ``KeyboardInterrupt``, which typer would answer by itself.
+    """
+
+
+def _stop(number: int, _: object) -> None:
+    raise Stopped(number)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
     _prepare_process()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
-    except KeyboardInterrupt:
+    except Stopped as stop:
         err.print("interrupted: start the same command again to go on", markup=False)
-        sys.exit(130)
+        sys.exit(128 + stop.args[0])
     except Exception as error:
-        from .errors import USER_ERRORS
+        from .errors import USER_ERRORS, is_disk_full
 
-        if os.environ.get("LM_EVAL_MUSE_DEBUG") or not isinstance(error, USER_ERRORS):
+        if os.environ.get("LM_EVAL_MUSE_DEBUG"):
             raise
-        err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        if is_disk_full(error):
+            message = "no space left on the device: free some and start the same command again"
+        elif isinstance(error, USER_ERRORS):
+            message = str(error)
+        else:
+            raise
+        err.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(BAD_INPUT)

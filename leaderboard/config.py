@@ -114,6 +114,20 @@ Suite = Literal["scal", "sust"]
 Keep = Literal["all", "adapters", "none"]
 
 
+class Resources(Strict):
+    """What one chain of cells asks of a Ray cluster.
+
+    Attributes:
+        cpus: cores, and threads of PyTorch.
+        gpus: GPUs, or a share of one.
+        memory_gib: memory, in GiB; Ray places no more on a machine than it has.
+    """
+
+    cpus: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0)
+    memory_gib: float | None = Field(default=None, gt=0)
+
+
 class RunConfig(Strict):
     """A grid: corpora × methods and finetunings × precisions × seeds.
 
@@ -122,6 +136,7 @@ class RunConfig(Strict):
             four growing forget sets from the target, ``sust`` four sets one after another.
         keep: what stays of a checkpoint when all its cells are recorded: the whole model, only
             the LoRA adapter, from which the model is merged again when it is needed, or nothing.
+        resources: for ``--executor ray``.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -133,6 +148,7 @@ class RunConfig(Strict):
     training: dict[str, Any] = {}
     evaluation: Evaluation = Evaluation()
     keep: Keep = "all"
+    resources: Resources = Resources()
 
     @field_validator("corpora", mode="before")
     @classmethod

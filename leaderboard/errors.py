@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from harness_tasks.corpora import CorpusError
 from harness_tasks.token_logprobs import RequestError
 from quantizers import QuantizerError
@@ -13,3 +15,16 @@ class InputError(ValueError):
 
 
 USER_ERRORS = (InputError, CorpusError, RequestError, QuantizerError, UnlearnerError)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is about a device without space.
+
+    The writers of safetensors and of PyTorch have errors of their own for it.
+    """
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

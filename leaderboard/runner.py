@@ -1,54 +1,30 @@
-"""Runs a plan: each checkpoint is made once, quantized n times, and every cell recorded."""
+"""Runs a plan: what has no record yet is worked on, and every result becomes a record."""
 
 from __future__ import annotations
 
-import copy
-import gc
-import logging
-import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from harness_tasks.calibration import calibration_facts, with_calibration
-from harness_tasks.corpora import CorpusError
-from harness_tasks.token_logprobs import RequestError
-
-from .cell import Record, Seconds
 from .config import RunConfig
-from .errors import InputError
-from .evaluation import evaluate
-from .models import load_model, save_model
 from .plan import PlannedCell, PlannedTraining
 from .progress import Progress
-from .provenance import provenance
-from .samples import Sample
-from .steps import drop_trainer_checkpoints, load_source, unlearn
-from .store import RunFolder
-from .survival import measure_once
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-logger = logging.getLogger(__name__)
-
-# These end a run: they are about what all of it reads. Everything else is one cell's failure.
-CONFIGURATION_ERRORS = (InputError, CorpusError, RequestError)
+from .store import RunFolder, record_path
+from .worker import Result, Worker
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A model in memory, before quantization.
+class Job:
+    """A training and those of its cells that have no record yet."""
 
-    Attributes:
-        seconds: how long it took to train; None where it was loaded.
-        survival: what of its update survives rounding; None for a reference model.
-    """
+    planned: PlannedTraining
+    cells: list[PlannedCell]
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    seconds: float | None
-    survival: dict[str, Any] | None = None
+
+Chain = list[Job]
+"""Jobs that go one after the other, because each may start from the checkpoint before it."""
+
+Executor = Callable[[list[Chain], Worker], Iterator[Result]]
 
 
 @dataclass
@@ -69,6 +45,7 @@ class Runner:
         progress: told what is going on.
         retry_failed: whether cells that failed before are tried again; their records are set
             aside, not deleted.
+        executor: who does the work; this process where left out.
     """
 
     def __init__(
@@ -78,149 +55,56 @@ class Runner:
         progress: Progress,
         *,
         retry_failed: bool = False,
+        executor: Executor | None = None,
     ) -> None:
-        self.config = config
+        self.folder, self.progress = folder, progress
         self.retry_failed = retry_failed
-        self.folder = folder
-        self.progress = progress
+        self.executor = executor or run_here
+        self.worker = Worker(config, folder, progress)
 
     def run(self, plan: list[PlannedTraining]) -> Outcome:
         """Run every cell without a record; a failed one is recorded and the rest goes on."""
-        outcome = Outcome()
         if self.retry_failed:
             self.folder.set_failed_aside()
-        self.progress.start(sum(len(planned.cells) for planned in plan))
-        for planned in plan:
-            missing = [c for c in planned.cells if not self.folder.record_path(c.cell).exists()]
-            outcome.kept += len(planned.cells) - len(missing)
-            self.progress.advance(len(planned.cells) - len(missing))
-            if missing:
-                self._run_training(planned, missing, outcome)
-        return outcome
-
-    def _run_training(
-        self, planned: PlannedTraining, missing: list[PlannedCell], outcome: Outcome
-    ) -> None:
-        try:
-            checkpoint = self._checkpoint(planned)
-        except CONFIGURATION_ERRORS:
-            raise
-        except Exception as error:
-            for cell in missing:
-                self._record_failure(cell, error, outcome)
-            return
-        for cell in missing:
-            self.progress.stage(f"{planned.title}: {cell.cell.precision}")
-            try:
-                record, answers = self._evaluate(planned, cell, checkpoint)
-            except CONFIGURATION_ERRORS:
-                raise
-            except Exception as error:
-                self._record_failure(cell, error, outcome)
-                continue
-            self.folder.write_record(record, answers)
+        cells = sum(len(planned.cells) for planned in plan)
+        chains = to_do(plan, self.folder.path)
+        outcome = Outcome(kept=cells - sum(len(job.cells) for chain in chains for job in chain))
+        self.progress.start(cells)
+        self.progress.advance(outcome.kept)
+        for result in self.executor(chains, self.worker):
+            record = result.record
+            path = self.folder.write_record(record, result.answers)
             outcome.done += record.status == "done"
             outcome.failed += record.status != "done"
             self.progress.advance(1)
+            if record.status != "done":
+                self.progress.say(f"{record.status}: {path.name}: {record.reason}")
+        return outcome
 
-    def _checkpoint(self, planned: PlannedTraining) -> Checkpoint:
-        """Load the checkpoint from the run folder, or make it."""
-        settings = self.config.evaluation
-        if planned.recipe is None:
-            self.progress.stage(f"{planned.title}: loading")
-            return Checkpoint(*load_source(planned, planned.training.method, settings), None)
-        folder = self.folder.checkpoint_path(planned.training)
-        saved = folder / "model"
-        if saved.is_dir():
-            self.progress.stage(f"{planned.title}: loading")
-            loaded = load_model(str(saved), dtype=settings.dtype, device=settings.device)
-            return Checkpoint(*loaded, None, self._survival(planned, folder))
-        self.progress.stage(f"{planned.title}: training")
-        if planned.parent is None:
-            model, tokenizer = load_source(planned, "target", settings)
-        else:
-            before = self._checkpoint(planned.parent)
-            model, tokenizer = before.model, before.tokenizer
-            self.progress.stage(f"{planned.title}: training")
-        start = time.monotonic()
-        model = unlearn(
-            planned.recipe,
-            model,
-            tokenizer,
-            planned.corpus.data(planned.training.corpus.forget),
-            output_dir=folder / "training",
-            reference_cache=self.folder.path / "references",
-            progress=self.progress,
-        )
-        seconds = time.monotonic() - start
-        save_model(model, tokenizer, saved)
-        drop_trainer_checkpoints(folder / "training")
-        return Checkpoint(model, tokenizer, seconds, self._survival(planned, folder))
 
-    def _survival(self, planned: PlannedTraining, folder: Path) -> dict[str, Any] | None:
-        target = planned.corpus.model("target")
-        if target is None:
-            return None
-        precisions = {cell.cell.precision: cell.quantizer for cell in planned.cells}
-        return measure_once(folder / "survival.json", target, folder / "model", precisions)
+def to_do(plan: list[PlannedTraining], folder: Path) -> list[Chain]:
+    """The plan as chains; one without missing cells is there only to be pruned."""
+    chains: dict[str, Chain] = {}
+    first: dict[str, str] = {}
+    for planned in plan:
+        stem = planned.training.stem
+        parent = planned.parent.training.stem if planned.parent else stem
+        first[stem] = first.get(parent, stem)
+        missing = [cell for cell in planned.cells if not record_path(folder, cell.cell).exists()]
+        chains.setdefault(first[stem], []).append(Job(planned, missing))
+    return list(chains.values())
 
-    def _evaluate(
-        self, planned: PlannedTraining, cell: PlannedCell, checkpoint: Checkpoint
-    ) -> tuple[Record, list[Sample]]:
-        start = time.monotonic()
-        quantizer = with_calibration(
-            cell.quantizer,
-            checkpoint.tokenizer,
-            planned.corpus.corpus,
-            planned.corpus.entry.forget,
-            planned.corpus.entry.retain,
-        )
-        model = quantizer(copy.deepcopy(checkpoint.model))
-        quantized = time.monotonic()
-        scores = evaluate(
-            model,
-            checkpoint.tokenizer,
-            planned.corpus.entry,
-            self.config.evaluation,
-            planned.training.fold,
-        )
-        seconds = Seconds(
-            training=checkpoint.seconds,
-            quantizing=quantized - start,
-            evaluating=time.monotonic() - quantized,
-        )
-        device = str(model.device)
-        del model
-        gc.collect()
-        record = Record(
-            cell=cell.cell,
-            status="done" if scores.metrics else "failed",
-            reason="; ".join(scores.problems) or None,
-            metrics=scores.metrics,
-            survival=checkpoint.survival,
-            calibration=calibration_facts(quantizer),
-            extra=scores.extra,
-            provenance=provenance(
-                device,
-                seconds=seconds,
-                tasks=scores.versions,
-                retrain_auc=planned.corpus.corpus.retrain_auc,
-            ),
-        )
-        return record, scores.samples
 
-    def _record_failure(self, cell: PlannedCell, error: Exception, outcome: Outcome) -> None:
-        """Keep why a cell has no numbers; the next run does not try it again by itself."""
-        from unlearners.base import DivergedError
+def run_here(chains: list[Chain], worker: Worker) -> Iterator[Result]:
+    """Work through all chains in this process."""
+    for chain in chains:
+        yield from run_chain(chain, worker)
 
-        logger.debug("cell failed", exc_info=error)
-        record = Record(
-            cell=cell.cell,
-            status="diverged" if isinstance(error, DivergedError) else "failed",
-            reason=f"{type(error).__name__}: {error}",
-            provenance=provenance(self.config.evaluation.device or "cpu"),
-        )
-        path: Path = self.folder.write_record(record)
-        outcome.failed += 1
-        self.progress.advance(1)
-        self.progress.say(f"{record.status}: {path.name}: {record.reason}")
+
+def run_chain(chain: Chain, worker: Worker) -> Iterator[Result]:
+    """Work through one chain, then drop what is not kept of its checkpoints."""
+    for job in chain:
+        if job.cells:
+            yield from worker.run(job.planned, job.cells)
+    for job in chain:
+        worker.prune(job.planned)

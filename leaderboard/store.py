@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,11 +58,17 @@ class RunFolder:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise InputError(f"{self.path}: another process works on this run") from error
+            self._sweep()
             yield
 
-    def record_path(self, cell: Cell) -> Path:
-        """Where the record of ``cell`` is, or will be."""
-        return self.path / "records" / f"{cell.stem}.json"
+    def _sweep(self) -> None:
+        """Remove what a process that was killed has left half-written."""
+        for name in ("records/.*", "samples/.*", "checkpoints/*/.*", "references/*.partial"):
+            for leftover in self.path.glob(name):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
 
     def samples_path(self, cell: Cell) -> Path:
         """Where the logged answers of ``cell`` are."""
@@ -81,13 +88,27 @@ class RunFolder:
 
     def write_record(self, record: Record, answers: Sequence[samples.Sample] = ()) -> Path:
         """Write a record and, before it, its answers; a record that exists stays as it is."""
-        path = self.record_path(record.cell)
+        path = record_path(self.path, record.cell)
         if answers and not path.exists():
             lines = samples.encode(answers)
             replace_file(self.samples_path(record.cell), samples.compress(lines))
             record = record.model_copy(update={"samples": samples.sha256(lines)})
         write_atomically(path, record.model_dump_json(indent=1) + "\n")
         return path
+
+
+def record_path(folder: Path, cell: Cell) -> Path:
+    """Where the record of ``cell`` is, or will be."""
+    return folder / "records" / f"{cell.stem}.json"
+
+
+def checkpoints(folder: Path) -> set[str]:
+    """Names of the checkpoints in a run's folder that need no training."""
+    return {
+        path.parent.name
+        for kept in ("model", "adapter")
+        for path in folder.glob(f"checkpoints/*/{kept}")
+    }
 
 
 def read_samples(folder: Path, record: Record) -> list[samples.Sample]:

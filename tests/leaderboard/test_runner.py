@@ -79,7 +79,7 @@ def test_new_precision_uses_the_old_checkpoint(
     def no_training(*arguments: Any, **keywords: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("leaderboard.runner.unlearn", no_training)
+    monkeypatch.setattr("leaderboard.worker.unlearn", no_training)
     config = small_world.config(precisions=["bf16", "rtn-int8"])
     assert run(config, finished).done == 3
 
@@ -92,7 +92,7 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(
     def diverge(*arguments: Any, **keywords: Any) -> None:
         raise DivergedError(step=7, loss=float("nan"))
 
-    monkeypatch.setattr("leaderboard.runner.unlearn", diverge)
+    monkeypatch.setattr("leaderboard.worker.unlearn", diverge)
     outcome = run(small_world.config(precisions=["bf16"]), tmp_path / "run")
     assert outcome == Outcome(done=2, failed=1, kept=0)
     (failed,) = [r for r in read_records(tmp_path / "run") if r.status != "done"]

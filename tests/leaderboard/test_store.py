@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from leaderboard.errors import InputError
-from leaderboard.store import RunFolder, read_records, write_atomically
+from leaderboard.store import RunFolder, read_records, record_path, write_atomically
 
 
 def test_a_record_is_never_overwritten(tmp_path: Path, make: Any) -> None:
@@ -20,7 +20,9 @@ def test_a_record_is_never_overwritten(tmp_path: Path, make: Any) -> None:
 
 def test_another_setting_is_another_file(tmp_path: Path, make: Any) -> None:
     folder = RunFolder(tmp_path / "run", "small")
-    names = {folder.record_path(make("npo", settings={"epochs": n}).cell).name for n in (1, 2)}
+    names = {
+        record_path(folder.path, make("npo", settings={"epochs": n}).cell).name for n in (1, 2)
+    }
     assert len(names) == 2
     assert all(name.startswith("news--npo--full--bf16--seed0--") for name in names)
 

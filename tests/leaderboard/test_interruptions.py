@@ -1,0 +1,151 @@
+"""A full disk, a terminated process, and what is kept of checkpoints."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from leaderboard.config import RunConfig
+from leaderboard.errors import is_disk_full
+from leaderboard.plan import make_plan
+from leaderboard.progress import Progress
+from leaderboard.runner import Outcome, Runner
+from leaderboard.store import RunFolder, checkpoints, read_records
+
+
+def run(content: dict[str, Any], folder: Path, progress: Progress) -> Outcome:
+    config = RunConfig.model_validate(content)
+    with (opened := RunFolder(folder, config.name)).lock():
+        return Runner(config, opened, progress).run(make_plan(config))
+
+
+@pytest.mark.parametrize("place", ["checkpoint", "samples", "record"])
+def test_full_disk_ends_the_run_and_is_no_cells_fault(
+    small_world: Any,
+    tmp_path: Path,
+    progress: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    """No failed record is written; with space again, the same run completes."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        raise RuntimeError("serialization error") from full
+
+    where = {
+        "checkpoint": "leaderboard.worker.save_model",
+        "samples": "leaderboard.store.replace_file",
+        "record": "leaderboard.store.write_atomically",
+    }[place]
+    with monkeypatch.context() as patch:
+        config = RunConfig.model_validate(small_world.config(precisions=["bf16"]))
+        folder = RunFolder(tmp_path / "run", config.name)
+        patch.setattr(where, refuse)
+        with pytest.raises(RuntimeError) as caught, folder.lock():
+            Runner(config, folder, progress).run(make_plan(config))
+        assert is_disk_full(caught.value)
+    done = len(list((tmp_path / "run" / "records").glob("*.json")))
+    assert done == (2 if place == "checkpoint" else 0)
+    again = run(small_world.config(precisions=["bf16"]), tmp_path / "run", progress)
+    assert again == Outcome(done=3 - done, kept=done)
+
+
+def test_out_of_memory_is_one_cells_fault(
+    small_world: Any, tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*arguments: Any, **keywords: Any) -> None:
+        raise MemoryError("cannot allocate 3 GiB")
+
+    monkeypatch.setattr("leaderboard.worker.unlearn", exhaust)
+    outcome = run(small_world.config(precisions=["bf16"]), tmp_path / "run", progress)
+    assert outcome == Outcome(done=2, failed=1)
+    (failed,) = [r for r in read_records(tmp_path / "run") if r.status == "failed"]
+    assert failed.reason == "MemoryError: cannot allocate 3 GiB"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_ends_with_one_line(
+    small_world: Any, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    config = small_world.write_config(tmp_path)
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "leaderboard", "run", str(config), "--out", str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "npo_gdr lora: training" in line:
+            break
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert errors.splitlines()[-1] == "interrupted: start the same command again to go on"
+    assert "Traceback" not in errors
+    assert len(read_records(folder)) == 4
+
+
+def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", "small")
+    half = [folder.path / place for place in ("records/.a.tmp", "samples/.b.tmp")]
+    half += [folder.path / "checkpoints" / "stem" / ".model-x" / "weights"]
+    for path in half:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    whole = folder.path / "records" / "c.json"
+    whole.touch()
+    with folder.lock():
+        assert not any(path.exists() for path in half)
+    assert whole.exists()
+
+
+@pytest.mark.parametrize("keep", ["adapters", "none"])
+def test_what_is_kept_gives_the_same_checkpoint_again(
+    small_world: Any, tmp_path: Path, progress: Progress, keep: str
+) -> None:
+    """An adapter is merged again, without training; from nothing it is trained again."""
+    whole = tmp_path / "all"
+    run(small_world.config(precisions=["bf16"]), whole, progress)
+    folder = tmp_path / keep
+    run(small_world.config(precisions=["bf16"], keep=keep), folder, progress)
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    assert not (checkpoint / "model").exists()
+    assert (checkpoint / "adapter").is_dir() == (keep == "adapters")
+    assert (checkpoint / "training" / "loss.jsonl").is_file()
+    assert checkpoints(folder) == ({checkpoint.name} if keep == "adapters" else set())
+
+    for place in (whole, folder):
+        run(small_world.config(precisions=["bf16", "rtn-int8"]), place, progress)
+    one, other = (
+        load_file(path / "checkpoints" / checkpoint.name / "model" / "model.safetensors")
+        for path in (whole, folder)
+    )
+    assert all(torch.equal(weight, other[name]) for name, weight in one.items())
+    by_cell = [
+        {r.cell.stem: (r.metrics, r.samples) for r in read_records(path)}
+        for path in (whole, folder)
+    ]
+    assert by_cell[0] == by_cell[1]
+    trained = [
+        r.provenance.seconds.training
+        for r in read_records(folder)
+        if r.cell.precision == "rtn-int8" and not r.cell.training.is_reference
+    ]
+    assert [seconds is None for seconds in trained] == [keep == "adapters"]
+
+
+def test_a_device_without_space_is_found_in_the_chain() -> None:
+    assert is_disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert is_disk_full(ValueError("I/O error: No space left on device (os error 28)"))
+    assert not is_disk_full(OSError(errno.ENOENT, "no such file"))
+    assert not is_disk_full(None)
