@@ -39,6 +39,12 @@ app.add_typer(steps)
 app.add_typer(tables)
 app.add_typer(submissions)
 
+ExecutorOption = Annotated[
+    Literal["local", "ray"], typer.Option(help="Who works: this process or a Ray cluster.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option(help="Of a running Ray cluster; a local one if left out.")
+]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 
 
@@ -85,12 +91,8 @@ def run(
     exclude: Annotated[
         list[str] | None, typer.Option(help="No cells with such a name (repeatable).")
     ] = None,
-    executor: Annotated[
-        Literal["local", "ray"], typer.Option(help="Who works: this process or a Ray cluster.")
-    ] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Of a running Ray cluster; a local one if left out.")
-    ] = None,
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -103,7 +105,6 @@ def run(
 ) -> None:
     """Run a grid, or the rest of it, and print its table."""
     from .config import load_config
-    from .executors import ray_executor
     from .plan import make_plan
     from .selection import select
 
@@ -114,7 +115,7 @@ def run(
     if dry_run:
         _list_cells(plan, folder)
         return
-    engine = ray_executor(address, plugin or (), settings) if executor == "ray" else None
+    engine = _engine(executor, address, plugin, settings)
     outcome = _run(settings, folder, plan, retry_failed=retry_failed, executor=engine)
     table(folder)
     raise typer.Exit(FAILED_CELLS if outcome.failed else 0)
@@ -137,6 +138,8 @@ def sweep(
         Path | None, typer.Option("--out", "-o", help="Folder of the run; runs/<name> if left out.")
     ] = None,
     plugin: PluginOption = None,
+    executor: ExecutorOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Search settings on one half of the examples; write a grid of the best for the other half."""
     import yaml
@@ -150,7 +153,8 @@ def sweep(
     search = load_sweep(config)
     trials = search.trials()
     folder = out_dir or Path("runs") / search.name
-    outcome = _run(trials, folder)
+    engine = _engine(executor, address, plugin, trials)
+    outcome = _run(trials, folder, executor=engine)
     table(folder)
     entries, lines = select(build_table(read_records(folder)), make_plan(trials))
     for line in lines:
@@ -195,6 +199,20 @@ def corpora() -> None:
             name, corpus.source, corpus.location, corpus.revision or "—", str(auc) if auc else "—"
         )
     out.print(rows)
+
+
+def _engine(
+    name: str, address: str | None, plugins: list[Path] | None, config: RunConfig
+) -> Executor | None:
+    """Who works, if not this process."""
+    from .errors import InputError
+    from .executors import ray_executor
+
+    if name == "ray":
+        return ray_executor(address, plugins or (), config)
+    if address:
+        raise InputError("--address is for --executor ray")
+    return None
 
 
 def _run(

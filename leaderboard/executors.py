@@ -76,7 +76,9 @@ def ray_executor(address: str | None, plugins: Sequence[Path], config: RunConfig
 
     def execute(chains: list[Chain], worker: Worker) -> Iterator[Result]:
         variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+        worker.progress.stage("models of the corpora")
         _provide_models(chains)
+        worker.progress.stage("starting Ray")
         ray.init(
             address=address,
             include_dashboard=None if address else False,
