@@ -122,13 +122,17 @@ def run(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of a run's configuration, for editors."""
+def schema(
+    kind: Annotated[Literal["run", "sweep"], typer.Argument(help="Of which file.")] = "run",
+) -> None:
+    """Print the JSON schema of a configuration, for editors that check YAML while it is typed."""
     import json
 
     from .config import RunConfig
+    from .sweep import SweepConfig
 
-    out.print_json(json.dumps(RunConfig.model_json_schema()))
+    model = SweepConfig if kind == "sweep" else RunConfig
+    typer.echo(json.dumps(model.model_json_schema(), indent=1))
 
 
 @app.command()

@@ -35,6 +35,9 @@ class Progress:
         self._work = self._bars.add_task("starting", total=None)
 
     def __enter__(self) -> Progress:
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # theirs, of every model loaded or saved, would break up ours
         if self._console.is_terminal:
             self._bars.start()
         return self

@@ -1,11 +1,17 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+import leaderboard
 from leaderboard.config import RunConfig, load_config, parse
 from leaderboard.errors import InputError
 from leaderboard.plan import make_plan
+from leaderboard.sweep import SweepConfig
+
+CONFIGS = Path(leaderboard.__file__).parent / "configs"
 
 
 @pytest.mark.parametrize(
@@ -127,3 +133,18 @@ def test_own_target_has_no_published_retrain(small_world: Any, tmp_path: Path) -
     corpora = [{"name": "news", "data_dir": str(tmp_path), "target": target}]
     config = parse(RunConfig, small_world.config(corpora=corpora, unlearn=[]), "grid.yaml")
     assert [planned.training.method for planned in make_plan(config)] == ["target"]
+
+
+@pytest.mark.parametrize(("kind", "model"), [("run", RunConfig), ("sweep", SweepConfig)])
+def test_schema_for_editors_is_current(kind: str, model: Any) -> None:
+    """`lm-eval-muse schema KIND > leaderboard/configs/KIND.schema.json` mends it."""
+    schema = json.loads((CONFIGS / f"{kind}.schema.json").read_text(encoding="utf-8"))
+    assert schema == model.model_json_schema()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid_and_name_their_schema(path: Path) -> None:
+    kind = "sweep" if "search" in path.stem else "run"
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(f"# yaml-language-server: $schema={kind}.schema.json\n")
+    parse(SweepConfig if kind == "sweep" else RunConfig, yaml.safe_load(text), path.name)
