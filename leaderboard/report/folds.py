@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from statistics import fmean
 
 from ..cell import Record
@@ -22,12 +23,28 @@ EXPLANATION = (
     "model predicts right, × 100."
 )
 
+LABELS = 4
+HEADER = [
+    *("Corpus", "Method", "Finetuning", "Precision"),
+    *(f"Utility {fold}" for fold in FOLDS),
+    *(f"Memorized {fold}" for fold in FOLDS),
+]
+
 Folds = dict[int, Group]
 """Records by number of the fold, then by seed."""
 
 
-def folds_markdown(records: Iterable[Record]) -> str:
-    """A section per suite: utility, and what is remembered of the fold; empty without any.
+@dataclass(frozen=True)
+class FoldTable:
+    """One suite: a line per method, finetuning and precision; four labels, then numbers."""
+
+    title: str
+    header: list[str]
+    lines: list[list[str]]
+
+
+def folds(records: Iterable[Record]) -> list[FoldTable]:
+    """A table per suite: utility, and what is remembered of the fold; none without records of it.
 
     Several seeds give their mean; a fold that one of them lacks has no number.
 
@@ -44,10 +61,17 @@ def folds_markdown(records: Iterable[Record]) -> str:
         if seed in seeds:
             raise InputError(f"two records are of the same cell: {record.cell.stem}")
         seeds[seed] = record
+    return [
+        FoldTable(TITLES[suite], HEADER, _lines(rows)) for suite, rows in suites.items() if rows
+    ]
+
+
+def folds_markdown(records: Iterable[Record]) -> str:
+    """A section per suite; empty without any."""
     parts = []
-    for suite, rows in suites.items():
-        if rows:
-            parts += [f"## {TITLES[suite]}", _table(rows)]
+    for table in folds(records):
+        lines = [[*map(escape_markdown, line[:LABELS]), *line[LABELS:]] for line in table.lines]
+        parts += [f"## {table.title}", markdown_table(table.header, lines, LABELS)]
     return "\n\n".join([*parts, EXPLANATION]) if parts else ""
 
 
@@ -59,9 +83,7 @@ def _whole(record: Record) -> Key:
     return key_of(record.cell.model_copy(update={"training": training}))
 
 
-def _table(rows: dict[Key, Folds]) -> str:
-    header = ["Corpus", "Method", "Finetuning", "Precision"]
-    header += [f"Utility {fold}" for fold in FOLDS] + [f"Memorized {fold}" for fold in FOLDS]
+def _lines(rows: dict[Key, Folds]) -> list[list[str]]:
     cells = {
         key.board: record.cell
         for key, folds in rows.items()
@@ -80,8 +102,8 @@ def _table(rows: dict[Key, Folds]) -> str:
             for metric in ("utility", "exact_memorization")
             for fold in FOLDS
         ]
-        lines.append((names, key, [*map(escape_markdown, names), *numbers]))
-    return markdown_table(header, [line for _, _, line in sorted(lines)], labels=4)
+        lines.append((names, key, [*names, *numbers]))
+    return [line for _, _, line in sorted(lines)]
 
 
 def _mean(metric: str, seeds: Group) -> float | None:

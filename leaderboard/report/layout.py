@@ -10,7 +10,7 @@ from ..scores import GATE
 from ..table import Board, Row, Value
 
 MISSING = "—"
-ARROWS = {"lower": " ↓", "higher": " ↑", "zero": " →0", None: ""}
+ARROWS = {"lower": "↓", "higher": "↑", "zero": "→0", None: ""}
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,14 @@ class Column:
     minor: bool = False
 
     @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return ARROWS[self.better]
+
+    @property
     def title(self) -> str:
-        """Its heading; the arrow says which way is better."""
-        return self.name + ARROWS[self.better]
+        """Its heading."""
+        return f"{self.name} {self.arrow}".rstrip()
 
 
 COLUMNS = (
@@ -46,8 +51,8 @@ COLUMNS = (
     Column("utility", "Utility", "higher"),
     Column("recovery_verbmem", "Δ VerMem", None, signed=True, minor=True),
     Column("recovery_knowmem", "Δ KnowMem", None, signed=True, minor=True),
-    Column("forget_quality", "Forget quality", None, digits=2),
-    Column("score", "Score", None),
+    Column("forget_quality", "Forget quality", "higher", digits=2),
+    Column("score", "Score", "higher"),
 )
 METRIC_COLUMNS = tuple(column for column in COLUMNS if column.key in METRICS)
 
@@ -66,8 +71,8 @@ DEFINITIONS = {
     MISSING: "no number.",
 }
 REPORTED = (
-    "Reported: numbers from publications, as printed there, for comparison by eye. Their models, "
-    "settings and evaluation are not this run's; they have no part in scores or order."
+    "numbers from publications, for comparison by eye: their models, settings and evaluation are "
+    "not this run's, and they have no part in scores or order."
 )
 
 

@@ -104,4 +104,6 @@ def _reported(rows: list[Reported]) -> str:
         ]
         for row in rows
     ]
-    return f"{escape_markdown(REPORTED)}\n\n{markdown_table(header, lines, labels=6)}"
+    return (
+        f"{escape_markdown(f'Reported: {REPORTED}')}\n\n{markdown_table(header, lines, labels=6)}"
+    )

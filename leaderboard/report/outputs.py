@@ -11,6 +11,7 @@ from . import plots, svg
 from .data import table_csv, table_json
 from .latex import latex
 from .markdown import markdown
+from .page import page
 from .published import Reported
 
 
@@ -40,6 +41,7 @@ def outputs(
         "table.csv": table_csv(rows, reported),
         "table.tex": latex(rows, reported),
         "table.json": table_json(name, rows, reported),
+        "index.html": page(folder, name, rows, records, reported, drawn),
         **pictures,
     }
 

@@ -112,7 +112,7 @@ def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> 
     height, labels = 300.0, _legend_labels([checkpoint for checkpoint, _, _ in ways])
     places = svg.flow(labels)
     way = f"{before.precision} → {after.precision}" if before and after else ""
-    plot = svg.canvas(f"{prefix}forgetting and utility, {way}", height + 34 + places[-1][1])
+    plot = svg.canvas(f"{prefix}forgetting and utility, {way}", height + 24 + places[-1][1])
     x = Axis(-0.05, 1.05, LEFT, RIGHT, (0, 0.25, 0.5, 0.75, 1))
     y = svg.axis([*utilities, *references.values()], height - 46, 44)
     svg.frame(plot, x, y, ("forget quality: target 0, retrained 1", "utility"))
@@ -178,7 +178,7 @@ def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> li
             svg.bar(part, axis, value.mean, top, THICK, f"bar {checkpoint.style}")
             if value.spread is not None:
                 low, high = (axis(value.mean + side * value.spread) for side in (-1, 1))
-                svg.line(part, (low, top + THICK / 2), (high, top + THICK / 2), "error")
+                svg.line(part, (low, top + THICK / 2), (high, top + THICK / 2), "spread")
     for (checkpoint, _), top in zip(shown, tops, strict=True):
         svg.text(plot, left - 8, top + THICK - 2, svg.shorten(checkpoint.name), anchor="end")
     styles = "full: hollow, LoRA: filled"
@@ -203,7 +203,7 @@ def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Eleme
     shown = [checkpoint for checkpoint, _ in lines]
     labels = _legend_labels(shown)
     places = svg.flow(labels)
-    plot = svg.canvas(title, height + 34 + places[-1][1])
+    plot = svg.canvas(title, height + 24 + places[-1][1])
     last = max(block for _, shares in lines for block in shares)
     step = max(1, -(-last // 8))
     x = Axis(0, max(last, 1), LEFT, RIGHT, range(0, last + 1, step))

@@ -184,6 +184,10 @@ def mark(parent: Element, place: Place, shape: int, css: str) -> None:
     """One of seven shapes, of one size."""
     x, y = place
     corners, turn, radius = _SHAPES[shape % len(_SHAPES)]
+    if not corners:
+        circle = {"cx": pixel(x), "cy": pixel(y), "r": pixel(radius)}
+        SubElement(parent, "circle", {"class": css} | circle)
+        return
     angles = (turn + 2 * math.pi * n / corners for n in range(corners))
     points = [(x + radius * math.sin(a), y - radius * math.cos(a)) for a in angles]
     path(parent, points, css, close="Z")
@@ -228,7 +232,7 @@ def _tick(number: float) -> str:
 
 # corners, turn, radius: disc, square, triangle, diamond, inverted triangle, pentagon, hexagon
 _SHAPES = (
-    (24, 0.0, 4.0),
+    (0, 0.0, 4.0),
     (4, math.pi / 4, 5.0),
     (3, 0.0, 5.2),
     (4, 0.0, 5.2),

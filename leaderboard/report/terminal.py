@@ -45,7 +45,7 @@ def print_table(
         if published:
             console.print(_published(f"{corpus}, reported", published, console.width))
     definitions = [f"{term}: {text}" for term, text in DEFINITIONS.items()]
-    for line in [*definitions, *([REPORTED] if reported else [])]:
+    for line in [*definitions, *([f"reported: {REPORTED}"] if reported else [])]:
         console.print(line, style="dim", markup=False, highlight=False)
     for row in rows:
         for note in row.notes:
