@@ -128,7 +128,11 @@ def read_samples(folder: Path, record: Record) -> list[samples.Sample]:
         raise InputError(f"{path}: {error}") from error
     if samples.sha256(lines) != record.samples:
         raise InputError(f"{path}: not the answers that its record is about (SHA-256 differs)")
-    return samples.decode(lines)
+    try:
+        return samples.decode(lines)
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"]
+        raise InputError(f"{path}: a line is not an answer: {message}") from error
 
 
 def read_records(folder: Path) -> list[Record]:

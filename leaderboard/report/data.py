@@ -119,6 +119,7 @@ class Table(Frozen):
         about_reported: what to know about them.
     """
 
+    # of a setting, which may be anything
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     format: int
@@ -141,7 +142,7 @@ def table_json(name: str, rows: Iterable[Row], reported: Iterable[Reported] = ()
         reported=list(reported),
         about_reported=REPORTED,
     )
-    return json.dumps(table.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+    return json.dumps(json.loads(table.model_dump_json()), indent=1, allow_nan=False) + "\n"
 
 
 def table_row(row: Row) -> TableRow:

@@ -1,10 +1,13 @@
 import io
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from leaderboard.cell import Record
+from leaderboard.cell import Metric, ModelId, Record
+from leaderboard.errors import InputError
 from leaderboard.report.markdown import markdown
 from leaderboard.report.terminal import print_table
 from leaderboard.table import build_table
@@ -21,6 +24,20 @@ def references(make: MakeRecord) -> list[Record]:
         for precision in ("bf16", "rtn-int4")
         for role, values in (("target", TARGET), ("retrain", RETRAIN))
     ]
+
+
+def recorded(record: Record, training: dict[str, Any] | None = None, **cell: Any) -> Record:
+    """The record with another cell, or another training in it."""
+    changed = record.cell.training.model_copy(update=training or {})
+    return record.model_copy(
+        update={"cell": record.cell.model_copy(update={"training": changed, **cell})}
+    )
+
+
+def scored(record: Record, **extra: float) -> Record:
+    """The record with scores of other tasks."""
+    metrics = {f"arc/{name}": Metric(value=value, stderr=0.01) for name, value in extra.items()}
+    return record.model_copy(update={"extra": metrics})
 
 
 def names(records: list[Record]) -> list[tuple[str, str, str]]:
@@ -94,6 +111,101 @@ def test_no_score_without_references(make: MakeRecord) -> None:
     assert row.forgot is None
 
 
+@pytest.mark.parametrize("other", [{"limit": 5}, {"subset": "final"}, {"extra_tasks": ("arc",)}])
+def test_another_evaluation_is_compared_with_its_own_references(
+    make: MakeRecord, references: list[Record], other: dict[str, Any]
+) -> None:
+    """Utility 40 of the target's 80, and of 40 where the target was evaluated like the method."""
+    ours = make("npo", "rtn-int4", (20.0, 30.0, 0.0, 40.0))
+    target = make("target", "rtn-int4", (100.0, 80.0, -100.0, 40.0))
+    theirs = [recorded(record, **other) for record in (ours, target, references[3])]
+    rows = {row.board: row for row in build_table([ours, *references, *theirs]) if row.forgot}
+    assert len({board.title for board in rows}) == 2
+    first, second = rows.values()
+    assert first.values["score"].mean == pytest.approx(100 * 2 / 3)  # harmonic mean of 1 and 1/2
+    assert second.values["score"].mean == pytest.approx(100)
+    assert first.seeds == second.seeds == 1
+
+
+def test_titles_of_boards(make: MakeRecord) -> None:
+    """What is left out is said; extra tasks only where they tell two boards apart."""
+    record = make("npo")
+    half = recorded(record, limit=5, subset="final")
+    assert [row.board.title for row in build_table([half])] == [
+        "news, final half, first 5 examples"
+    ]
+    more = recorded(record, extra_tasks=("arc",))
+    assert [row.board.title for row in build_table([more])] == ["news"]
+    assert [row.board.title for row in build_table([more, record])] == ["news", "news with arc"]
+    other_text = record.cell.training.corpus.model_copy(update={"fingerprint": "g"})
+    titles = {
+        row.board.title for row in build_table([record, recorded(record, {"corpus": other_text})])
+    }
+    assert len(titles) == 2
+    assert all(title.startswith("news [") for title in titles)
+
+
+def test_the_same_text_from_elsewhere_is_the_same_board(make: MakeRecord) -> None:
+    record = make("npo")
+    local = record.cell.training.corpus.model_copy(update={"source": "local", "revision": None})
+    rows = build_table([record, recorded(record, {"corpus": local, "method": "ga"})])
+    assert len({row.board for row in rows}) == 1
+
+
+def test_two_records_of_one_cell_are_refused(make: MakeRecord) -> None:
+    """Copies under two names, as after a merge of folders: neither silently takes the place."""
+    record = make("npo", seed=1)
+    with pytest.raises(InputError, match="two records are of the same cell: news--npo--full--bf16"):
+        build_table([record, record.model_copy(update={"metrics": {}})])
+
+
+def test_each_method_has_its_own_target(make: MakeRecord, references: list[Record]) -> None:
+    """Two targets in one folder: utility 40 of 80, and of 50."""
+    other = {"model": ModelId(name="another", revision="r")}
+    records = [
+        make("npo", "rtn-int4", (20.0, 30.0, 0.0, 40.0)),
+        recorded(make("npo", "rtn-int4", (20.0, 30.0, 0.0, 40.0)), other),
+        recorded(make("target", "rtn-int4", (100.0, 80.0, -100.0, 50.0)), other),
+        *references,
+    ]
+    scores = [row.values["score"].mean for row in build_table(records) if row.method == "npo"]
+    assert scores == [pytest.approx(100 * 2 * 0.8 / 1.8), pytest.approx(100 * 2 / 3)]
+
+
+def test_two_retrained_models_are_none(make: MakeRecord, references: list[Record]) -> None:
+    other = {"model": ModelId(name="another", revision="r")}
+    records = [make("npo", "rtn-int4"), recorded(references[3], other), *references]
+    (row,) = (row for row in build_table(records) if row.method == "npo")
+    assert "score" not in row.values
+    assert row.forgot is None
+
+
+def test_quantizers_of_one_name_are_told_apart(make: MakeRecord) -> None:
+    record = make("npo", "rtn-int4")
+    rows = build_table([record, recorded(record, quantizer_params={"group_size": 64})])
+    assert len(rows) == 2
+    assert all(f"rtn-int4 \\[{row.quantizer}\\]" in markdown("t", rows) for row in rows)
+
+
+def test_what_is_no_finite_number_is_missing(make: MakeRecord) -> None:
+    record = make("npo", values=(math.inf, math.nan, -50.0, 80.0))
+    (row,) = build_table([record])
+    assert set(row.values) == {"privleak", "utility"}
+
+
+def test_other_tasks_have_a_section(make: MakeRecord) -> None:
+    """0.5 and 0.7: mean 0.6, deviation sqrt(0.02) = 0.141; one that a seed lacks has no number."""
+    records = [
+        scored(make("npo"), acc=0.5, f1=0.1),
+        scored(make("npo", seed=1), acc=0.7),
+    ]
+    rows = build_table(records)
+    assert rows[0].extra.keys() == {"arc/acc"}
+    section = markdown("t", rows).split("### news, other tasks")[1]
+    assert "| Method | Finetuning | Precision | arc/acc |" in section
+    assert "| npo | full | bf16 | 0.600 ±0.141 |" in section
+
+
 def test_other_settings_are_another_row(make: MakeRecord) -> None:
     rows = build_table([make("npo", settings={"epochs": n}) for n in (1, 2)])
     assert len(rows) == 2
@@ -101,13 +213,16 @@ def test_other_settings_are_another_row(make: MakeRecord) -> None:
 
 
 def test_hostile_names_stay_text(make: MakeRecord) -> None:
-    rows = build_table([make("<script>alert(1)</script> | [bold]x[/bold]")])
+    rows = build_table([make("<script>alert(1)</script> | [bold]x[/bold] \u202e\x1b[31m")])
     text = markdown("t", rows)
     assert "<script>" not in text
     assert r"\|" in text
+    assert "\u202e" not in text
+    assert r"\\u202e" in text
     screen = io.StringIO()
     print_table(Console(file=screen, width=200), "t", rows)
     assert "[bold]x[/bold]" in screen.getvalue()
+    assert r"\u202e\x1b[31m" in screen.getvalue()
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])
