@@ -120,7 +120,7 @@ def progress() -> Progress:
     return Progress(Console(quiet=True))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Any:
     """`make_record`, for tests that make many."""
     return make_record
