@@ -238,7 +238,7 @@ def _text_findings(place: str, corpus: CorpusId, auc: float | None) -> Iterator[
     if pinned is None:
         if corpus.source == "hub":
             yield Finding(place, f"cell.training.corpus: no {name} is known on the hub")
-        text = f"the corpus {name} is not one of MUSE's: nobody else may have its text"
+        text = f"the corpus {name} is not one of MUSE's: its text is not checked"
         yield Finding(place, text, warning=True)
         if auc is not None and not 0.3 <= auc <= 0.7:
             text = f"provenance.retrain_auc: {auc}, far from the 0.5 of a model that knows neither"
@@ -247,7 +247,7 @@ def _text_findings(place: str, corpus: CorpusId, auc: float | None) -> Iterator[
     if auc != pinned.retrain_auc:
         yield Finding(place, f"provenance.retrain_auc: {auc}, {name} has {pinned.retrain_auc}")
     if corpus.source != "hub":
-        text = f"the corpus {name} was read from a folder, which may hold another text"
+        text = f"the corpus {name} was read from a folder: its text is not checked"
         yield Finding(place, text, warning=True)
     elif (corpus.revision, corpus.fingerprint) != (pinned.revision, _hub_fingerprint(corpus)):
         yield Finding(place, f"cell.training.corpus: not {name} at revision {pinned.revision}")

@@ -9,16 +9,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from statistics import fmean, stdev
-from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from harness_tasks import scoring
 from harness_tasks.corpora import PUBLISHED
 
 from .. import samples
-from ..cell import FOLD_METRICS, METRICS, SCHEMA_VERSION, Record
+from ..cell import FOLD_METRICS, METRICS, SCHEMA_VERSION, Frozen, Record
 from ..config import Evaluation
 from ..evaluation import TASKS, subset_indices
 from ..samples import SHOWN, Sample
@@ -35,6 +34,32 @@ PUBLISHED_SIZES = {"verbmem": 100, "knowmem": 100, "privleak": 200, "utility": 1
 WORD = re.compile("[a-z0-9]+")
 
 
+class Crossing(Frozen):
+    """As in ``quantizers.survival``, whose import would load torch; and so the next two."""
+
+    changed_indices: float
+    changed_scales: float
+    largest_move: float
+
+
+class Survival(Frozen):
+    """As in ``quantizers.survival``."""
+
+    parameters: int
+    norm: float
+    relative_norm: float
+    effective_rank: float
+    crossings: dict[str, Crossing]
+
+
+class SurvivalReport(Frozen):
+    """As in ``quantizers.survival``: what tables and plots read of a record's survival."""
+
+    total: Survival
+    kinds: dict[str, Survival]
+    layers: dict[str, Survival]
+
+
 def read_record(content: bytes) -> Record:
     """A record from the bytes of its file.
 
@@ -45,7 +70,7 @@ def read_record(content: bytes) -> Record:
     try:
         record = Record.model_validate_json(json.dumps(value), strict=True)
         if record.survival is not None:
-            _survival().validate_json(json.dumps(record.survival), strict=True)
+            SurvivalReport.model_validate_json(json.dumps(record.survival), strict=True)
     except ValidationError as error:
         raise Unsafe(first_error(error)) from error
     return record
@@ -170,7 +195,8 @@ def _shape_problems(answers: Iterable[Sample]) -> Iterator[str]:
         place = f"{answer.task} {answer.example}"
         texts = (answer.prompt, answer.response, answer.reference)
         generated = answer.task != "privleak"
-        if any((text is None) is generated for text in texts) or (answer.split is None) > generated:
+        given = [text is not None for text in texts] + [answer.split is None]
+        if any(has is not generated for has in given):
             yield f"{place}: has not what an answer of this task has"
         elif any(len(WORD.findall((text or "").lower())) > MOST_WORDS for text in texts):
             yield f"{place}: more than {MOST_WORDS} words"
@@ -260,10 +286,3 @@ class _TaskLoader(yaml.SafeLoader):
 
 
 _TaskLoader.add_constructor("!function", lambda *_: None)
-
-
-@cache
-def _survival() -> TypeAdapter[Any]:
-    from quantizers.survival import SurvivalReport
-
-    return TypeAdapter(SurvivalReport)

@@ -1,5 +1,6 @@
 """A small demo world with models of a few thousand weights, and records made by hand."""
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from rich.console import Console
+from typer.testing import CliRunner
 
 from harness_tasks.demo import DemoWorld, demo_corpus_folder
 from leaderboard.cell import Cell, CorpusId, Metric, ModelId, Provenance, Record, Training
+from leaderboard.cli import app
 from leaderboard.demo_models import DemoRecipe, demo_models
 from leaderboard.progress import Progress
 
@@ -124,3 +127,54 @@ def progress() -> Progress:
 def make() -> Any:
     """`make_record`, for tests that make many."""
     return make_record
+
+
+BOUNDED_ASCENT = '''\
+"""A method in a file of its own."""
+
+from dataclasses import dataclass
+
+from unlearners import Unlearner, losses, register_unlearner
+
+
+@register_unlearner("bounded_ascent")
+@dataclass(frozen=True, kw_only=True)
+class BoundedAscent(Unlearner):
+    """Gradient ascent on the forget set, up to a bound: `limit` nats per token.
+
+    ```not the end of the block in a README```
+    """
+
+    limit: float = 5.0
+
+    def loss(self, model, batch, reference):
+        ids = batch.forget.input_ids
+        return {"loss": -losses.token_nll(model(input_ids=ids).logits, ids).clamp(max=self.limit)}
+'''
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A valid submission of a method in a file, and what it was made from."""
+
+    folder: Path
+    plugin: Path
+    config: Path
+    run: Path
+
+
+@pytest.fixture(scope="session")
+def packed(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    gc.freeze()  # every training collects garbage; what is imported takes long to go through
+    root = tmp_path_factory.mktemp("packed")
+    plugin = root / "bounded_ascent.py"
+    plugin.write_text(BOUNDED_ASCENT)
+    entry = {"finetuning": "lora", "finetuning_params": {"rank": 4}}
+    config = small_world.write_config(
+        root, unlearn=[{"method": name, **entry} for name in ("bounded_ascent", "npo_gdr")]
+    )
+    places = ["--out", str(root / "submissions"), "--run", str(root / "run")]
+    arguments = ["submit", "--config", str(config), "--plugin", str(plugin), *places]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return Packed(root / "submissions" / "bounded_ascent", plugin, config, root / "run")
