@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, model_validator
 
 from .config import RunConfig, Strict, UnlearnEntry, parse, read_yaml
-from .groups import settings_digest
+from .groups import evaluation, settings_digest
 from .plan import PlannedTraining
 from .scores import bits
 from .table import Row
@@ -121,6 +121,8 @@ def select(rows: list[Row], plan: list[PlannedTraining]) -> tuple[list[UnlearnEn
         the chosen entries, and a line for each choice that says what was chosen or why nothing.
     """
     planned = {settings_digest(p.training): p for p in plan if p.recipe}
+    ours = evaluation(plan[0].cells[0].cell)  # the folder may hold trials on other examples
+    rows = [row for row in rows if evaluation(row.records[0].cell) == ours]
     lowest = min(bits(row.precision) for row in rows)
     best: dict[tuple[str, str, str], Row | None] = {}
     for row in rows:  # best first

@@ -114,7 +114,7 @@ def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> 
     way = f"{before.precision} → {after.precision}" if before and after else ""
     plot = svg.canvas(f"{prefix}forgetting and utility, {way}", height + 24 + places[-1][1])
     x = Axis(-0.05, 1.05, LEFT, RIGHT, (0, 0.25, 0.5, 0.75, 1))
-    y = svg.axis([*utilities, *references.values()], height - 46, 44)
+    y = svg.axis([*utilities, *references.values()], height - 46, 50)
     svg.frame(plot, x, y, ("forget quality: target 0, retrained 1", "utility"))
     for role, utility in references.items():
         where = (x(0.0 if role == "target" else 1.0), y(utility))
@@ -207,7 +207,7 @@ def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Eleme
     last = max(block for _, shares in lines for block in shares)
     step = max(1, -(-last // 8))
     x = Axis(0, max(last, 1), LEFT, RIGHT, range(0, last + 1, step))
-    y = Axis(0, 1, height - 46, 44, (0, 0.25, 0.5, 0.75, 1))
+    y = Axis(0, 1, height - 46, 50, (0, 0.25, 0.5, 0.75, 1))
     svg.frame(plot, x, y, ("layer", "quantized indices changed"), percent=True)
     for checkpoint, shares in lines:
         part = svg.group(plot, checkpoint.css, checkpoint.name)

@@ -155,7 +155,7 @@ def frame(
         text(parent, x(tick), y.start + 16, _tick(tick), "tick", "middle")
     line(parent, (x.start, y.start), (x.end, y.start), "axis")
     text(parent, (x.start + x.end) / 2, y.start + 32, labels[0], "label", "middle")
-    text(parent, 0, min(y.start, y.end) - 12, labels[1], "label")
+    text(parent, 0, min(y.start, y.end) - 18, labels[1], "label")
 
 
 def columns(parent: Element, x: Axis, top: float, bottom: float, label: str) -> None:

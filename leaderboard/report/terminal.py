@@ -44,6 +44,7 @@ def print_table(
         published = [row for row in reported if row.corpus == corpus]
         if published:
             console.print(_published(f"{corpus}, reported", published, console.width))
+    console.print()
     definitions = [f"{term}: {text}" for term, text in DEFINITIONS.items()]
     for line in [*definitions, *([f"reported: {REPORTED}"] if reported else [])]:
         console.print(line, style="dim", markup=False, highlight=False)
@@ -90,7 +91,7 @@ def _empty(title: str, columns: Iterable[Column], width: int) -> Table:
     for label in ("Method", "FT", "Prec."):
         table.add_column(label, overflow="fold")
     for column in columns:
-        heading = column.title if width >= WITH_MINOR else column.title.replace(" ", "\n")
+        heading = column.title if width >= WITH_MINOR else column.title.replace(" ", "\n", 1)
         table.add_column(heading, justify="right", no_wrap=True)
     return table
 

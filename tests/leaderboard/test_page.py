@@ -326,18 +326,19 @@ def test_reported_rows_are_never_among_the_others(chromium: Any, page: Path) -> 
     assert all(source.startswith("reported: ") for source in sources)
 
 
-def test_a_phone_shows_all_of_it(chromium: Any, page: Path) -> None:
-    """At 390 pixels nothing is wider than the page, with a row open and without."""
-    board = Board(chromium, page, "#corpus=&reported", width=390)
-    widths = "return innerWidth === 390 && document.documentElement.scrollWidth <= 390"
-    assert board.run(widths)
+@pytest.mark.parametrize("width", [390, 600, 800, 900, 1024, 1130])
+def test_nothing_is_wider_than_the_page(chromium: Any, page: Path, width: int) -> None:
+    """A phone, tablets, a small window: with every corpus and reported rows, and a row open."""
+    board = Board(chromium, page, "#corpus=&reported", width=width)
+    fits = f"return innerWidth === {width} && document.documentElement.scrollWidth <= {width}"
+    assert board.run(fits)
     board.click(".measured .open")
     for summary in chromium.find_elements("css selector", ".details summary"):
         summary.click()
-    assert board.run(widths)
+    assert board.run(fits)
     outside = board.run(
         "return [...document.querySelectorAll('main *')].filter(e => e.checkVisibility() &&"
-        " !e.closest('.scroll, .unseen') && e.getBoundingClientRect().right > 390.5)"
+        " !e.closest('.scroll, .unseen') && e.getBoundingClientRect().right > innerWidth + 0.5)"
         ".map(e => e.outerHTML.slice(0, 80))"
     )
     assert outside == []

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from leaderboard.cell import Metric, Record
+from leaderboard import samples
+from leaderboard.cell import Fold, Metric, Record
 from leaderboard.cli import app
+from leaderboard.errors import InputError
 from leaderboard.report.data import Table, table_csv, table_json
+from leaderboard.report.folds import folds_markdown
 from leaderboard.report.latex import latex
 from leaderboard.report.published import read_published
 from leaderboard.store import RunFolder
@@ -217,3 +220,65 @@ def test_check_with_other_options(run: Path) -> None:
     CliRunner().invoke(app, ["table", str(run), "--with-published"])
     assert check(run, "--with-published") == (0, [])
     assert check(run)[0] == 1
+
+
+def test_a_run_of_folds_alone(tmp_path: Path, make: MakeRecord) -> None:
+    """No row, but MUSE's last two ways: a section in Markdown and one on the page."""
+    record = make("npo", settings={"epochs": 1})
+    training = record.cell.training.model_copy(
+        update={"fold": Fold(suite="scal", number=1, parent=None)}
+    )
+    cell = record.cell.model_copy(update={"training": training})
+    folder = RunFolder(tmp_path / "run", "run")
+    folder.write_record(record.model_copy(update={"cell": cell}))
+    result = CliRunner().invoke(app, ["table", str(folder.path)])
+    assert result.exit_code == 0, result.output
+    assert "## Scalability" in (folder.path / "table.md").read_text()
+    assert "<h2>Scalability: four growing" in (folder.path / "index.html").read_text()
+    assert len(read((folder.path / "table.csv").read_text())) == 0
+
+
+def test_folds_evaluated_in_two_ways_are_two_lines(make: MakeRecord) -> None:
+    record = make("npo")
+    training = record.cell.training.model_copy(
+        update={"fold": Fold(suite="sust", number=1, parent=None)}
+    )
+    cells = [record.cell.model_copy(update={"training": training, "limit": n}) for n in (None, 5)]
+    folds = [record.model_copy(update={"cell": cell}) for cell in cells]
+    assert "| news, first 5 examples | npo |" in folds_markdown(folds)
+    with pytest.raises(InputError, match="two records are of the same cell"):
+        folds_markdown([folds[0], folds[0]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (samples.compress(b"{}\n"), "not the answers that its record is about"),
+        (b"no gzip", "not a whole gzip file"),
+    ],
+)
+def test_answers_that_are_not_the_records(
+    tmp_path: Path, make: MakeRecord, content: bytes, message: str
+) -> None:
+    folder = RunFolder(tmp_path / "run", "run")
+    record = make("npo")
+    answer = samples.Sample(task="verbmem", example=0, score=1.0)
+    folder.write_record(record, [answer])
+    folder.samples_path(record.cell).write_bytes(content)
+    result = CliRunner().invoke(app, ["table", str(folder.path)])
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
+    assert not (folder.path / "index.html").exists()
+
+
+def test_lines_that_are_no_answers(tmp_path: Path, make: MakeRecord) -> None:
+    """The digest is right, the content is not."""
+    folder = RunFolder(tmp_path / "run", "run")
+    record = make("npo").model_copy(update={"samples": samples.sha256(b"{}\n")})
+    folder.write_record(record)
+    path = folder.samples_path(record.cell)
+    path.parent.mkdir()
+    path.write_bytes(samples.compress(b"{}\n"))
+    result = CliRunner().invoke(app, ["table", str(folder.path)])
+    assert isinstance(result.exception, InputError)
+    assert "a line is not an answer" in str(result.exception)

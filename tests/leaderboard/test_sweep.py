@@ -85,10 +85,10 @@ def test_rule(small_world: Any, make: Any) -> None:
     plan = make_plan(parse(RunConfig, content, "grid"))
     trained = [planned for planned in plan if planned.recipe]
 
-    def at(training: Any, precision: str, values: tuple[float, ...]) -> Any:
+    def at(training: Any, precision: str, values: tuple[float, ...], limit: int = 4) -> Any:
         record = make("npo_gdr", precision, values)
         return record.model_copy(
-            update={"cell": record.cell.model_copy(update={"training": training})}
+            update={"cell": record.cell.model_copy(update={"training": training, "limit": limit})}
         )
 
     results = {
@@ -107,7 +107,12 @@ def test_rule(small_world: Any, make: Any) -> None:
         for number, by_precision in results.items()
         for precision, values in by_precision.items()
     ]
-    entries, (line,) = select(build_table(records), plan)
+    best = {"npo_gdr": (20.0, 30.0, 0.0, 80.0)} | references
+    elsewhere = [  # the second setting on other examples, in the same folder
+        at(planned.training, "rtn-int4", best[planned.training.method], limit=5)
+        for planned in (*plan[:2], trained[1])
+    ]
+    entries, (line,) = select(build_table([*records, *elsewhere]), plan)
     assert [entry.training["learning_rate"] for entry in entries] == [1e-3]
     assert settings_digest(trained[2].training) in line
 
