@@ -109,7 +109,7 @@ def test_rule(small_world: Any, make: Any) -> None:
     ]
     best = {"npo_gdr": (20.0, 30.0, 0.0, 80.0)} | references
     elsewhere = [  # the second setting on other examples, in the same folder
-        at(planned.training, "rtn-int4", best[planned.training.method], limit=5)
+        at(planned.training, "rtn-int4", best[planned.training.method], limit=3)
         for planned in (*plan[:2], trained[1])
     ]
     entries, (line,) = select(build_table([*records, *elsewhere]), plan)
