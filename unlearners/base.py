@@ -72,7 +72,7 @@ class Unlearner:
     ``edit``.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", validate_default=True)
 
     def __call__(
         self,

@@ -68,6 +68,7 @@ def _check_configuration(name: str, unlearner: Unlearner) -> None:
         text = json.dumps(unlearner.to_dict(), allow_nan=False)
         again = get_unlearner(name, **json.loads(text))
         same = (again, hash(again)) == (unlearner, hash(unlearner))
+        same = same and json.dumps(again.to_dict()) == text  # 1 and 1.0 would be two records
     except (TypeError, ValueError) as error:
         raise _broken(name, f"{unlearner} cannot be kept as JSON: {error}") from error
     if not same:

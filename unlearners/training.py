@@ -61,7 +61,7 @@ class TrainingSettings:
     """
 
     learning_rate: float = 1e-5
-    epochs: float = 5
+    epochs: float = 5.0
     max_steps: int | None = None
     batch_size: int = 4
     gradient_accumulation_steps: int = 1

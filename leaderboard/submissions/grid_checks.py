@@ -238,8 +238,9 @@ def _text_findings(place: str, corpus: CorpusId, auc: float | None) -> Iterator[
     if pinned is None:
         if corpus.source == "hub":
             yield Finding(place, f"cell.training.corpus: no {name} is known on the hub")
-        text = f"the corpus {name} is not one of MUSE's: its text is not checked"
-        yield Finding(place, text, warning=True)
+        else:
+            text = f"the corpus {name} is not one of MUSE's: its text is not checked"
+            yield Finding(place, text, warning=True)
         if auc is not None and not 0.3 <= auc <= 0.7:
             text = f"provenance.retrain_auc: {auc}, far from the 0.5 of a model that knows neither"
             yield Finding(place, text, warning=True)

@@ -129,7 +129,7 @@ def test_any_value_at_any_place(folder: Path, data: st.DataObject, value: Any, n
         (folder / "manifest.json").write_bytes(manifest)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_byte_of_any_file(folder: Path, data: st.DataObject) -> None:
     """A flipped byte is noticed, wherever it is."""
