@@ -15,7 +15,9 @@ STYLE = (Path(__file__).parent / "plots.css").read_text(encoding="utf-8")
 WIDTH = 460
 COLOURS = 8
 LONGEST = 28
+"""Characters of a name beside a plot."""
 LARGEST = 1e9
+"""Numbers beyond it are drawn there."""
 CHARACTER = 6.3
 """Average width of a character of a label, in pixels."""
 
@@ -118,7 +120,7 @@ def group(parent: Element, css: str, title: str = "") -> Element:
 def text(
     parent: Element, x: float, y: float, content: str, css: str = "", anchor: str = "start"
 ) -> None:
-    """A line of text, shortened where it is very long."""
+    """A line of text."""
     attributes = {"x": pixel(x), "y": pixel(y), "text-anchor": anchor}
     element = SubElement(parent, "text", attributes | ({"class": css} if css else {}))
     element.text = one_line(content)
@@ -223,7 +225,8 @@ def flow(labels: Iterable[str], width: float = WIDTH) -> list[Place]:
 
 def pixel(number: float) -> str:
     """A coordinate, to a tenth of a pixel."""
-    return f"{number:.1f}".removesuffix(".0").replace("-0", "0", int(abs(number) < 0.05))
+    digits = f"{number:.1f}".removesuffix(".0")
+    return "0" if digits == "-0" else digits
 
 
 def _tick(number: float) -> str:

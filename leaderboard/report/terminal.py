@@ -41,9 +41,7 @@ def print_table(
     for board, members in boards.items():
         console.print(_measured(f"{title}: {board.title}", members, columns, console.width))
     for corpus in dict.fromkeys(board.corpus for board in boards):
-        published = [row for row in reported if row.corpus == corpus]
-        if published:
-            console.print(_published(f"{corpus}, reported", published, console.width))
+        _print_reported(console, corpus, [row for row in reported if row.corpus == corpus])
     console.print()
     definitions = [f"{term}: {text}" for term, text in DEFINITIONS.items()]
     for line in [*definitions, *([f"reported: {REPORTED}"] if reported else [])]:
@@ -66,16 +64,21 @@ def _measured(title: str, rows: list[Row], columns: Sequence[Column], width: int
     return table
 
 
-def _published(title: str, rows: Sequence[Reported], width: int) -> Table:
-    table = _empty(title, METRIC_COLUMNS, width)
-    table.add_column("Source", overflow="fold")
-    for row in rows:
-        table.add_row(
-            *_labels((row.method, row.finetuning, row.precision)),
-            *(number_text(getattr(row, column.key)) for column in METRIC_COLUMNS),
-            *_labels([row.source]),
+def _print_reported(console: Console, corpus: str, rows: Sequence[Reported]) -> None:
+    """A table per source; of the grids that somebody searched, only how many rows they are."""
+    for source in dict.fromkeys(row.source for row in rows if not row.settings):
+        table = _empty(f"{corpus}, reported: {source}", METRIC_COLUMNS, console.width)
+        for row in rows:
+            if row.source == source:
+                table.add_row(
+                    *_labels((row.method, row.finetuning, row.precision)),
+                    *(number_text(getattr(row, column.key)) for column in METRIC_COLUMNS),
+                )
+        console.print("", table)
+    if searched := sum(bool(row.settings) for row in rows):
+        console.print(
+            f"{corpus}: {searched} more reported rows, of grids, in table.md", style="dim"
         )
-    return table
 
 
 def _empty(title: str, columns: Iterable[Column], width: int) -> Table:

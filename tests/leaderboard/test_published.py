@@ -82,5 +82,6 @@ def test_reported_rows_stand_apart(make: MakeRecord) -> None:
     assert "| target | none | bf16 |" in after
     screen = io.StringIO()
     print_table(Console(file=screen, width=120), "t", rows, reported)
-    assert "news, reported" in screen.getvalue()
+    assert "news, reported: arXiv:2407.06460 (MUSE)" in screen.getvalue()
+    assert "news: 33 more reported rows, of grids" in screen.getvalue()
     assert "reported: numbers from publications" in " ".join(screen.getvalue().split())

@@ -96,3 +96,10 @@ def test_half_a_report_is_refused(make: MakeRecord) -> None:
     record = make("npo", "rtn-int4").model_copy(update={"survival": content})
     with pytest.raises(InputError, match=r"npo--full.*survival\.total\.effective_rank"):
         markdown("t", build_table([record]))
+
+
+def test_plot_of_changed_indices(make: MakeRecord) -> None:
+    """Block 0 at 25%, block 1 at 10%: 0% is at pixel 214, 100% at 50; layers from 48 to 448."""
+    ((drawn,),) = make_plots(rows(make, 0.3, 40.0))["survival"].values()
+    (line,) = (path for path in drawn.iter("path") if path.get("class") == "line full")
+    assert line.get("d") == "M48 173L448 197.6"
