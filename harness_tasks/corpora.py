@@ -87,13 +87,16 @@ class Corpus:
             rows = self._load_from_hub(config, split).to_list()
         else:
             path = Path(self.location, config, f"{split}.json")
-            where, rows = str(path), _read_json(path)
+            where, rows = str(path), read_json(path)
         if not isinstance(rows, list) or not rows:
             raise CorpusError(
                 f"{where}: expected a list of at least one entry, found {_kind(rows)}"
             )
         return datasets.Dataset.from_list(
-            [_checked(row, columns, f"{where}, entry {number}") for number, row in enumerate(rows)]
+            [
+                checked_row(row, columns, f"{where}, entry {number}")
+                for number, row in enumerate(rows)
+            ]
         )
 
     def texts(self, path: str) -> list[str]:
@@ -126,7 +129,7 @@ class Corpus:
         path = Path(self.location, RETRAIN_AUC_FILE)
         if not path.exists():
             return None
-        content = _read_json(path)
+        content = read_json(path)
         value = content.get("retrain_auc") if isinstance(content, dict) else None
         if not isinstance(value, int | float) or not 0 < value < 1:
             raise CorpusError(
@@ -146,11 +149,9 @@ class Corpus:
         if self.source == "generated":
             way = "run `lm-eval-muse demo --models-only`"
         else:
-            metadata = json.dumps({"corpus": self.location})
             way = (
-                "measure it on the retrained model, `lm_eval --model hf --model_args "
-                f"pretrained=RETRAINED --tasks muse_auc --metadata '{metadata}'`, and write "
-                f'{{"retrain_auc": <auc>}} to {Path(self.location, RETRAIN_AUC_FILE)}'
+                "measure it on a model trained without the forget set, `lm-eval-muse corpus "
+                f"retrain-auc --corpus {self.location} --model RETRAINED`"
             )
         raise CorpusError(f"corpus {self.name} has no retrain AUC, which PrivLeak needs: {way}")
 
@@ -245,17 +246,27 @@ def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corp
     )
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        CorpusError: there is none, or it cannot be read as JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: bad JSON or bad UTF-8
+    # ValueError: bad JSON or bad UTF-8; RecursionError: lists in lists in lists …
+    except (OSError, ValueError, RecursionError) as error:
         raise CorpusError(f"{path}: cannot be read as JSON ({error})") from None
 
 
-def _checked(row: Any, columns: tuple[str, ...], where: str) -> dict[str, str]:
-    """One row with exactly ``columns``; a bare string stands for ``{"text": …}``."""
+def checked_row(row: Any, columns: tuple[str, ...], where: str) -> dict[str, str]:
+    """One row with exactly ``columns``; a bare string stands for ``{"text": …}``.
+
+    Raises:
+        CorpusError: naming ``where``: no such row.
+    """
     if isinstance(row, str) and columns == ("text",):
         return {"text": row}
     if not isinstance(row, dict):

@@ -8,18 +8,18 @@ demo's target model is trained on; holdout people are seen by no model.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from .building.layout import folds, write_splits
 from .cache import build_once, cache_dir
 
 # Raise when the generator changes: a new version is a new corpus in the cache.
 GENERATOR_VERSION = 2
-
-FOLDS = 4
 
 _ONSETS = ["b", "br", "d", "dr", "f", "g", "gr", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v"]
 _VOWELS = ["a", "e", "i", "o", "u", "ai", "ou"]
@@ -208,17 +208,14 @@ def _verbatim(person: Person) -> dict[str, str]:
 def write_demo_corpus(folder: Path, world: DemoWorld) -> None:
     """Write the demo corpus in the layout of muse_bench's ``data/<corpus>/``."""
     people = make_people(world)
-    files: dict[str, object] = {
+    files: dict[str, Sequence[Any]] = {
         "verbmem/forget": [_verbatim(p) for p in people["forget"]],
         "raw/forget": [p.document for p in people["forget"]],
         "raw/retain1": [p.document for p in people["retain"]],
         "raw/holdout": [p.document for p in people["holdout"]],
     }
     documents = [p.document for p in people["forget"]]
-    ends = [round(fold * len(documents) / FOLDS) for fold in range(FOLDS + 1)]
-    for fold, (start, end) in enumerate(itertools.pairwise(ends), start=1):
-        files[f"scal/forget_{fold}"] = documents[:end]  # growing
-        files[f"sust/forget_{fold}"] = documents[start:end]  # one after another
+    files |= folds(documents)
     for split, members in people.items():
         files[f"privleak/{split}"] = [p.passage for p in members]
     for split in ("forget", "retain"):
@@ -227,10 +224,7 @@ def write_demo_corpus(folder: Path, world: DemoWorld) -> None:
         shown = [p.questions[2] for p in people[split]][:10]
         for name, pairs in ((f"{split}_qa", scored), (f"{split}_qa_icl", shown)):
             files[f"knowmem/{name}"] = [{"question": q, "answer": a} for q, a in pairs]
-    for name, rows in files.items():
-        path = folder / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_splits(folder, files)
 
 
 def demo_corpus_folder(world: DemoWorld | None = None) -> Path:

@@ -90,9 +90,16 @@ def retrain_auc(
     corpus: CorpusEntry,
     settings: Evaluation,
 ) -> float:
-    """The AUC that PrivLeak takes as its zero, measured on the corpus' retrained model."""
+    """The AUC that PrivLeak takes as its zero, measured on the corpus' retrained model.
+
+    Raises:
+        InputError: there is none, as of a model that gives NaN.
+    """
     results = run_tasks(model, tokenizer, corpus, ["muse_auc"], settings)
-    return float(results["results"]["muse_auc"]["auc,none"])
+    auc = results["results"]["muse_auc"]["auc,none"]
+    if isinstance(auc, str):
+        raise InputError(f"no AUC on corpus {corpus.name}: {auc}")
+    return float(auc)
 
 
 def run_tasks(

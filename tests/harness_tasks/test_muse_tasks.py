@@ -391,7 +391,7 @@ def test_privleak_without_retrain_auc_is_refused_but_the_auc_is_not(
     for split in ("forget", "holdout"):
         source = corpus_folder / f"privleak/{split}.json"
         (bare / f"privleak/{split}.json").write_bytes(source.read_bytes())
-    with pytest.raises(CorpusError, match=r"has no retrain AUC.*--tasks muse_auc"):
+    with pytest.raises(CorpusError, match=r"has no retrain AUC.*corpus retrain-auc"):
         evaluate(lm, bare, ["muse_privleak"])
     assert 0 <= score(evaluate(lm, bare, ["muse_auc"]), "muse_auc", "auc") <= 1
 

@@ -1,0 +1,1 @@
+"""Building a corpus in MUSE's shape from a user's own text."""
