@@ -21,8 +21,9 @@ from leaderboard.store import RunFolder, read_records
 from leaderboard.submissions import packing
 from leaderboard.submissions.card import submission_card
 from leaderboard.submissions.collection import collect
+from leaderboard.submissions.grid_checks import grid_findings
 from leaderboard.submissions.packing import failures, pack
-from leaderboard.submissions.submission import Submission, submissions
+from leaderboard.submissions.submission import Submission, resolved, submissions
 from leaderboard.sweep import SweepConfig
 from unlearners import UnlearnerError
 
@@ -345,3 +346,19 @@ def test_method_that_cannot_be_submitted(
     if name == "lossless":
         with pytest.raises(InputError, match="name the file it comes from with --plugin"):
             submissions(config)
+
+
+def test_promised_cells_are_those_of_the_plan(small_world: Any, make: Any) -> None:
+    """Suites, seeds and precisions: 2 references and 2 × (1 + 4 + 4) checkpoints, × 2."""
+    config = RunConfig.model_validate(
+        small_world.config(suites=["scal", "sust"], seeds=[0, 3], evaluation={"subset": "final"})
+    )
+    found = Submission(method="npo_gdr", config=config, plan=make_plan(config))
+    plain = make("target")
+    records = {
+        f"records/{cell.cell.stem}.json": plain.model_copy(update={"cell": cell.cell})
+        for planned in found.plan
+        for cell in planned.cells
+    }
+    assert len(records) == 40
+    assert list(grid_findings(resolved(found), "npo_gdr", records)) == []
