@@ -254,9 +254,10 @@ def _list_cells(plan: list[PlannedTraining], folder: Path) -> None:
     trained = checkpoints(folder)
     left = estimate(to_do(plan, folder), trained, read_records(folder) if recorded else [])
     line = f"{len(cells)} cells, {len(recorded)} recorded"
-    if len(recorded) < len(cells):
-        line += f"; left: about {timedelta(seconds=round(left.seconds))}"
-        line += f" and {left.unknown} parts without a time to go by" if left.unknown else ""
+    if left.seconds:
+        line += f"; left: about {timedelta(seconds=round(left.seconds))} of one worker"
+    if left.unknown:
+        line += f"; {left.unknown} trainings and cells left with no time yet to go by"
     out.print(line, highlight=False)
 
 

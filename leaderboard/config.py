@@ -75,7 +75,7 @@ class PrecisionEntry(Strict):
 
     quantizer: str
     params: dict[str, Any] = {}
-    label: str = ""
+    label: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$")
 
     @property
     def name(self) -> str:

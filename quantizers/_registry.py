@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.metadata import entry_points
@@ -17,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .base import Quantizer, QuantizerError
 
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 ENTRY_POINT_GROUP = "lm_eval_muse.quantizers"
 Q = TypeVar("Q", bound=type[Quantizer])
 
@@ -29,8 +31,13 @@ def register_quantizer(name: str, **preset: Any) -> Callable[[Q], Q]:
     Stack it to give one class several names (``rtn-int8``, ``rtn-int4``).
 
     Raises:
-        QuantizerError: the name is taken.
+        QuantizerError: the name is taken, or cannot stand in a file's name.
     """
+    if not NAME.fullmatch(name):
+        raise QuantizerError(
+            f"quantizer name {name!r}: use small letters, digits, '_', '.' and '-' (records are "
+            "named by it)"
+        )
 
     def decorate(cls: Q) -> Q:
         if name in registry:

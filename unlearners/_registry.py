@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import entry_points
@@ -17,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .base import Unlearner, UnlearnerError
 
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 ENTRY_POINT_GROUP = "lm_eval_muse.unlearners"
 DISTRIBUTION = "lm-eval-muse"
 U = TypeVar("U", bound=type[Unlearner])
@@ -31,8 +33,13 @@ def register_unlearner(name: str, **preset: Any) -> Callable[[U], U]:
     Stack it to give one class several names (``npo``, ``npo_gdr``).
 
     Raises:
-        UnlearnerError: the name is taken.
+        UnlearnerError: the name is taken, or cannot stand in a file's name.
     """
+    if not NAME.fullmatch(name):
+        raise UnlearnerError(
+            f"unlearner name {name!r}: use small letters, digits, '_', '.' and '-' (records are "
+            "named by it)"
+        )
 
     def decorate(cls: U) -> U:
         if name in registry:

@@ -127,3 +127,22 @@ def test_text_too_short_for_min_k(small_world: Any, tmp_path: Path) -> None:
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "text 0 has no token to score" in line
     assert "Traceback" not in result.stderr
+
+
+def test_dry_run_lists_and_estimates(small_world: Any, tmp_path: Path) -> None:
+    """Three cells of one precision are run; the other precision's time is judged by them."""
+    config = small_world.write_config(tmp_path)
+    arguments = ("run", str(config), "--out", str(tmp_path / "run"))
+    before = command(*arguments, "--dry-run")
+    *cells, line = before.stdout.splitlines()
+    assert [cell.split()[0] for cell in cells] == ["to"] * 6
+    assert line == "6 cells, 0 recorded; 7 trainings and cells left with no time yet to go by"
+    assert not (tmp_path / "run").exists()
+
+    assert command(*arguments, "--only", "*--bf16--*").returncode == 0
+    after = command(*arguments, "--dry-run")
+    assert after.stdout.count("recorded ") == 3
+    assert "6 cells, 3 recorded; left: about 0:00:" in after.stdout
+    assert "no time yet" not in after.stdout
+    (row,) = command(*arguments, "--dry-run", "--only", "*retrain*int4*").stdout.splitlines()[:-1]
+    assert row.startswith("to do")

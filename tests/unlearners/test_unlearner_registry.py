@@ -175,3 +175,10 @@ def test_a_local_class_is_listed_as_local() -> None:
 def test_wrong_names_and_parameters(name, params, message) -> None:
     with pytest.raises(UnlearnerError, match=message):
         get_unlearner(name, **params)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", "Big", "a b", "ga\u202e", "gа"])
+def test_name_that_no_file_can_have(name: str) -> None:
+    """The last one has a Cyrillic letter."""
+    with pytest.raises(UnlearnerError, match="use small letters"):
+        register_unlearner(name)
