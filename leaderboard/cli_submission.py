@@ -59,6 +59,7 @@ def submit(
         raise typer.Exit(FAILED_CELLS)
     for submission in found:
         folder = out_dir / submission.method
+        _say(f"packing {folder}")
         for warning in pack(submission, run, folder):
             _say(str(warning))
         _say(f"written: {folder}")

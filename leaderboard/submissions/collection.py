@@ -25,8 +25,7 @@ def collect(folders: Sequence[Path], out: Path) -> Iterator[str]:
     for folder in folders:
         if problems := validate(folder).problems:
             raise InputError(
-                f"{folder} is not valid ({len(problems)} problems): "
-                f"`lm-eval-muse validate {folder}` lists them"
+                f"{folder} is not valid ({problems[0]}); `lm-eval-muse validate {folder}` lists all"
             )
     known = (out / RUN_FILE).exists()
     store = RunFolder(out, run_name(out) if known else out.resolve().name)

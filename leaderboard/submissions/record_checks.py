@@ -116,6 +116,8 @@ def _status_problems(record: Record) -> Iterator[str]:
     missing = [name for name in expected if name not in record.metrics]
     if unknown := [name for name in record.metrics if name not in expected]:
         yield f"metrics: {short(unknown[0])}, expected {', '.join(expected)}"
+    if record.extra and not record.cell.extra_tasks:
+        yield f"extra: {short(next(iter(record.extra)))}, and the cell names no extra tasks"
     if record.status == "failed":
         yield f"status: failed, and every cell needs a result: {short(record.reason or '')}"
     elif record.status == "diverged":
@@ -214,8 +216,8 @@ def _example_problems(record: Record, task: str, examples: list[int]) -> Iterato
         size = PUBLISHED_SIZES[task]
     if size > MOST_ANSWERS or examples != subset_indices(size, settings):
         yield (
-            f"{task}: the examples are not the {record.cell.limit or ''} first of "
-            f"`{record.cell.subset}`, in their order"
+            f"{task}: the examples are not those that subset {record.cell.subset} and limit "
+            f"{record.cell.limit} choose, in their order"
         )
 
 

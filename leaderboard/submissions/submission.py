@@ -1,4 +1,4 @@
-"""Packs a method's records with all that others need to check and to repeat them."""
+"""What is to be submitted: a method's part of a grid, checked before any time is spent on it."""
 
 from __future__ import annotations
 
@@ -67,54 +67,67 @@ def submissions(
             raise InputError(
                 f"--method {name}: the configuration unlearns with {', '.join(known) or 'nothing'}"
             )
-    methods = named or [name for name in known if owners[name] != BUILT_IN]
+    methods = list(dict.fromkeys(named)) or [name for name in known if owners[name] != BUILT_IN]
     if not methods:
         raise InputError(
             f"all methods of the configuration are built in ({', '.join(known)}): name the one to "
             "submit with --method"
         )
-    _check_config(config, plan)
+    if not config.evaluation.log_samples:
+        raise InputError("evaluation.log_samples: false; a submission needs every answer")
     found = [
         Submission(
             method=method,
             config=config,
-            plan=[p for p in plan if p.training.method in (*REFERENCES, method)],
+            plan=_part(plan, method),
             plugins=tuple(plugins),
             search=search,
         )
         for method in methods
     ]
     for submission in found:
+        _check_plan(submission.plan)
         _check_method(submission)
     return found
 
 
-def _check_config(config: RunConfig, plan: Sequence[PlannedTraining]) -> None:
-    if not config.evaluation.log_samples:
-        raise InputError("evaluation.log_samples: false; a submission needs every answer")
+def _part(plan: Sequence[PlannedTraining], method: str) -> list[PlannedTraining]:
+    """A method's own cells, and those of the target and retrain models of its corpora."""
+    corpora = [planned.corpus for planned in plan if planned.training.method == method]
+    return [
+        planned
+        for planned in plan
+        if planned.training.method in (*REFERENCES, method) and planned.corpus in corpora
+    ]
+
+
+def _check_plan(plan: Sequence[PlannedTraining]) -> None:
+    references: dict[str, list[str]] = {}
     for planned in plan:
-        if planned.recipe and not any(
-            p.training.method == "retrain" and p.corpus is planned.corpus for p in plan
-        ):
+        name = planned.training.corpus.name
+        if planned.recipe is None:
+            references.setdefault(name, []).append(planned.training.method)
+        if not layout.FILE_NAME.fullmatch(name):
             raise InputError(
-                f"corpora: '{planned.corpus.entry.name}' needs `retrain:`, the model trained "
-                "without the forget set, that scores are relative to"
+                f"corpora: '{name}': records are named by it; give the folder a name of ASCII "
+                "letters, digits, '.', '_' and '-'"
             )
-        names = [planned.training.corpus.name, *(cell.cell.precision for cell in planned.cells)]
-        for name in names:
-            if not layout.FILE_NAME.fullmatch(name):
-                raise InputError(
-                    f"'{name}': corpora and precisions of a submission have names of ASCII "
-                    "letters, digits, '.', '_' and '-'"
-                )
+    for name, roles in references.items():
+        if "retrain" not in roles:
+            raise InputError(
+                f"corpora: '{name}' needs `retrain:`, the model trained without the forget set, "
+                "that scores are relative to"
+            )
+        if len(roles) > len(REFERENCES):
+            raise InputError(f"corpora: two are called '{name}'; submit one of them at a time")
 
 
 def _check_method(submission: Submission) -> None:
     method = submission.method
     if not layout.METHOD_NAME.fullmatch(method) or method in REFERENCES:
         raise InputError(
-            f"method '{method}': a submitted method has a name of lower-case ASCII letters, "
-            "digits, '.', '_' and '-', beginning with a letter or digit"
+            f"method '{method}': a submitted method has a name of at most 64 characters, and not "
+            "that of a reference row"
         )
     if submission.owner == LOCAL and not submission.plugins:
         raise InputError(f"method '{method}': name the file it comes from with --plugin")

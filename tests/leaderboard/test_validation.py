@@ -356,6 +356,10 @@ SEALED = {
     ),
     "idle reason": (field("reason", "slow day"), r"reason: there is one, although no metric"),
     "unknown metric": (field("metrics.fun", {"value": 1, "stderr": 0}), r"metrics: fun, expected"),
+    "other tasks": (
+        field("extra", {"arc/acc": {"value": 1, "stderr": None}}),
+        r"extra: arc/acc, and the cell names no extra tasks",
+    ),
     "no answers": (field("samples", None), r"samples: missing; without the answers"),
     # ranges
     "VerMem above": (
@@ -394,10 +398,10 @@ SEALED = {
     ),
     "score": (answer("utility", score=100.0), r"utility 0: a score of 100.0, ROUGE-L gives 0.0"),
     "no number": (answer("utility", score="NaN"), r"utility 0: a score of nan"),
-    "left out": (lines(lambda found: found.pop(0)), r"verbmem: the examples are not the 4 first"),
+    "left out": (lines(lambda found: found.pop(0)), r"verbmem: the examples are not those"),
     "twice": (
         lines(lambda found: found.insert(1, found[0])),
-        r"verbmem: the examples are not the 4",
+        r"verbmem: the examples are not those",
     ),
     "fewer": (
         lines(
