@@ -225,7 +225,7 @@ def named(request: pytest.FixtureRequest) -> Callable[[type[Unlearner]], str]:
     """Registers a class under a name of this test's."""
 
     def register(cls: type[Unlearner]) -> str:
-        name = f"broken_{cls.__name__}_{len(list_unlearners())}"
+        name = f"broken_{cls.__name__.lower()}_{len(list_unlearners())}"
         register_unlearner(name)(cls)
         return name
 
