@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .cli_corpus import app as corpus
 from .cli_steps import FAILED_CELLS, PluginOption, err, load_plugins, out
 from .cli_steps import app as steps
 from .cli_submission import app as submissions
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.add_typer(steps)
 app.add_typer(tables)
 app.add_typer(submissions)
+app.add_typer(corpus, name="corpus")
 
 ExecutorOption = Annotated[
     Literal["local", "ray"], typer.Option(help="Who works: this process or a Ray cluster.")
@@ -72,7 +74,7 @@ def demo(
     if models_only:
         out.print(f"target   {models.target}\nretrain  {models.retrain}", soft_wrap=True)
         return
-    outcome = _run(load_config(DEMO_CONFIG), out_dir)
+    outcome = run_plan(load_config(DEMO_CONFIG), out_dir)
     table(out_dir)
     raise typer.Exit(FAILED_CELLS if outcome.failed else 0)
 
@@ -116,7 +118,7 @@ def run(
         _list_cells(plan, folder)
         return
     engine = _engine(executor, address, plugin, settings)
-    outcome = _run(settings, folder, plan, retry_failed=retry_failed, executor=engine)
+    outcome = run_plan(settings, folder, plan, retry_failed=retry_failed, executor=engine)
     table(folder)
     raise typer.Exit(FAILED_CELLS if outcome.failed else 0)
 
@@ -158,7 +160,7 @@ def sweep(
     trials = search.trials()
     folder = out_dir or Path("runs") / search.name
     engine = _engine(executor, address, plugin, trials)
-    outcome = _run(trials, folder, executor=engine)
+    outcome = run_plan(trials, folder, executor=engine)
     table(folder)
     entries, lines = select(build_table(read_records(folder)), make_plan(trials))
     for line in lines:
@@ -219,7 +221,7 @@ def _engine(
     return None
 
 
-def _run(
+def run_plan(
     config: RunConfig,
     folder: Path,
     plan: list[PlannedTraining] | None = None,

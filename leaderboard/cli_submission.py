@@ -36,7 +36,7 @@ def submit(
     ] = False,
 ) -> None:
     """Check a method, run its grid or the rest of it, and pack the results."""
-    from .cli import _run
+    from .cli import run_plan
     from .config import load_config
     from .submissions.packing import failures, pack, refuse_existing
     from .submissions.submission import submissions
@@ -51,7 +51,7 @@ def submit(
         _say(f"{submission.method} keeps the contract of methods")
     run = run_dir or Path("runs") / settings.name
     plan = {id(planned): planned for submission in found for planned in submission.plan}
-    _run(settings, run, list(plan.values()), retry_failed=retry_failed)
+    run_plan(settings, run, list(plan.values()), retry_failed=retry_failed)
     if failed := [line for submission in found for line in failures(submission, run)]:
         for line in failed:
             _say(line)

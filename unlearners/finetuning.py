@@ -144,6 +144,8 @@ class LoRA(Finetuning):
         if not isinstance(self.targets, str):
             object.__setattr__(self, "targets", tuple(self.targets))
         check(self, _LORA_RULES, "lora ")
+        if self.alpha == int(self.alpha):  # 32 and 32.0 are one setting, and one record
+            object.__setattr__(self, "alpha", int(self.alpha))
 
     def prepare(
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None

@@ -241,3 +241,8 @@ def test_weights_dtype_decides_what_moves(run) -> None:
     assert in_bfloat16.float().mean() < 0.4
     assert target[in_bfloat16].abs().max() <= 2**-5
     assert target[in_bfloat16].abs().mean() < target.abs().mean() / 4
+
+
+def test_equal_scales_are_one_setting() -> None:
+    assert repr(LoRA(alpha=32.0).to_dict()) == repr(LoRA(alpha=32).to_dict())
+    assert LoRA(alpha=0.5).to_dict()["alpha"] == 0.5
