@@ -28,12 +28,6 @@ class Separation:
     auc: float
     stderr: float
 
-    @property
-    def far(self) -> bool:
-        """Whether this is more than chance, and enough to matter."""
-        distance = abs(self.auc - 0.5)
-        return distance >= FAR and distance > 2 * self.stderr
-
 
 @dataclass(frozen=True)
 class Blind:
@@ -50,6 +44,16 @@ class Blind:
     length: Separation
     forget_words: list[str]
     holdout_words: list[str]
+
+    @property
+    def by_words(self) -> bool:
+        """Whether words tell; a fitted classifier below 0.5 has found nothing."""
+        return _far(self.words.auc - 0.5, self.words.stderr)
+
+    @property
+    def by_length(self) -> bool:
+        """Whether length tells, longer or shorter."""
+        return _far(abs(self.length.auc - 0.5), self.length.stderr)
 
 
 def blind(forget: Sequence[str], holdout: Sequence[str]) -> Blind | None:
@@ -90,6 +94,10 @@ def blind(forget: Sequence[str], holdout: Sequence[str]) -> Blind | None:
         forget_words=telling[:5],
         holdout_words=telling[:-6:-1],
     )
+
+
+def _far(distance: float, stderr: float) -> bool:
+    return distance >= FAR and distance > 2 * stderr
 
 
 def _lengths(texts: Sequence[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..cache import build_once
 from ..corpora import NAMES, CorpusError
-from .blind import FEWEST, Blind, blind
+from .blind import FEWEST, Blind, Separation, blind
 from .cutting import Cutter, Piece, matched, passage, pieces, spread
 from .layout import FOLDS, folds, write_splits
 from .questions import read_questions
@@ -69,13 +69,13 @@ class Row:
         file: for example ``verbmem/forget``.
         column: for example ``prompt``.
         entries: how many.
-        tokens: the fewest, the median and the most; None where they are not counted.
+        tokens: the ``least``, the ``most`` and the ``median``; None where they are not counted.
     """
 
     file: str
     column: str
     entries: int
-    tokens: tuple[int, int, int] | None = None
+    tokens: dict[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,8 +244,9 @@ def _splits(
 
 def _row(file: str, column: str, found: Sequence[Piece]) -> Row:
     lengths = [len(piece) for piece in found]
-    middle = round(statistics.median(lengths))
-    return Row(file, column, len(found), (min(lengths), middle, max(lengths)))
+    median = round(statistics.median(lengths))
+    tokens = {"least": min(lengths), "median": median, "most": max(lengths)}
+    return Row(file, column, len(found), tokens)
 
 
 def _tell_apart(pairs: Sequence[tuple[Piece, Piece]]) -> Blind | None:
@@ -265,16 +266,18 @@ def _blind_warnings(told: Blind | None) -> list[str]:
             f"whether they differ by themselves, which PrivLeak would measure: {remedy}"
         ]
     warnings = []
-    for what, separation in (("words", told.words), ("length", told.length)):
-        if separation.far:
-            warnings.append(
-                f"forget and holdout differ by their {what}: AUC {separation.auc:.2f} ± "
-                f"{separation.stderr:.2f} without any model, so that PrivLeak would measure the "
-                f"difference of topics: {remedy}"
-            )
-    if told.words.far:
-        warnings[0] += (
-            f"; telling words: {', '.join(told.forget_words)} for forget, "
-            f"{', '.join(told.holdout_words)} for holdout"
+    if told.by_words:
+        warnings.append(
+            f"{_difference('words', told.words)}: {', '.join(told.forget_words)} speak for "
+            f"forget, {', '.join(told.holdout_words)} for holdout; {remedy}"
         )
+    if told.by_length:
+        warnings.append(f"{_difference('length', told.length)}; {remedy}")
     return warnings
+
+
+def _difference(what: str, told: Separation) -> str:
+    return (
+        f"forget and holdout differ by their {what} (AUC {told.auc:.2f} ± {told.stderr:.2f} "
+        "without any model), and PrivLeak would measure that"
+    )

@@ -1,0 +1,141 @@
+"""The commands for a user's own corpus: build it, and measure its retrain AUC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .cli_steps import err, out
+
+if TYPE_CHECKING:
+    from harness_tasks.building.build import Built
+
+EXAMPLE = Path(__file__).parent.parent / "harness_tasks" / "examples" / "trades"
+
+app = typer.Typer(help="Your own text as a corpus.", no_args_is_help=True)
+
+
+@app.command(epilog=f"A small example of every input: {EXAMPLE}")
+def build(
+    forget: Annotated[
+        Path,
+        typer.Option(
+            help="Text to be unlearned: a folder of .txt and .md files (or one), a document each; "
+            'a .json list of texts; or .jsonl with {"text": …} a line.'
+        ),
+    ],
+    retain: Annotated[Path, typer.Option(help="Text to be kept, likewise.")],
+    holdout: Annotated[
+        Path, typer.Option(help="Text of the same kind as forget that no model has seen, likewise.")
+    ],
+    tokenizer: Annotated[
+        str, typer.Option(help="Folder or hub id of the model that is to be trained.")
+    ],
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder of the corpus.")],
+    qa: Annotated[
+        Path | None,
+        typer.Option(
+            help='Questions, a .json list or .jsonl: {"question", "answer", "split": "forget" or '
+            '"retain"}, and "icl": true for the ten of each split that are shown before the others.'
+        ),
+    ] = None,
+    max_documents: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many of every side.")
+    ] = None,
+    min_tokens: Annotated[int, typer.Option(min=2, help="Shorter documents are left out.")] = 32,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=2, help="Longer documents end behind the last sentence that fits."),
+    ] = None,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, help="VerbMem: what the model is given of a passage.")
+    ] = 1024,
+    continuation_tokens: Annotated[
+        int,
+        typer.Option(
+            min=1, help="VerbMem: what it is to go on with; at most half of a short document."
+        ),
+    ] = 128,
+    text_tokens: Annotated[int, typer.Option(min=1, help="PrivLeak: the longest text.")] = 2000,
+    examples: Annotated[
+        int, typer.Option(min=1, help="The most passages, and PrivLeak texts of each side.")
+    ] = 100,
+) -> None:
+    """Make a corpus in MUSE's shape from your own documents and questions."""
+    from harness_tasks.building.build import Settings, build_corpus
+
+    from .progress import Progress
+
+    settings = Settings(
+        max_documents=max_documents,
+        min_tokens=min_tokens,
+        max_tokens=max_tokens,
+        prompt_tokens=prompt_tokens,
+        continuation_tokens=continuation_tokens,
+        text_tokens=text_tokens,
+        examples=examples,
+    )
+    sides = {"forget": forget, "retain": retain, "holdout": holdout}
+    with Progress(err) as progress:
+        progress.stage(f"corpus {out_dir.name}")
+        built = build_corpus(out_dir, sides, tokenizer, questions=qa, settings=settings)
+    _print(built)
+    for warning in built.warnings:
+        err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+    _say(f"written: {out_dir}")
+    _say(
+        "next: train the target on raw/forget and raw/retain1, and a retrained model on "
+        "raw/retain1 alone; then"
+    )
+    _say(f"  lm-eval-muse corpus retrain-auc --corpus {out_dir} --model RETRAINED")
+    _say(
+        f"and a grid takes {{name: {out_dir}, target: {{path: TARGET}}, retrain: {{path: "
+        "RETRAINED}} among its corpora"
+    )
+
+
+@app.command("retrain-auc")
+def retrain_auc(
+    corpus: Annotated[str, typer.Option(help="A corpus folder.")],
+    model: Annotated[
+        str, typer.Option(help="Folder or hub id of a model trained without the forget set.")
+    ],
+    revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+) -> None:
+    """Measure the zero of PrivLeak on the retrained model; keep it in the corpus folder."""
+    from .config import CorpusEntry, Evaluation, ModelSource
+    from .progress import Progress
+    from .retrain_auc import keep_retrain_auc
+
+    entry = CorpusEntry(name=corpus, data_dir=data_dir)
+    source = ModelSource(path=model, revision=revision)
+    with Progress(err) as progress:
+        auc = keep_retrain_auc(entry, source, Evaluation(batch_size=batch_size), progress)
+    out.print(f"retrain AUC {auc:.4f}", highlight=False)
+    if not 0.3 <= auc <= 0.7:
+        _say("warning: a retrained model should hardly tell forget from holdout (0.3 to 0.7)")
+
+
+def _print(built: Built) -> None:
+    from rich.table import Table
+
+    rows = Table("File", "Column", "Entries", "Tokens")
+    for row in built.files:
+        tokens = "{least} to {most}, median {median}".format(**row.tokens) if row.tokens else "—"
+        rows.add_row(row.file, row.column, str(row.entries), tokens)
+    out.print(rows)
+    if built.blind:
+        for what, told in (("words", built.blind.words), ("length", built.blind.length)):
+            out.print(
+                f"forget against holdout by {what}, without a model: AUC {told.auc:.2f} ± "
+                f"{told.stderr:.2f}",
+                highlight=False,
+            )
+
+
+def _say(line: str) -> None:
+    err.print(line, markup=False, highlight=False, soft_wrap=True)
