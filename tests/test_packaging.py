@@ -60,6 +60,8 @@ def test_wheel_holds_what_runs(wheel: Path) -> None:
         "harness_tasks/autoload.py",
         "harness_tasks/muse/_muse_news.yaml",
         "harness_tasks/muse/utils.py",
+        "harness_tasks/examples/trades/forget/01-ferry.txt",
+        "harness_tasks/examples/trades/questions.jsonl",
         "leaderboard/configs/demo.yaml",
         "leaderboard/published/papers.csv",
         "leaderboard/report/page.css",

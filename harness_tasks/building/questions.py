@@ -92,7 +92,7 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
         if absent:
             warnings.append(
                 f"{len(absent)} of {len(asked)} answers do not stand in the {split} documents: "
-                f"{some(absent)}"
+                f"{some([place.removeprefix(f'{path}, ') for place in absent])}"
             )
         splits[f"knowmem/{split}_qa"] = [_row(q) for q, _ in asked]
         splits[f"knowmem/{split}_qa_icl"] = [_row(q) for q in shown]

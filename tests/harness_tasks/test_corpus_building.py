@@ -357,7 +357,7 @@ def test_answers_that_stand_nowhere_and_few_shown_are_told(tmp_path: Path) -> No
     rows = [*full_set()[:-7], question(n=50, answer="Rome"), question(n=51, answer="IN  BERN")]
     path = write(tmp_path / "qa.json", rows)
     assert read_questions(path, DOCUMENTS).warnings == [
-        f"1 of 4 answers do not stand in the forget documents: {path}, entry 17",
+        "1 of 4 answers do not stand in the forget documents: entry 17",
         "knowmem/retain_qa_icl has 3 pairs, MUSE's prompt takes 10: lm_eval takes them with "
         "--num_fewshot 3, a grid refuses the corpus",
     ]
@@ -416,7 +416,7 @@ def test_topics_are_told_apart_and_like_texts_are_not() -> None:
     assert topics.by_words
     assert topics.forget_words[0] == "boats"
     assert topics.holdout_words[0] == "goats"
-    alike = blind([news("boats", n) for n in range(12)], [news("boats", n) for n in range(12, 24)])
+    alike = blind(*([news("boats", n) for n in range(odd, 24, 2)] for odd in (0, 1)))
     assert alike is not None
     assert not alike.by_words
     assert not alike.by_length
