@@ -69,7 +69,8 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
         first = places.setdefault(normalised(question.question), place)
         if first != place:
             raise CorpusError(
-                f"{place}: asks what {first} asks; a question is asked or shown once, of one split"
+                f"{path}, {place}: asks what {first} asks; a question is asked or shown once, of "
+                "one split"
             )
         found.append((question, place))
     splits: dict[str, list[dict[str, str]]] = {}
@@ -92,7 +93,7 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
         if absent:
             warnings.append(
                 f"{len(absent)} of {len(asked)} answers do not stand in the {split} documents: "
-                f"{some([place.removeprefix(f'{path}, ') for place in absent])}"
+                f"{some(absent)}"
             )
         splits[f"knowmem/{split}_qa"] = [_row(q) for q, _ in asked]
         splits[f"knowmem/{split}_qa_icl"] = [_row(q) for q in shown]
@@ -106,7 +107,7 @@ def _entries(path: Path) -> Iterator[tuple[Question, str]]:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = ".".join(map(str, first["loc"])) or "entry"
-            raise CorpusError(f"{place}: {name}: {first['msg']}") from None
+            raise CorpusError(f"{path}, {place}: {name}: {first['msg']}") from None
 
 
 def _row(question: Question) -> dict[str, str]:

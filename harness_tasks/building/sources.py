@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +16,15 @@ from ..corpora import CorpusError, checked_row, read_json
 
 PLAIN = (".txt", ".md")
 LINES = (".jsonl", ".ndjson")
-SHINGLE = 13
+RUN = 13
 """Words in a row that two documents have in common only where one has them from the other."""
 SAME = 0.5
-"""Share of the shorter document's shingles from which on two documents are the same text."""
+"""Share of the shorter document's runs from which on two documents are the same text."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text, and where it stands: ``texts/a.txt``, or ``texts.jsonl, line 3``."""
+    """A text, and where in its source it stands: ``a.txt``, ``entry 2`` or ``line 3``."""
 
     text: str
     place: str
@@ -59,25 +60,28 @@ def read_source(path: Path) -> Source:
     """
     if path.is_dir():
         files, others = _plain_files(path)
-        found = [Document(_read_utf8(file), str(file)) for file in files]
+        found = [_document(_read_utf8(path / name), path, _shown(name)) for name in files]
         digest = hashlib.sha256()
-        for file in files:
-            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-            digest.update(bytes.fromhex(sha256(file)))
+        for name in files:
+            digest.update(os.fsencode(name) + b"\0" + bytes.fromhex(sha256(path / name)))
         identity = digest.hexdigest()
     else:
         others = []
         found = list(_documents(path))
         identity = sha256(path)
-    notes = [f"not read, because not .txt or .md: {some(others)}"] if others else []
-    documents = _without_repeats([_checked(document) for document in found], notes)
+    notes = (
+        [f"not read, because not .txt or .md: {some([_shown(name) for name in others])}"]
+        if others
+        else []
+    )
+    documents = _without_repeats(found, notes)
     if not documents:
         raise CorpusError(f"{path}: no document in it; {'; '.join(notes) or 'it is empty'}")
     return Source(path.resolve().name, identity, documents, notes)
 
 
 def read_rows(path: Path) -> Iterator[tuple[Any, str]]:
-    """The entries of a JSON list or of JSON lines, each with its place.
+    """The entries of a JSON list or of JSON lines, each with its place in the file.
 
     Raises:
         CorpusError: no such file, or not that.
@@ -86,16 +90,16 @@ def read_rows(path: Path) -> Iterator[tuple[Any, str]]:
         rows = read_json(path)
         if not isinstance(rows, list):
             raise CorpusError(f"{path}: expected a list; one object a line goes into a .jsonl file")
-        yield from ((row, f"{path}, entry {number}") for number, row in enumerate(rows))
+        yield from ((row, f"entry {number}") for number, row in enumerate(rows))
         return
     # not splitlines(): a JSON string may hold U+2028, which is a line's end for that
     for number, line in enumerate(_read_utf8(path).split("\n"), 1):
         if line.strip():
-            place = f"{path}, line {number}"
             try:
-                yield json.loads(line), place
+                yield json.loads(line), f"line {number}"
             except (ValueError, RecursionError) as error:
-                raise CorpusError(f"{place}: cannot be read as JSON ({error})") from None
+                where = f"{path}, line {number}"
+                raise CorpusError(f"{where}: cannot be read as JSON ({error})") from None
 
 
 def refuse_shared(sides: Mapping[str, Sequence[Document]]) -> list[str]:
@@ -113,28 +117,29 @@ def refuse_shared(sides: Mapping[str, Sequence[Document]]) -> list[str]:
     Raises:
         CorpusError: naming both places.
     """
-    shingles = {
-        side: [_shingles(document.text) for document in documents]
+    hashes = {
+        side: [{hash(run) for run in _runs(document.text)} for document in documents]
         for side, documents in sides.items()
     }
     warnings = []
     for one, other in itertools.combinations(sides, 2):
-        where = {s: i for i, of in enumerate(shingles[one]) for s in of}
-        touched = []
-        for found, document in zip(shingles[other], sides[other], strict=True):
-            for i, common in Counter(where[s] for s in found if s in where).items():
+        where = {key: i for i, found in enumerate(hashes[one]) for key in found}
+        places, passage = [], ""
+        for document, found in zip(sides[other], hashes[other], strict=True):
+            for i, common in Counter(where[key] for key in found if key in where).items():
                 twin = sides[one][i]
-                share = common / min(len(found), len(shingles[one][i]))
+                share = common / min(len(found), len(hashes[one][i]))
                 if share >= SAME:
                     raise CorpusError(
-                        f"{twin.place} ({one}) and {document.place} ({other}) have {share:.0%} of "
+                        f"{one}, {twin.place}, and {other}, {document.place}, have {share:.0%} of "
                         "their text in common: a text can be on one side only"
                     )
-                touched.append(f"{document.place} (with {twin.place})")
-        if touched:
+                places.append(f"{document.place} (with {twin.place})")
+                passage = passage or next(r for r in _runs(document.text) if hash(r) in where)
+        if places:
             warnings.append(
-                f"{one} and {other} have passages in common, {SHINGLE} words or longer: "
-                f"{some(touched)}"
+                f"{other} and {one} have {RUN} words or more in common in {some(places)}, for "
+                f"example {passage!r}"
             )
     return warnings
 
@@ -155,11 +160,11 @@ def some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + rest
 
 
-def _plain_files(folder: Path) -> tuple[list[Path], list[str]]:
-    """The files to read, and the names of others; hidden ones are neither."""
+def _plain_files(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the files to read, and of others; hidden ones are neither."""
     root = folder.resolve()
     files, others = [], []
-    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
+    for path in folder.rglob("*"):
         name = path.relative_to(folder)
         if any(part.startswith(".") for part in name.parts) or path.is_dir():
             continue
@@ -168,21 +173,40 @@ def _plain_files(folder: Path) -> tuple[list[Path], list[str]]:
         elif not path.resolve().is_relative_to(root):
             raise CorpusError(f"{path}: a link that leads out of {folder}")
         else:
-            files.append(path)
-    return files, others
+            files.append(name.as_posix())
+    return sorted(files), sorted(others)
 
 
 def _documents(path: Path) -> Iterator[Document]:
     suffix = path.suffix.lower()
     if suffix in PLAIN:
-        yield Document(_read_utf8(path), str(path))
+        yield _document(_read_utf8(path), path, path.name)
     elif suffix in (".json", *LINES):
         for row, place in read_rows(path):
-            yield Document(checked_row(row, ("text",), place)["text"], place)
+            text = checked_row(row, ("text",), f"{path}, {place}")["text"]
+            yield _document(text, path, place)
     else:
         kinds = ", ".join((*PLAIN, ".json", *LINES))
         there = "cannot tell how to read it" if path.exists() else "no such file or folder"
         raise CorpusError(f"{path}: {there}; expected a folder or one of {kinds}")
+
+
+def _shown(name: str) -> str:
+    """A file's name without what a terminal would obey or cannot print."""
+    return name if name.isprintable() else ascii(name)
+
+
+def _document(text: str, source: Path, place: str) -> Document:
+    """A document, if its characters are some that text has."""
+    if "\0" in text:
+        raise CorpusError(f"{source}, {place}: not plain text: it holds a NUL character")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"{source}, {place}: character {error.start} is half of a surrogate pair"
+        ) from None
+    return Document(text.strip(), place)
 
 
 def _read_utf8(path: Path) -> str:
@@ -197,18 +221,6 @@ def _read_utf8(path: Path) -> str:
         ) from None
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _checked(document: Document) -> Document:
-    if "\0" in document.text:
-        raise CorpusError(f"{document.place}: not plain text: it holds a NUL character")
-    try:
-        document.text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"{document.place}: character {error.start} is half of a surrogate pair"
-        ) from None
-    return Document(document.text.strip(), document.place)
 
 
 def _without_repeats(documents: list[Document], notes: list[str]) -> list[Document]:
@@ -228,7 +240,7 @@ def _without_repeats(documents: list[Document], notes: list[str]) -> list[Docume
     return list(kept.values())
 
 
-def _shingles(text: str) -> set[int]:
+def _runs(text: str) -> Iterator[str]:
     words = normalised(text).split()
-    count = max(1, len(words) - SHINGLE + 1)
-    return {hash(tuple(words[i : i + SHINGLE])) for i in range(count)}
+    for start in range(max(1, len(words) - RUN + 1)):
+        yield " ".join(words[start : start + RUN])

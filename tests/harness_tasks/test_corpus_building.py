@@ -55,9 +55,9 @@ def test_a_folder_gives_a_document_a_file(tmp_path: Path) -> None:
     write(tmp_path / ".hidden.txt", b"\xff")
     source = read_source(tmp_path)
     assert source.documents == [
-        Document("first", str(tmp_path / "a.MD")),
-        Document("second\n\nline", str(tmp_path / "b.txt")),
-        Document("third", str(tmp_path / "c" / "d.txt")),
+        Document("first", "a.MD"),
+        Document("second\n\nline", "b.txt"),
+        Document("third", "c/d.txt"),
     ]
     assert source.notes == ["not read, because not .txt or .md: c/scan.pdf"]
 
@@ -65,9 +65,9 @@ def test_a_folder_gives_a_document_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "place"),
     [
-        ("a.json", ["one", {"text": "two", "id": 7}], "a.json, entry 1"),
-        ("a.jsonl", [{"text": "one"}, {"text": "two"}], "a.jsonl, line 2"),
-        ("a.jsonl", '"one"\n\n{"text": "two"}\n', "a.jsonl, line 3"),
+        ("a.json", ["one", {"text": "two", "id": 7}], "entry 1"),
+        ("a.jsonl", [{"text": "one"}, {"text": "two"}], "line 2"),
+        ("a.jsonl", '"one"\n\n{"text": "two"}\n', "line 3"),
     ],
 )
 def test_json_gives_a_document_an_entry(
@@ -75,7 +75,7 @@ def test_json_gives_a_document_an_entry(
 ) -> None:
     documents = read_source(write(tmp_path / name, content)).documents
     assert [document.text for document in documents] == ["one", "two"]
-    assert documents[1].place == str(tmp_path / place)
+    assert documents[1].place == place
 
 
 def test_line_separators_within_a_json_string_end_no_line(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_empty_and_repeated_documents_are_left_out_and_named(tmp_path: Path) -> 
     source = read_source(path)
     assert [document.text for document in source.documents] == ["One text.", "two"]
     assert source.notes == [
-        f"empty: {path}, entry 1",
-        f"the same text twice: {path}, entry 3 (as {path}, entry 0)",
+        "empty: entry 1",
+        "the same text twice: entry 3 (as entry 0)",
     ]
 
 
@@ -167,13 +167,13 @@ def test_a_text_on_two_sides_is_refused(other: str) -> None:
         "retain": [Document("unlike", "r1")],
         "holdout": [Document(other, "h1")],
     }
-    with pytest.raises(CorpusError, match=r"^f2 \(forget\) and h1 \(holdout\) have \d+% of"):
+    with pytest.raises(CorpusError, match=r"^forget, f2, and holdout, h1, have \d+% of"):
         refuse_shared(sides)
 
 
 def test_short_texts_are_compared_as_a_whole() -> None:
     sides = {"forget": [Document("Call me.", "f")], "retain": [Document("call  me.", "r")]}
-    with pytest.raises(CorpusError, match=r"f \(forget\) and r \(retain\) have 100%"):
+    with pytest.raises(CorpusError, match="forget, f, and retain, r, have 100%"):
         refuse_shared(sides)
     sides["retain"] = [Document("call me. Soon.", "r")]
     assert refuse_shared(sides) == []
@@ -187,8 +187,10 @@ def test_a_passage_on_two_sides_is_a_warning() -> None:
         "holdout": [Document(text(47, 60) + " " + text(150, 200), "h")],
     }
     (warning,) = refuse_shared(sides)
-    assert warning.startswith("forget and holdout have passages in common")
-    assert warning.endswith("h (with f)")
+    assert warning == (
+        "holdout and forget have 13 words or more in common in h (with f), for example "
+        f"'{text(47, 60)}'"
+    )
 
 
 # Cutting
@@ -373,8 +375,8 @@ def test_answers_that_stand_nowhere_and_few_shown_are_told(tmp_path: Path) -> No
         (question(n=50, answer=7), r"line 25: answer: Input should be a valid string"),
         ({"question": "a?", "split": "forget"}, r"line 25: answer: Field required"),
         ("a?", r"line 25: entry: Input should be a valid dictionary"),
-        (question(n=3), r"line 25: asks what .*qa\.jsonl, line 4 asks"),
-        (question("retain", question="FORGET  0?"), r"line 25: asks what .*qa\.jsonl, line 1"),
+        (question(n=3), r"line 25: asks what line 4 asks"),
+        (question("retain", question="FORGET  0?"), r"line 25: asks what line 1 asks"),
     ],
 )
 def test_wrong_questions(tmp_path: Path, extra: Any, message: str) -> None:
@@ -563,7 +565,7 @@ def test_documents_are_chosen_and_end_by_length(
     }
     limits = Settings(max_documents=3, min_tokens=20, max_tokens=250)
     built = build_corpus(tmp_path / "out", sides, tokenizer_folder, settings=limits)
-    assert f"retain: shorter than 20 tokens: {sides['retain']}, entry 0" in built.warnings
+    assert "retain: shorter than 20 tokens: entry 0" in built.warnings
     texts = load_corpus(str(tmp_path / "out")).texts("raw/holdout")
     assert texts[0] == sentences("holdout", 1)
     for n, shortened in enumerate(texts[1:], 2):
@@ -594,7 +596,9 @@ def test_nothing_is_written_over_or_by_halves(tokenizer_folder: str, tmp_path: P
     with pytest.raises(CorpusError, match="'news' is the name of another corpus"):
         build_corpus(tmp_path / "news", SIDES, tokenizer_folder)
     twice = SIDES | {"holdout": SIDES["forget"]}
-    with pytest.raises(CorpusError, match=r"01-ferry\.txt \(forget\) and .*\(holdout\) have 100%"):
+    with pytest.raises(
+        CorpusError, match=r"forget, 01-ferry\.txt, and holdout, 01-ferry\.txt, have 100%"
+    ):
         build_corpus(tmp_path / "new", twice, tokenizer_folder)
     with pytest.raises(CorpusError, match="forget: no document has min_tokens, 9999, or more; the"):
         build_corpus(tmp_path / "new", SIDES, tokenizer_folder, settings=Settings(min_tokens=9999))
