@@ -20,6 +20,8 @@ from .cli_steps import app as steps
 from .cli_submission import app as submissions
 from .cli_table import app as tables
 from .cli_table import table
+from .cli_verify import app as verification
+from .stopping import Stopped
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -39,6 +41,7 @@ app = typer.Typer(
 app.add_typer(steps)
 app.add_typer(tables)
 app.add_typer(submissions)
+app.add_typer(verification)
 app.add_typer(corpus, name="corpus")
 
 ExecutorOption = Annotated[
@@ -229,6 +232,7 @@ def run_plan(
     retry_failed: bool = False,
     executor: Executor | None = None,
 ) -> Outcome:
+    """Run what a plan still lacks in a folder that no other process works on."""
     from .plan import make_plan
     from .progress import Progress
     from .runner import Runner
@@ -288,13 +292,6 @@ def _prepare_process() -> None:
         sys.exit(BAD_INPUT)
 
 
-class Stopped(BaseException):
-    """Ctrl-C, or SIGTERM as a cluster's scheduler sends it before it takes a machine away.
-
-    Not a ``KeyboardInterrupt``, which typer would answer by itself.
-    """
-
-
 def _stop(number: int, _: object) -> None:
     raise Stopped(number)
 
@@ -311,13 +308,14 @@ def main() -> None:
         sys.exit(128 + stop.args[0])
     except Exception as error:
         from .errors import USER_ERRORS, is_disk_full
+        from .report.text import one_line
 
         if os.environ.get("LM_EVAL_MUSE_DEBUG"):
             raise
         if is_disk_full(error):
             message = "no space left on the device: free some and start the same command again"
         elif isinstance(error, USER_ERRORS):
-            message = str(error)
+            message = one_line(str(error))
         else:
             raise
         err.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)

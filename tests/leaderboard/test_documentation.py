@@ -11,16 +11,21 @@ import yaml
 from rich.console import Console
 
 from leaderboard.cli import app
-from leaderboard.config import RunConfig, parse
+from leaderboard.config import RunConfig, parse, read_yaml
 from leaderboard.plan import make_plan
 from leaderboard.plugins import load_plugin
 from leaderboard.progress import Progress
+from leaderboard.report.outputs import differences, outputs
 from leaderboard.runner import Runner
-from leaderboard.store import RunFolder
+from leaderboard.samples import recompute
+from leaderboard.store import RunFolder, read_records, read_samples, run_name
+from leaderboard.table import build_table
 from quantizers import list_quantizers
 from unlearners import list_unlearners
 
 ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "leaderboard" / "results"
+CONFIGS = ROOT / "leaderboard" / "configs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -73,3 +78,33 @@ def test_every_builtin_is_in_the_readmes_table() -> None:
         if owner == "lm-eval-muse"
     }
     assert [stem for stem in stems if f"`{stem}" not in README] == []
+
+
+def test_recorded_results_are_what_their_records_give() -> None:
+    """`lm-eval-muse table leaderboard/results/NAME` mends it."""
+    folders = [path.parent for path in RESULTS.glob("*/run.json")]
+    assert RESULTS / "demo" in folders
+    for folder in folders:
+        records = read_records(folder)
+        texts = outputs(folder, run_name(folder), records, build_table(records), [])
+        assert differences(folder, texts) == []
+
+
+def test_the_readmes_table_is_the_recorded_one() -> None:
+    recorded = (RESULTS / "demo" / "table.md").read_text(encoding="utf-8").splitlines()
+    shown = [line for line in README.splitlines() if re.match(r"\| (target|retrain|ga|npo)", line)]
+    assert len(shown) == 28
+    assert [line for line in shown if line not in recorded] == []
+
+
+def test_recorded_demo_is_complete_and_of_one_clean_commit() -> None:
+    config = parse(RunConfig, read_yaml(CONFIGS / "demo_full.yaml"), "demo_full")
+    records = read_records(RESULTS / "demo")
+    methods, seeds = len(config.unlearn), len(config.seeds)
+    assert len(records) == len(config.precisions) * (methods * seeds + 2)
+    assert {record.status for record in records} == {"done"}
+    (commit,) = {record.provenance.git for record in records}
+    assert commit is not None and not commit.endswith("+dirty")
+    for record in records:
+        again = recompute(read_samples(RESULTS / "demo", record), record.provenance.retrain_auc)
+        assert again == pytest.approx({name: m.value for name, m in record.metrics.items()})
