@@ -274,12 +274,18 @@ def checked_row(row: Any, columns: tuple[str, ...], where: str) -> dict[str, str
     if missing := [column for column in columns if column not in row]:
         raise CorpusError(
             f"{where}: lacks the column {missing[0]}; expected {_shape(columns)}, "
-            f"found the columns {', '.join(row) or '(none)'}"
+            f"found the columns {', '.join(map(shown, list(row)[:10])) or '(none)'}"
         )
     for column in columns:
         if not isinstance(row[column], str):
             raise CorpusError(f"{where}: {column} is not text but {_kind(row[column])}")
     return {column: row[column] for column in columns}
+
+
+def shown(text: str, most: int = 100) -> str:
+    """Text of any origin as a message can bear it: short, and nothing that a terminal obeys."""
+    start = text if len(text) <= most else f"{text[:most]}…"
+    return start if start.isprintable() else ascii(start)
 
 
 def _shape(columns: tuple[str, ...]) -> str:

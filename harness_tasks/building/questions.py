@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from ..corpora import CorpusError
+from ..corpora import CorpusError, shown
 from .sources import Document, normalised, read_rows, some
 
 SHOWN = 10
@@ -106,7 +106,7 @@ def _entries(path: Path) -> Iterator[tuple[Question, str]]:
             yield Question.model_validate(row), place
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            name = ".".join(map(str, first["loc"])) or "entry"
+            name = shown(".".join(map(str, first["loc"]))) or "entry"
             raise CorpusError(f"{path}, {place}: {name}: {first['msg']}") from None
 
 

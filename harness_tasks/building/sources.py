@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..corpora import CorpusError, checked_row, read_json
+from ..corpora import CorpusError, checked_row, read_json, shown
 
 PLAIN = (".txt", ".md")
 LINES = (".jsonl", ".ndjson")
@@ -60,7 +60,7 @@ def read_source(path: Path) -> Source:
     """
     if path.is_dir():
         files, others = _plain_files(path)
-        found = [_document(_read_utf8(path / name), path, _shown(name)) for name in files]
+        found = [_document(_read_utf8(path / name), path, shown(name)) for name in files]
         digest = hashlib.sha256()
         for name in files:
             digest.update(os.fsencode(name) + b"\0" + bytes.fromhex(sha256(path / name)))
@@ -70,7 +70,7 @@ def read_source(path: Path) -> Source:
         found = list(_documents(path))
         identity = sha256(path)
     notes = (
-        [f"not read, because not .txt or .md: {some([_shown(name) for name in others])}"]
+        [f"not read, because not .txt or .md: {some([shown(name) for name in others])}"]
         if others
         else []
     )
@@ -126,7 +126,7 @@ def refuse_shared(sides: Mapping[str, Sequence[Document]]) -> list[str]:
         where = {key: i for i, found in enumerate(hashes[one]) for key in found}
         places, passage = [], ""
         for document, found in zip(sides[other], hashes[other], strict=True):
-            for i, common in Counter(where[key] for key in found if key in where).items():
+            for i, common in sorted(Counter(where[k] for k in found if k in where).items()):
                 twin = sides[one][i]
                 share = common / min(len(found), len(hashes[one][i]))
                 if share >= SAME:
@@ -189,11 +189,6 @@ def _documents(path: Path) -> Iterator[Document]:
         kinds = ", ".join((*PLAIN, ".json", *LINES))
         there = "cannot tell how to read it" if path.exists() else "no such file or folder"
         raise CorpusError(f"{path}: {there}; expected a folder or one of {kinds}")
-
-
-def _shown(name: str) -> str:
-    """A file's name without what a terminal would obey or cannot print."""
-    return name if name.isprintable() else ascii(name)
 
 
 def _document(text: str, source: Path, place: str) -> Document:

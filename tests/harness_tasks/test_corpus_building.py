@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +144,41 @@ def test_the_digest_of_a_folder_follows_names_and_content(tmp_path: Path) -> Non
     assert read_source(tmp_path).sha256 != first
 
 
+def test_a_files_name_does_nothing_to_a_terminal(tmp_path: Path) -> None:
+    write(tmp_path / "\x1b[2J.txt", "one")
+    write(tmp_path / "\u202etxt.exe", "two")
+    source = read_source(tmp_path)
+    assert source.documents == [Document("one", "'\\x1b[2J.txt'")]
+    assert source.notes == ["not read, because not .txt or .md: '\\u202etxt.exe'"]
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(
+    content=st.one_of(
+        st.binary(),
+        st.lists(
+            st.one_of(st.text(), st.integers(), st.dictionaries(st.text(), st.text())),
+        ).map(lambda rows: json.dumps(rows).encode()),
+        st.lists(st.fixed_dictionaries({"text": st.text(st.characters())})).map(
+            lambda rows: "\n".join(map(json.dumps, rows)).encode()
+        ),
+    ),
+    suffix=st.sampled_from([".txt", ".json", ".jsonl"]),
+)
+def test_whatever_the_file_holds(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str
+) -> None:
+    """Documents that can be written again, or one line that names the file."""
+    path = write(tmp_path_factory.getbasetemp() / f"anything{suffix}", content)
+    try:
+        documents = read_source(path).documents
+    except CorpusError as error:
+        assert f"anything{suffix}" in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert all(document.text.strip().encode() for document in documents)
+
+
 # The same text on two sides
 
 WORDS = [f"word{n:03}" for n in range(200)]
@@ -191,6 +229,31 @@ def test_a_passage_on_two_sides_is_a_warning() -> None:
         "holdout and forget have 13 words or more in common in h (with f), for example "
         f"'{text(47, 60)}'"
     )
+
+
+SHARED = """
+from harness_tasks.building.sources import Document, refuse_shared
+words = [str(n) for n in range(400)]
+first = [Document(" ".join(words[40 * n : 40 * n + 40]), str(n)) for n in range(10)]
+parts = [" ".join([f"new{n}", *words[40 * n : 40 * n + 14]]) for n in range(10)]
+print(refuse_shared({"forget": first, "retain": [Document(" ".join(parts), "all")]}))
+"""
+
+
+def test_warnings_do_not_depend_on_pythons_hashes() -> None:
+    """Strings are hashed with another seed in every process."""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", SHARED],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    (line,) = told
+    assert "all (with 0), all (with 1), all (with 2), … (10 in all)" in line
 
 
 # Cutting
@@ -374,6 +437,7 @@ def test_answers_that_stand_nowhere_and_few_shown_are_told(tmp_path: Path) -> No
         (question(n=50, answer=" "), r"line 25: answer: String should have at least 1 character"),
         (question(n=50, answer=7), r"line 25: answer: Input should be a valid string"),
         ({"question": "a?", "split": "forget"}, r"line 25: answer: Field required"),
+        (question(n=50, **{"\n\x1b": 1}), r"line 25: '\\n\\x1b': Extra inputs are not permitted"),
         ("a?", r"line 25: entry: Input should be a valid dictionary"),
         (question(n=3), r"line 25: asks what line 4 asks"),
         (question("retain", question="FORGET  0?"), r"line 25: asks what line 1 asks"),
