@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types pytest bench clean
+.PHONY: demo test lint types pytest bench faults clean
 
 demo: $(STAMP)
 	$(BIN)/lm-eval-muse demo
@@ -32,6 +32,10 @@ $(STAMP): pyproject.toml constraints.txt harness_tasks/autoload.pth
 # Speed and memory as ratios within one run; not part of the tests, whose machine may be busy.
 bench: $(STAMP)
 	$(BIN)/pytest tests/benchmarks --override-ini addopts=-ra --benchmark-columns median,rounds
+
+# A grid killed at 50 random moments, and other mishaps; FAULTS_KILLS=10 for a first impression.
+faults: $(STAMP)
+	$(BIN)/pytest tests/faults --override-ini addopts=-ra
 
 clean:
 	rm -rf .venv build dist

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 from harness_tasks.cache import build_once, cache_dir
 from harness_tasks.corpora import RETRAIN_AUC_FILE
 from harness_tasks.demo import DemoWorld, Person, demo_corpus_folder, make_people
+from unlearners.checksums import write_checksums
+
+from .models import refuse_damaged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, TrainerCallback
@@ -76,6 +79,9 @@ def demo_models(
     """Train the demo's models, or find them in the cache; measure the retrain AUC.
 
     Deterministic for a seed on one machine and number of threads.
+
+    Raises:
+        InputError: a model in the cache is not as it was saved.
     """
     world, recipe = world or DemoWorld(), recipe or DemoRecipe()
     digest = demo_digest(world, recipe)
@@ -84,6 +90,7 @@ def demo_models(
     for name in SPLITS:
         build = partial(_train, name=name, world=world, recipe=recipe, progress=progress)
         folders[name] = build_once(root / f"{name}-{digest}", build)
+        refuse_damaged(folders[name])
     models = DemoModels(folders["target"], folders["retrain"], digest)
     _keep_retrain_auc(demo_corpus_folder(world), models)
     return models
@@ -217,6 +224,7 @@ def _train(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     shutil.rmtree(folder / "trainer", ignore_errors=True)
+    write_checksums(folder)
 
 
 def _keep_retrain_auc(corpus: Path, models: DemoModels) -> None:

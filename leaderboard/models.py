@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness_tasks.cache import build_once
+from unlearners.checksums import CHECKSUMS, damaged_file, write_checksums
 
 from .cell import ModelId
 from .config import ModelSource
@@ -68,13 +69,30 @@ def load_model(
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save model and tokenizer as a Hugging Face folder, whole or not at all."""
+    """Save model and tokenizer as a Hugging Face folder with checksums, whole or not at all."""
 
     def write(temporary: Path) -> None:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        write_checksums(temporary)
 
     return build_once(folder, write)
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Refuse a folder whose files are not as they were saved.
+
+    What was trained is not trained again by itself: its records stand beside those that would
+    come from the new weights, and a disk that loses bytes is something its owner wants to know.
+
+    Raises:
+        InputError: naming the file.
+    """
+    if file := damaged_file(folder):
+        raise InputError(
+            f"{file} is not as it was saved (see {folder / CHECKSUMS}): delete {folder} to have it "
+            "made again"
+        )
 
 
 def identify(source: ModelSource) -> ModelId:

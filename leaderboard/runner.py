@@ -9,7 +9,7 @@ from pathlib import Path
 from .config import RunConfig
 from .plan import PlannedCell, PlannedTraining
 from .progress import Progress
-from .store import RunFolder, record_path
+from .store import RunFolder, read_records, record_path
 from .worker import Result, Worker
 
 
@@ -63,7 +63,14 @@ class Runner:
         self.worker = Worker(config, folder, progress)
 
     def run(self, plan: list[PlannedTraining]) -> Outcome:
-        """Run every cell without a record; a failed one is recorded and the rest goes on."""
+        """Run every cell without a record; a failed one is recorded and the rest goes on.
+
+        Raises:
+            InputError: what all cells read is wrong, or a record that is there is damaged.
+        """
+        records = self.folder.path / "records"
+        if any(records.glob("*.json")):
+            read_records(self.folder.path)  # a damaged one is told now, not after days
         if self.retry_failed:
             self.folder.set_failed_aside()
         cells = sum(len(planned.cells) for planned in plan)

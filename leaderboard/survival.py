@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,9 +50,10 @@ def measure_once(
 ) -> dict[str, Any]:
     """The report as JSON, from ``file`` where it covers all precisions already."""
     if file.exists():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if _grids(precisions) <= kept["total"]["crossings"].keys():
-            return kept
+        with contextlib.suppress(ValueError, LookupError, TypeError):  # damaged: measured anew
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            if _grids(precisions) <= kept["total"]["crossings"].keys():
+                return kept
     report = measure(target, unlearned, precisions).to_dict()
     replace_file(file, json.dumps(report, indent=1) + "\n")
     return report

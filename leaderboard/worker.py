@@ -17,12 +17,13 @@ from harness_tasks.corpora import CorpusError
 from harness_tasks.token_logprobs import RequestError
 from harness_tasks.transforms import merge_adapter
 from unlearners import Unlearner
+from unlearners.checksums import write_checksums
 
 from .cell import Record, Seconds
 from .config import RunConfig
 from .errors import InputError, is_disk_full
 from .evaluation import evaluate
-from .models import load_model, save_model
+from .models import load_model, refuse_damaged, save_model
 from .plan import PlannedCell, PlannedTraining
 from .progress import Progress
 from .provenance import provenance
@@ -131,9 +132,10 @@ class Worker:
         folder = self.folder.checkpoint_path(planned.training)
         made = folder / "training" / "adapter"
         if self.config.keep == "adapters" and made.is_dir() and _is_enough(planned):
+            write_checksums(made)
             made.rename(folder / "adapter")
         shutil.rmtree(made, ignore_errors=True)
-        shutil.rmtree(folder / "model", ignore_errors=True)
+        _remove(folder / "model")
 
     def _checkpoint(self, planned: PlannedTraining) -> Checkpoint:
         """Load the checkpoint, or what was kept of it, from the run folder, or make it."""
@@ -145,10 +147,13 @@ class Worker:
         saved, adapter = folder / "model", folder / "adapter"
         if saved.is_dir():
             self.progress.stage(f"{planned.title}: loading")
+            refuse_damaged(saved)
+            drop_trainer_checkpoints(folder / "training")
             loaded = load_model(str(saved), dtype=settings.dtype, device=settings.device)
             return Checkpoint(*loaded, None, self._survival(planned, folder))
         model, tokenizer = self._start(planned)
         if adapter.is_dir():
+            refuse_damaged(adapter)
             model, seconds = merge_adapter(model, str(adapter)), None
         else:
             self.progress.stage(f"{planned.title}: training")
@@ -225,6 +230,15 @@ class Worker:
             ),
         )
         return Result(record, scores.samples)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, of which a process killed meanwhile leaves nothing that looks whole."""
+    if folder.is_dir():
+        hidden = folder.with_name(f".{folder.name}")
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _is_enough(planned: PlannedTraining) -> bool:

@@ -20,8 +20,15 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerState, set_see
 from transformers.utils import logging
 
 from . import _sharding, _weights
-from ._trainer import LossLog, NoLastCheckpoint, UnlearningTrainer, training_arguments
+from ._trainer import (
+    CheckpointChecksums,
+    LossLog,
+    NoLastCheckpoint,
+    UnlearningTrainer,
+    training_arguments,
+)
 from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
+from .checksums import damaged_file
 from .data import ForgetRetainDataset, Windows
 from .onednn import onednn_linears
 from .reference import ReferenceBuilder, model_digest
@@ -77,7 +84,12 @@ def run(
             unlearner=unlearner,
             settings=training,
             dataset=dataset,
-            callbacks=[LossLog(output_dir / "loss.jsonl"), NoLastCheckpoint(), *callbacks],
+            callbacks=[
+                LossLog(output_dir / "loss.jsonl"),
+                NoLastCheckpoint(),
+                CheckpointChecksums(),
+                *callbacks,
+            ],
         )
         _sharding.refuse_unfit(trainer.accelerator, unlearner, training)
         sharded = _sharding.is_sharded(trainer.accelerator)
@@ -181,7 +193,10 @@ def _claim(output_dir: Path, fingerprint: dict[str, dict[str, Any]]) -> None:
 
 
 def _last_checkpoint(output_dir: Path) -> str | None:
-    """The newest checkpoint that was written to its end: the state of the Trainer comes last."""
+    """The newest checkpoint that is whole: written to its end, and not damaged since.
+
+    The state of the Trainer comes last; only the checksums of all its files come after it.
+    """
     states = sorted(
         output_dir.glob("checkpoint-*/trainer_state.json"),
         key=lambda path: int(path.parent.name.split("-")[1]),
@@ -189,7 +204,8 @@ def _last_checkpoint(output_dir: Path) -> str | None:
     for state in reversed(states):
         with contextlib.suppress(json.JSONDecodeError):
             json.loads(state.read_text(encoding="utf-8"))
-            return str(state.parent)
+            if damaged_file(state.parent) is None:
+                return str(state.parent)
     return None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from typing import cast as typed
 
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
@@ -17,6 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from . import _weights
 from .base import DivergedError, Objective, Unlearner, UnlearnerError
+from .checksums import write_checksums
 from .data import Batch, ForgetRetainDataset, Windows
 from .reference import Reference
 from .training import TrainingSettings
@@ -195,3 +197,14 @@ class NoLastCheckpoint(TrainerCallback):
         """Take back what the Trainer's own callback has just decided."""
         if state.global_step >= state.max_steps:
             control.should_save = False
+
+
+class CheckpointChecksums(TrainerCallback):
+    """Adds checksums to every checkpoint: from a damaged one nothing is resumed."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Wait for what other processes write into the checkpoint, then sum all of it."""
+        processes = PartialState()
+        processes.wait_for_everyone()
+        if processes.is_main_process:
+            write_checksums(Path(args.output_dir, f"checkpoint-{state.global_step}"))

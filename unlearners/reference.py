@@ -17,6 +17,7 @@ from torch import nn
 
 from . import losses
 from .base import Need, UnlearnerError
+from .checksums import sha256
 from .data import ForgetRetainDataset, Windows
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class ReferenceBuilder:
     def _stored(
         self, kind: str, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
     ) -> np.ndarray:
-        """``compute`` over all windows, memory-mapped; from the cache where it is there."""
+        """``compute`` over all windows, memory-mapped; from the cache where it is whole there."""
         from accelerate import PartialState
 
         dtype = str(self._model.get_output_embeddings().weight.dtype)
@@ -171,16 +172,13 @@ class ReferenceBuilder:
         path = self._cache / f"{kind}-{key.hexdigest()[:16]}.npy"
         record = path.with_suffix(".json")
         with PartialState().main_process_first():
-            if not record.exists():
+            if not _is_whole(path, record, key.hexdigest()):
                 self._cache.mkdir(parents=True, exist_ok=True)
                 self._write(path, windows, compute)
-                checksum = {"key": key.hexdigest(), "sha256": _sha256(path)}
+                checksum = {"key": key.hexdigest(), "sha256": sha256(path)}
                 partial = record.with_suffix(".partial")
                 partial.write_text(json.dumps(checksum))
                 partial.replace(record)
-        expected = {"key": key.hexdigest(), "sha256": _sha256(path)}
-        if json.loads(record.read_text()) != expected:
-            raise UnlearnerError(f"reference cache {path} is damaged; delete it and {record.name}")
         return np.load(path, mmap_mode="r")
 
     def _write(
@@ -198,6 +196,14 @@ class ReferenceBuilder:
             file[start : start + len(ids)] = values
             file.flush()
         partial.replace(path)
+
+
+def _is_whole(path: Path, record: Path, key: str) -> bool:
+    """Whether a file of the cache is there and, by its record, as it was written."""
+    try:
+        return json.loads(record.read_bytes()) == {"key": key, "sha256": sha256(path)}
+    except (FileNotFoundError, ValueError):  # ValueError: the record itself is damaged
+        return False
 
 
 def _to_numpy(values: torch.Tensor) -> np.ndarray:
@@ -222,12 +228,4 @@ def model_digest(model: PreTrainedModel) -> str:
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
         raw = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(raw.numpy().data)
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
     return digest.hexdigest()

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from unlearners import UnlearnerError
+from unlearners.checksums import write_checksums
 from unlearners.finetuning import FullFinetuning, LoRA
 
 from .tiny_models import settings, tiny_gpt2, tiny_llama
@@ -102,6 +103,20 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(run, tmp_path) -> No
     assert torch.equal(expected.lm_head.weight, resumed.lm_head.weight)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt"])
+def test_a_damaged_checkpoint_is_passed_over(name, run, tmp_path) -> None:
+    training = {"max_steps": 5, "save_steps": 2}
+    expected = run("ga_gdr", tiny_llama(), output_dir=tmp_path / "whole", **training)
+    folder = tmp_path / "run"
+    killed(run, 3, "ga_gdr", tiny_llama(), output_dir=folder, **training)
+    file = folder / "checkpoint-2" / name
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    resumed = run("ga_gdr", tiny_llama(), output_dir=folder, **training)
+    assert torch.equal(expected.lm_head.weight, resumed.lm_head.weight)
+
+
 def test_a_checkpoint_without_some_weights_is_refused(run, tmp_path) -> None:
     training = {"max_steps": 5, "save_steps": 2, "output_dir": tmp_path}
     killed(run, 3, "ga_gdr", tiny_llama(), **training)
@@ -109,6 +124,7 @@ def test_a_checkpoint_without_some_weights_is_refused(run, tmp_path) -> None:
     weights = load_file(file)
     del weights["model.norm.weight"]
     save_file(weights, file, metadata={"format": "pt"})
+    write_checksums(file.parent)
     with pytest.raises(UnlearnerError, match=r"does not fit .*: model\.norm\.weight"):
         run("ga_gdr", tiny_llama(), **training)
 
