@@ -48,7 +48,7 @@ class Quantizer:
         """Load what `save` wrote, ready for evaluation and with the logits of the model saved."""
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(folder)
+        return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values; ``get_quantizer(name, **values)`` takes it back."""
