@@ -174,7 +174,11 @@ class Corpus:
             root = Path(self.location)
             for path in sorted(root.glob("*/*.json")):
                 digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
+                try:
+                    content = path.read_bytes()
+                except OSError as error:
+                    raise CorpusError(f"{path}: cannot be read: {error.strerror}") from None
+                digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
 
     @property
@@ -218,8 +222,8 @@ def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corp
     auc = published.retrain_auc if published else None
 
     parent = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    folder = Path(parent).expanduser() / name if parent else None
-    if folder and folder.is_dir():
+    folder = _expanded(parent) / name if parent else None
+    if folder and _is_folder(folder):
         return Corpus(name=folder.name, source="folder", location=str(folder), published_auc=auc)
     if data_dir:
         raise CorpusError(f"corpus {name}: there is no folder {folder}")
@@ -235,8 +239,8 @@ def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corp
         from .demo import demo_corpus_folder
 
         return Corpus(name=name, source="generated", location=str(demo_corpus_folder()))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = _expanded(name)
+    if _is_folder(folder):
         return Corpus(name=folder.resolve().name, source="folder", location=str(folder.resolve()))
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
@@ -244,6 +248,20 @@ def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corp
         f"unknown corpus '{name}': {hint}available: {', '.join(NAMES)}, or an existing folder "
         "in the layout <folder>/<config>/<split>.json"
     )
+
+
+def _expanded(place: str | Path) -> Path:
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:  # ~ of nobody
+        raise CorpusError(f"{place}: {error}") from None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long, or with a null byte: no folder has it
+        return False
 
 
 def read_json(path: Path) -> Any:
@@ -268,7 +286,7 @@ def checked_row(row: Any, columns: tuple[str, ...], where: str) -> dict[str, str
         CorpusError: naming ``where``: no such row.
     """
     if isinstance(row, str) and columns == ("text",):
-        return {"text": row}
+        row = {"text": row}
     if not isinstance(row, dict):
         raise CorpusError(f"{where}: expected {_shape(columns)}, found {_kind(row)}")
     if missing := [column for column in columns if column not in row]:
@@ -279,6 +297,8 @@ def checked_row(row: Any, columns: tuple[str, ...], where: str) -> dict[str, str
     for column in columns:
         if not isinstance(row[column], str):
             raise CorpusError(f"{where}: {column} is not text but {_kind(row[column])}")
+        if not _is_unicode(row[column]):
+            raise CorpusError(f"{where}: {column} holds half of a surrogate pair, which is no text")
     return {column: row[column] for column in columns}
 
 
@@ -286,6 +306,15 @@ def shown(text: str, most: int = 100) -> str:
     """Text of any origin as a message can bear it: short, and nothing that a terminal obeys."""
     start = text if len(text) <= most else f"{text[:most]}…"
     return start if start.isprintable() else ascii(start)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON can spell what cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shape(columns: tuple[str, ...]) -> str:

@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import InputError
+from .submissions.plain_values import check_value
+from .submissions.safe_read import Unsafe
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -182,18 +184,41 @@ def parse(model: type[M], content: Any, where: str) -> M:
         raise InputError(f"{where}: {path}: {message} (found {first['input']!r:.80})") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key that stands twice, of which the first would be lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, value in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
+            if name in seen:
+                raise yaml.MarkedYAMLError(None, None, "a key stands twice", key.start_mark)
+            seen.add(name)
+            # merges of lists of merges would grow without bound
+            if key.tag == "tag:yaml.org,2002:merge" and isinstance(value, yaml.SequenceNode):
+                raise yaml.MarkedYAMLError(None, None, "<< takes one mapping", key.start_mark)
+        return node
+
+
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
+    """The content of a YAML file: plain values, each with one meaning.
 
     Raises:
-        InputError: no such file, or not YAML.
+        InputError: no such file, not YAML, a key that stands twice, or values that are too deep,
+            too many (as when aliases multiply), or not finite.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        check_value(value, any_text=True)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except Unsafe as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # what stands behind a tag, as !!int, raises whatever it likes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: not YAML: {reason:.500}") from error
+    return value
 
 
 def load_config(path: Path) -> RunConfig:

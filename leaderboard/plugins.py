@@ -5,9 +5,21 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+import traceback
+from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from typing import Any
 
 from .errors import USER_ERRORS, InputError
+from .stopping import Stopped
+
+
+class _Uncached(SourceFileLoader):
+    """Reads the file itself: bytecode beside it may be of one that was changed a moment ago."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError
 
 
 def load_plugin(path: Path) -> None:
@@ -18,20 +30,25 @@ def load_plugin(path: Path) -> None:
     """
     if not path.is_file() or path.suffix != ".py":
         raise InputError(f"--plugin {path}: no such Python file")
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"--plugin {path}: cannot be read: {error.strerror}") from error
     name = f"lm_eval_muse_plugin_{path.stem}_{content[:8]}"
     if name in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    loader = _Uncached(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    if spec is None:
         raise InputError(f"--plugin {path}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
-    except USER_ERRORS:
-        del sys.modules[name]
+        loader.exec_module(module)
+    except (*USER_ERRORS, Stopped):
+        sys.modules.pop(name, None)
         raise
-    except Exception as error:
-        del sys.modules[name]
-        raise InputError(f"--plugin {path}: {type(error).__name__}: {error}") from error
+    except BaseException as error:  # SystemExit too: a file that ends the process says so here
+        sys.modules.pop(name, None)
+        reason = " ".join("".join(traceback.format_exception_only(error)).split())
+        raise InputError(f"--plugin {path}: {reason:.500}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,15 @@ from .cell import Cell, Record, Training
 from .errors import InputError
 
 RUN_FILE = "run.json"
+# what a process leaves that is killed between making a file and giving it its name
+LEFTOVERS = (
+    ".*.tmp",
+    "records/.*",
+    "samples/.*",
+    "checkpoints/*/.*",
+    "checkpoints/*/training/*.partial",
+    "references/*.partial",
+)
 
 
 class RunFolder:
@@ -28,7 +38,7 @@ class RunFolder:
         name: the run's name; a folder that holds another run, or other files, is refused.
 
     Raises:
-        InputError: the folder belongs to something else.
+        InputError: the folder belongs to something else, or cannot be written to.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -40,10 +50,9 @@ class RunFolder:
                 raise InputError(
                     f"{path} holds the run '{owner}', not '{name}': choose another --out"
                 )
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif path.exists() and not _is_empty(path):
             raise InputError(f"{path} is not empty and holds no run: choose another --out")
         else:
-            path.mkdir(parents=True, exist_ok=True)
             write_atomically(marker, json.dumps({"name": name}) + "\n")
 
     @contextmanager
@@ -51,9 +60,11 @@ class RunFolder:
         """Hold the folder; a second process is refused, a dead one leaves no lock behind.
 
         Raises:
-            InputError: another process works on the folder.
+            InputError: another process works on the folder, or it cannot be written to.
         """
-        with (self.path / ".lock").open("w") as handle:
+        with _writing(lock := self.path / ".lock"):
+            handle = lock.open("w")
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -63,7 +74,7 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what a process that was killed has left half-written."""
-        for name in ("records/.*", "samples/.*", "checkpoints/*/.*", "references/*.partial"):
+        for name in LEFTOVERS:
             for leftover in self.path.glob(name):
                 if leftover.is_dir():
                     shutil.rmtree(leftover, ignore_errors=True)
@@ -81,7 +92,7 @@ class RunFolder:
     def set_failed_aside(self) -> None:
         """Move records without a result to ``superseded/``, so that their cells are run again."""
         for path in sorted((self.path / "records").glob("*.json")):
-            if _read_record(path).status != "done":
+            if read_record(path).status != "done":
                 place = self.path / "superseded"
                 place.mkdir(exist_ok=True)
                 path.rename(place / f"{path.stem}.{len(list(place.iterdir()))}.json")
@@ -144,25 +155,52 @@ def read_records(folder: Path) -> list[Record]:
     paths = sorted((folder / "records").glob("*.json"))
     if not paths:
         raise InputError(f"{folder}: no records found (expected {folder / 'records'}/*.json)")
-    return [_read_record(path) for path in paths]
+    return [read_record(path) for path in paths]
 
 
-def _read_record(path: Path) -> Record:
+def read_record(path: Path) -> Record:
+    """The record in a file.
+
+    Raises:
+        InputError: there is none.
+    """
     try:
         return Record.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "top level"
         raise InputError(f"{path}: not a record: {where}: {first['msg']}") from error
 
 
+def _is_empty(path: Path) -> bool:
+    """Whether a folder holds nothing, or what a process killed while making a run's has left."""
+    return path.is_dir() and all(entry.match(LEFTOVERS[0]) for entry in path.iterdir())
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A file that may not be written is the user's to mend; a full disk is told elsewhere."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a new file: flushed under a temporary name, then linked into place.
 
     A reader sees the whole file or none; a file that exists already is left alone.
+
+    Raises:
+        InputError: the folder is read-only.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
@@ -178,11 +216,16 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
-    """Write a file that is made anew each time; a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
+    """Write a file that is made anew each time; a reader sees the old one or the new one.
+
+    Raises:
+        InputError: the folder is read-only.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
 
 
 def run_name(folder: Path) -> str:
