@@ -44,21 +44,21 @@ def build(
     max_documents: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many of every side.")
     ] = None,
-    min_tokens: Annotated[int, typer.Option(min=2, help="Shorter documents are left out.")] = 32,
+    min_tokens: Annotated[int, typer.Option(min=8, help="Shorter documents are left out.")] = 32,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=2, help="Longer documents end behind the last sentence that fits."),
+        typer.Option(min=8, help="Longer documents end behind the last sentence that fits."),
     ] = None,
     prompt_tokens: Annotated[
-        int, typer.Option(min=1, help="VerbMem: what the model is given of a passage.")
+        int, typer.Option(min=8, help="VerbMem: what the model is given of a passage.")
     ] = 1024,
     continuation_tokens: Annotated[
         int,
         typer.Option(
-            min=1, help="VerbMem: what it is to go on with; at most half of a short document."
+            min=8, help="VerbMem: what it is to go on with; at most half of a short document."
         ),
     ] = 128,
-    text_tokens: Annotated[int, typer.Option(min=1, help="PrivLeak: the longest text.")] = 2000,
+    text_tokens: Annotated[int, typer.Option(min=8, help="PrivLeak: the longest text.")] = 2000,
     examples: Annotated[
         int, typer.Option(min=1, help="The most passages, and PrivLeak texts of each side.")
     ] = 100,

@@ -20,6 +20,8 @@ from .sources import Source, read_source, refuse_shared, sha256, some
 
 RECIPE_FILE = "corpus.json"
 FORMAT = 1
+LEAST = 8
+"""Tokens below which a cut has no room to fall between words."""
 SIDES = {"forget": "raw/forget", "retain": "raw/retain1", "holdout": "raw/holdout"}
 PACKAGES = ("lm-eval-muse", "transformers", "tokenizers", "scikit-learn")
 
@@ -51,8 +53,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            # a document of one token could not be prompt and continuation
-            least = 2 if name == "min_tokens" else 1
+            least = LEAST if name.endswith("_tokens") else 1
             if value is not None and value < least:
                 raise CorpusError(f"{name} is {value}, must be at least {least}")
         if self.max_tokens is not None and self.max_tokens < self.min_tokens:
@@ -168,7 +169,10 @@ def build_corpus(
         text = json.dumps(dataclasses.asdict(built), indent=1, ensure_ascii=False) + "\n"
         (temporary / RECIPE_FILE).write_text(text, encoding="utf-8")
 
-    build_once(folder, write)
+    try:
+        build_once(folder, write)
+    except OSError as error:
+        raise CorpusError(f"{folder}: cannot be written: {error.strerror}") from error
     return built
 
 
@@ -212,14 +216,15 @@ def _splits(
 ) -> tuple[dict[str, Sequence[Any]], list[Row]]:
     """The splits that need no questions, and what they hold."""
     most = settings.prompt_tokens + settings.continuation_tokens
-    passages = spread(
-        [
-            passage(piece, settings.continuation_tokens)
-            for document in chosen["forget"]
-            for piece in pieces(document, most)
-        ],
-        settings.examples,
-    )
+    cut = [
+        passage(piece, settings.continuation_tokens)
+        for document in chosen["forget"]
+        for piece in pieces(document, most)
+    ]
+    full = [(prompt, rest) for prompt, rest in cut if rest.text.strip()]
+    if not full:
+        raise CorpusError("forget: nothing but white space where a passage would go on")
+    passages = spread(full, settings.examples)
     forget = [text for text, _ in pairs]
     # no score looks at them; MUSE has them, and so they are as long as the others
     retain = matched(forget, _texts(chosen["retain"], settings), settings.examples)

@@ -136,7 +136,8 @@ class Cutter:
 def pieces(document: Piece, length: int) -> list[Piece]:
     """The document, where it has at most ``length`` tokens; else as many such as it holds.
 
-    They follow each other from its beginning, cut between words; the rest is left out.
+    They follow each other from its beginning, cut between words, none beginning with white space;
+    what is left at the end is left out.
     """
     if len(document) <= length:
         return [document]
@@ -144,6 +145,9 @@ def pieces(document: Piece, length: int) -> list[Piece]:
     start = 0
     while len(document) - start >= length:
         rest = document.part(start, len(document))
+        if not rest.part(0, 1).text.strip():
+            start += 1
+            continue
         found.append(rest.part(0, rest.word_end(length)))
         start += len(found[-1])
     return found

@@ -352,7 +352,12 @@ def test_cut_text_is_the_documents_own(cutter: Cutter) -> None:
         whole = cutter.whole(document)
         assert whole.text == document.text
         parts = pieces(whole, length)
-        assert document.text.startswith("".join(part.text for part in parts))
+        left = document.text
+        for part in parts:
+            start = left.index(part.text)
+            assert not left[:start].strip()
+            left = left[start + len(part.text) :]
+            assert part.text.strip()
         assert all(0 < len(part) <= max(length, 1) for part in parts)
         if len(whole) >= 2:
             prompt, rest = passage(whole, length)
@@ -643,7 +648,7 @@ def test_documents_are_chosen_and_end_by_length(
     ("changes", "message"),
     [
         ({"examples": 0}, "examples is 0, must be at least 1"),
-        ({"min_tokens": 1}, "min_tokens is 1, must be at least 2"),
+        ({"min_tokens": 7}, "min_tokens is 7, must be at least 8"),
         ({"max_tokens": 31}, "max_tokens is 31, below min_tokens, which is 32"),
     ],
 )
@@ -666,7 +671,19 @@ def test_nothing_is_written_over_or_by_halves(tokenizer_folder: str, tmp_path: P
         build_corpus(tmp_path / "new", twice, tokenizer_folder)
     with pytest.raises(CorpusError, match="forget: no document has min_tokens, 9999, or more; the"):
         build_corpus(tmp_path / "new", SIDES, tokenizer_folder, settings=Settings(min_tokens=9999))
+    file = write(tmp_path / "there" / "file", "")
+    with pytest.raises(CorpusError, match=r"file/new: cannot be written: .*"):
+        build_corpus(file / "new", SIDES, tokenizer_folder)
     assert list(tmp_path.iterdir()) == [there]
+
+
+def test_white_space_is_no_text(tokenizer_folder: str, tmp_path: Path) -> None:
+    """A passage of two words, far apart, has nothing to go on with."""
+    sides = {side: write(tmp_path / f"{side}.txt", side + "\n" * 5000 + "end") for side in SIDES}
+    small = Settings(prompt_tokens=40, continuation_tokens=40)
+    with pytest.raises(CorpusError, match="nothing but white space where a passage would"):
+        build_corpus(tmp_path / "out", sides, tokenizer_folder, settings=small)
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_questions_the_tasks_that_ask_are_told_of(
