@@ -192,15 +192,8 @@ def _documents(path: Path) -> Iterator[Document]:
 
 
 def _document(text: str, source: Path, place: str) -> Document:
-    """A document, if its characters are some that text has."""
     if "\0" in text:
         raise CorpusError(f"{source}, {place}: not plain text: it holds a NUL character")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"{source}, {place}: character {error.start} is half of a surrogate pair"
-        ) from None
     return Document(text.strip(), place)
 
 

@@ -104,7 +104,7 @@ def test_empty_and_repeated_documents_are_left_out_and_named(tmp_path: Path) -> 
         ("a.txt", "sch\u00f6n".encode("latin-1"), r"a\.txt: not UTF-8 \(byte 3: .*iconv"),
         ("a.txt", "a\0b", r"a\.txt: not plain text: it holds a NUL character"),
         ("a.txt", " ", r"a\.txt: no document in it; empty: .*a\.txt"),
-        ("a.json", '["\\ud800 a"]', r"a\.json, entry 0: character 0 is half of a surrogate pair"),
+        ("a.json", '["\\ud800 a"]', r"a\.json, entry 0: text holds half of a surrogate pair"),
         ("a.json", {"text": "a"}, r"a\.json: expected a list; one object a line goes into a \.j"),
         ("a.json", [{"txt": "a"}], r"entry 0: lacks the column text; expected a text or an obj"),
         ("a.json", ["a", 7], r"a\.json, entry 1: expected a text or an object with text, found"),
