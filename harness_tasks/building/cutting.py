@@ -65,11 +65,8 @@ class Piece:
         if count >= len(self):
             return len(self)
         reach = max(1, min(REACH, len(self) // 8))
-        lengths = (
-            range(count, min(count + reach, len(self)))
-            if forward
-            else (range(count, max(count - reach, 0), -1))
-        )
+        back, ahead = range(count, max(count - reach, 0), -1), range(count, count + reach)
+        lengths = [length for length in (ahead if forward else back) if length < len(self)]
         for step in (0, -1):
             for length in lengths:
                 at = self._behind(self.start + length) + step
