@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types pytest bench faults clean
+.PHONY: demo test lint types pytest fuzz bench faults clean
 
 demo: $(STAMP)
 	$(BIN)/lm-eval-muse demo
@@ -21,6 +21,10 @@ types: $(STAMP)
 pytest: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
+# Ten times as many cases of bad input as in the tests.
+fuzz: $(STAMP)
+	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(BIN)/pytest tests/leaderboard/test_bad_input.py
+
 # Torch first and alone: with a plain requirement pip may choose a build with gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt harness_tasks/autoload.pth
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -35,7 +39,7 @@ bench: $(STAMP)
 
 # A grid killed at 50 random moments, and other mishaps; FAULTS_KILLS=10 for a first impression.
 faults: $(STAMP)
-	$(BIN)/pytest tests/faults --override-ini addopts=-ra
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults --override-ini addopts=-ra
 
 clean:
 	rm -rf .venv build dist

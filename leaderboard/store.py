@@ -155,7 +155,11 @@ def read_records(folder: Path) -> list[Record]:
     paths = sorted((folder / "records").glob("*.json"))
     if not paths:
         raise InputError(f"{folder}: no records found (expected {folder / 'records'}/*.json)")
-    return [read_record(path) for path in paths]
+    records = [read_record(path) for path in paths]
+    for path, record in zip(paths, records, strict=True):
+        if path.stem != record.cell.stem:
+            raise InputError(f"{path}: is of another cell than its name says: {record.cell.stem}")
+    return records
 
 
 def read_record(path: Path) -> Record:

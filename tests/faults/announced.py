@@ -1,21 +1,34 @@
-"""The command line, telling on stderr what it is at: `python announced.py run grid.yaml …`.
+"""The command line in a process of its own, telling on stderr what it is at.
+
+The process is forked from one that has imported everything, because imports take longer than the
+grid; it is killed like any other.
 
 A line `@<seconds> <stage>` stands for the moment before a stage begins, and `@<seconds> between`
 for the one after it. Nothing else is different from `lm-eval-muse`.
 """
 
 import functools
+import multiprocessing
 import os
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+import lm_eval  # noqa: F401
+import peft  # noqa: F401
 from transformers import Trainer
 
 import leaderboard.cli
+import leaderboard.report.outputs
 import leaderboard.worker
 from leaderboard.store import RunFolder
 
+FORK = multiprocessing.get_context("fork")
 STAGES: list[tuple[str, Any, str]] = [
     ("training", leaderboard.worker, "unlearn"),
     ("saving a Trainer checkpoint", Trainer, "_save_checkpoint"),
@@ -47,7 +60,35 @@ def announced(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-if __name__ == "__main__":
+def _main(errors: Connection, arguments: tuple[str, ...], temporary: Path) -> None:
+    os.dup2(errors.fileno(), 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
+    tempfile.tempdir = str(temporary)
+    sys.argv = ["lm-eval-muse", *arguments]
     for stage, owner, name in STAGES:
         setattr(owner, name, announced(stage, getattr(owner, name)))
     leaderboard.cli.main()
+
+
+class Command:
+    """A command that runs; its exit code is minus the signal that ended it."""
+
+    def __init__(self, arguments: tuple[str, ...], temporary: Path) -> None:
+        ours, theirs = Pipe(duplex=False)
+        self.process = FORK.Process(target=_main, args=(theirs, arguments, temporary))
+        self.process.start()
+        theirs.close()
+        self.errors = os.fdopen(os.dup(ours.fileno()), encoding="utf-8", errors="replace")
+        ours.close()
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.process.kill()
+
+    def finish(self) -> tuple[int | None, str]:
+        """Wait for the end: the exit code and the rest of what it printed on stderr."""
+        with self.errors:
+            rest = self.errors.read()
+        self.process.join()
+        return self.process.exitcode, rest

@@ -1,8 +1,5 @@
 """A small grid, the command line as a process, and the table that `make faults` ends with."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from announced import FORK, Command
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +16,6 @@ from leaderboard.demo_models import DemoRecipe, demo_models
 
 WORLD = DemoWorld(forget=10, retain=10, holdout=10)
 RECIPE = DemoRecipe(vocabulary=400, hidden=32, layers=2, window=128, epochs=2)
-ANNOUNCED = Path(__file__).with_name("announced.py")
 
 
 @dataclass
@@ -89,14 +86,8 @@ class Grid:
         path.write_text(yaml.safe_dump(content | changes))
         return path
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, str(ANNOUNCED), *map(str, arguments)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"},
-        )
+    def start(self, *arguments: str | Path) -> Command:
+        return Command(tuple(map(str, arguments)), self.temporary)
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +95,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
     root = tmp_path_factory.mktemp("faults")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LM_EVAL_MUSE_CACHE", str(root / "cache"))
+        training = FORK.Process(target=demo_models, args=(WORLD, RECIPE))
+        training.start()  # elsewhere: a process that has computed is no good to be forked
+        training.join()
         models = demo_models(WORLD, RECIPE)
         (root / "tmp").mkdir()
         yield Grid(root, models.target, models.retrain)

@@ -10,13 +10,14 @@ import itertools
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from announced import Command
 
 from leaderboard.store import read_record, read_records
 
@@ -35,7 +36,7 @@ class Aim:
     delay: float
 
 
-def stages(lines: Iterator[str]) -> Iterator[tuple[float, str]]:
+def stages(lines: Iterable[str]) -> Iterator[tuple[float, str]]:
     """Moments and names in what ``announced.py`` prints."""
     for line in lines:
         if line.startswith("@"):
@@ -43,33 +44,30 @@ def stages(lines: Iterator[str]) -> Iterator[tuple[float, str]]:
             yield float(moment), stage
 
 
-def undisturbed(process: subprocess.Popen[str]) -> dict[str, list[float]]:
+def undisturbed(command: Command) -> dict[str, list[float]]:
     """Run to the end: the seconds that each stage took, every time it came up."""
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    seen = list(stages(iter(errors.splitlines())))
+    code, errors = command.finish()
+    assert code == 0, errors
     seconds: dict[str, list[float]] = {}
-    for (start, stage), (end, _) in itertools.pairwise(seen):
+    for (start, stage), (end, _) in itertools.pairwise(stages(errors.splitlines())):
         seconds.setdefault(stage, []).append(end - start)
     return seconds
 
 
-def killed(process: subprocess.Popen[str], aim: Aim) -> str | None:
+def killed(command: Command, aim: Aim) -> str | None:
     """Kill at a moment: the stage that was under way; None if the run had ended before it."""
-    assert process.stderr is not None
-    stage, count = "starting", 0
-    for _, stage in stages(process.stderr):
+    seen, count = ["starting"], 0
+    for _, stage in stages(command.errors):
+        seen.append(stage)
         count += stage == aim.stage
         if count == aim.nth:
             time.sleep(aim.delay)
-            process.send_signal(signal.SIGKILL)
+            command.kill()
             break
-    rest = process.stderr.read()
-    process.wait()
-    process.stderr.close()
-    assert process.returncode in (0, -signal.SIGKILL), rest
-    last = [stage, *(later for _, later in stages(iter(rest.splitlines())))][-1]
-    return last if process.returncode else None
+    code, rest = command.finish()
+    assert code in (0, -signal.SIGKILL), rest
+    seen += [stage for _, stage in stages(rest.splitlines())]
+    return seen[-1] if code else None
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -124,13 +122,12 @@ def test_killed_at_random_moments(grid: Any, faults: Any) -> None:
         undisturbed(grid.start(*command))
         assert records.items() <= contents(folder, "records/*").items()
         assert results(folder) == expected
-        for pattern in ("samples/*", "checkpoints/*/model/*", "checkpoints/*/adapter/*"):
+        for pattern in ("samples/*", "checkpoints/**/*.safetensors", "references/*.npy"):
             assert contents(folder, pattern) == contents(whole[keep], pattern)
         assert names(folder) == names(whole[keep])  # no orphan: nothing that is not made anyhow
         assert names(grid.cache, grid.temporary) == shared
-        check = grid.start("table", "--check", folder)
-        _, errors = check.communicate()
-        assert check.returncode == 0, errors
+        code, errors = grid.start("table", "--check", folder).finish()
+        assert code == 0, errors
     for stage, times in hit.most_common():
         faults.add(f"SIGKILL: {stage}", times, "resumed")
     outcome = f"{chains} runs equal the undisturbed one; records lost, half-written, orphans: 0"

@@ -1,0 +1,182 @@
+"""Files of a run that lost bytes, or whose times lie: each has one outcome, none a wrong number."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from harness_tasks.cache import _locked, build_once
+from leaderboard.cli import app
+from leaderboard.config import RunConfig
+from leaderboard.demo_models import demo_models
+from leaderboard.errors import InputError
+from leaderboard.plan import make_plan
+from leaderboard.progress import Progress
+from leaderboard.runner import Outcome, Runner
+from leaderboard.store import RunFolder, read_records
+
+from .conftest import RECIPE, WORLD
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    """Cut off the last byte."""
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def run(content: dict[str, Any], folder: Path, progress: Progress) -> Outcome:
+    config = RunConfig.model_validate(content)
+    with (opened := RunFolder(folder, config.name)).lock():
+        return Runner(config, opened, progress).run(make_plan(config))
+
+
+@pytest.fixture(scope="module")
+def finished(
+    small_world: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
+    """A grid with one precision, and its folder."""
+    config = small_world.config(precisions=["bf16"])
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert run(config, folder, Progress(Console(quiet=True))) == Outcome(done=3)
+    return config, folder
+
+
+@pytest.fixture
+def resumed(finished: tuple[dict[str, Any], Path], tmp_path: Path) -> tuple[dict[str, Any], Path]:
+    """A copy of it, and the same grid with a second precision."""
+    config, folder = finished
+    shutil.copytree(folder, tmp_path / "run")
+    return config | {"precisions": ["bf16", "rtn-int8"]}, tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("keep", "damage"), [("all", flip), ("all", cut), ("all", Path.unlink), ("adapters", flip)]
+)
+def test_damaged_checkpoint_is_refused(
+    resumed: tuple[dict[str, Any], Path], progress: Progress, keep: str, damage: Any
+) -> None:
+    """One line names file and folder; without the folder, the checkpoint is made again."""
+    config, folder = resumed
+    run(config | {"precisions": ["bf16"], "keep": keep}, folder, progress)  # drops what is not kept
+    (weights,) = folder.glob("checkpoints/*/[am]*/*model.safetensors")
+    assert weights.parent.name == {"all": "model", "adapters": "adapter"}[keep]
+    damage(weights)
+    with pytest.raises(InputError) as caught:
+        run(config, folder, progress)
+    assert str(caught.value).startswith(f"{weights} is not as it was saved")
+    assert f"delete {weights.parent} to have it made again" in str(caught.value)
+    assert len(read_records(folder)) == 5  # of target and retrain, and the one before
+    shutil.rmtree(weights.parent)
+    assert run(config, folder, progress) == Outcome(done=1, kept=5)
+
+
+def test_damaged_survival_is_measured_again(
+    resumed: tuple[dict[str, Any], Path], progress: Progress
+) -> None:
+    config, folder = resumed
+    (file,) = folder.glob("checkpoints/*/survival.json")
+    whole = json.loads(file.read_text())
+    cut(file)
+    file.write_bytes(file.read_bytes()[:-9])
+    assert run(config, folder, progress) == Outcome(done=3, kept=3)
+    assert json.loads(file.read_text()) == whole
+
+
+def test_times_decide_nothing(resumed: tuple[dict[str, Any], Path], progress: Progress) -> None:
+    """A clock set back by decades, then forward: what is recorded stays recorded."""
+    config, folder = resumed
+    for moment in (0, 4e9):
+        for path in folder.rglob("*"):
+            os.utime(path, (moment, moment))
+        assert run(config | {"precisions": ["bf16"]}, folder, progress) == Outcome(kept=3)
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [(b'"cell"', b'"bell"'), (b"}\n", b""), (b"{", b"\xfb"), (b'"limit": 4', b'"limit": 5')],
+)
+def test_damaged_record_stops_run_and_table(
+    resumed: tuple[dict[str, Any], Path], progress: Progress, was: bytes, now: bytes
+) -> None:
+    """Before anything is computed; the line names the file. The last is of another cell."""
+    config, folder = resumed
+    path = sorted((folder / "records").iterdir())[0]
+    path.write_bytes(path.read_bytes().replace(was, now))
+    with pytest.raises(InputError) as caught:
+        run(config, folder, progress)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(list((folder / "records").iterdir())) == 3
+    result = CliRunner().invoke(app, ["table", str(folder)])
+    assert isinstance(result.exception, InputError)
+    assert str(result.exception) == str(caught.value)
+
+
+def test_damaged_model_in_the_cache_is_refused(
+    small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(os.environ["LM_EVAL_MUSE_CACHE"], tmp_path / "cache")
+    monkeypatch.setenv("LM_EVAL_MUSE_CACHE", str(tmp_path / "cache"))
+    weights = tmp_path / "cache" / "demo" / small_world.target.name / "model.safetensors"
+    assert demo_models(WORLD, RECIPE).target == weights.parent
+    flip(weights)
+    with pytest.raises(InputError) as caught:
+        demo_models(WORLD, RECIPE)
+    assert str(caught.value).startswith(f"{weights} is not as it was saved")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_read_only_folder_is_one_line(
+    resumed: tuple[dict[str, Any], Path],
+    progress: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    config, folder = resumed
+
+    real = Path.open
+
+    def refuse(*arguments: Any, **keywords: Any) -> Any:
+        if "w" in arguments or "prefix" in keywords:  # as mkstemp is called
+            raise OSError(number, os.strerror(number))
+        return real(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(InputError, match=r"\.lock: cannot be written: "):
+            run(config, folder, progress)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)  # from one moment to the next
+    with pytest.raises(InputError, match=r"records/.*: cannot be written: "):
+        run(config, folder, progress)
+
+
+def test_process_killed_while_it_made_the_folder(tmp_path: Path) -> None:
+    """A temporary name and no marker: the next run takes the folder, and sweeps."""
+    leftover = tmp_path / "run" / ".x1y2.tmp"
+    leftover.parent.mkdir()
+    leftover.touch()
+    folder = RunFolder(tmp_path / "run", "small")
+    with folder.lock():
+        assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "run.json"]
+
+
+def test_only_a_dead_process_is_cleaned_up_after(tmp_path: Path) -> None:
+    """Two builders of one cache entry: what the one at work holds is left alone."""
+    dead, alive, other = (tmp_path / name for name in (".entry-1", ".entry-2", ".another-1"))
+    for folder in (dead, alive, other):
+        folder.mkdir()
+    with _locked(alive) as held:
+        assert held
+        build_once(tmp_path / "entry", lambda folder: (folder / "made").touch())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".another-1", ".entry-2", "entry"]
