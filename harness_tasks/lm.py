@@ -66,6 +66,11 @@ class MuseHFLM(HFLM):
         quantizer: str | None = None,
         **kwargs: Any,
     ) -> None:
+        # lm-eval reads `corpus=1984` as a number
+        peft, unlearner, corpus, data_dir, output_dir, quantizer = map(
+            _text, (peft, unlearner, corpus, data_dir, output_dir, quantizer)
+        )
+        finetuning, forget, retain = str(finetuning), str(forget), str(retain)
         own = {
             transform: _pop_parameters(transform, kwargs)
             for transform in ("unlearner", "finetuning", "training", "quantizer")
@@ -126,6 +131,10 @@ class MuseHFLM(HFLM):
     def get_model_info(self) -> dict[str, Any]:
         """HFLM's account of the model, with the resolved settings of its transforms."""
         return super().get_model_info() | self.transforms
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _pop_parameters(transform: str, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ def _count(value: Any) -> bool:
 
 COUNT: Rule = (_count, "an integer of at least 1")
 COUNT_OR_NONE: Rule = (lambda v: v is None or _count(v), "an integer of at least 1, or None")
-POSITIVE: Rule = (lambda v: v > 0, "a number above 0")
+POSITIVE: Rule = (lambda v: 0 < v < math.inf, "a number above 0")
 NOT_NEGATIVE: Rule = (lambda v: v >= 0, "a number of at least 0")
 SHARE: Rule = (lambda v: 0 <= v < 1, "a number from 0 to below 1")
 

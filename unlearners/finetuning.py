@@ -24,10 +24,14 @@ _LORA_RULES: dict[str, Rule] = {
     "alpha": POSITIVE,
     "dropout": SHARE,
     "targets": (
-        lambda v: v in TARGETS if isinstance(v, str) else len(v) > 0,
+        lambda v: v in TARGETS if isinstance(v, str) else _is_names(v),
         f"{', '.join(TARGETS)} or a list of names",
     ),
 }
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, tuple) and value != () and all(isinstance(v, str) for v in value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +145,7 @@ class LoRA(Finetuning):
         Raises:
             UnlearnerError: the first one that is out of range.
         """
-        if not isinstance(self.targets, str):
+        if isinstance(self.targets, list):
             object.__setattr__(self, "targets", tuple(self.targets))
         check(self, _LORA_RULES, "lora ")
         if self.alpha == int(self.alpha):  # 32 and 32.0 are one setting, and one record

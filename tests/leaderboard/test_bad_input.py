@@ -1,0 +1,414 @@
+"""Whatever a user or a stranger gives, the outcome is success or one error of ours, in one line.
+
+`make fuzz` runs the same with `HYPOTHESIS_PROFILE=fuzz`, ten times as many cases.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lm_eval.models.huggingface import HFLM
+
+from harness_tasks.corpora import COLUMNS, CorpusError, load_corpus
+from harness_tasks.lm import MuseHFLM
+from leaderboard.config import RunConfig, load_config
+from leaderboard.errors import USER_ERRORS, InputError
+from leaderboard.plan import make_plan
+from leaderboard.plugins import load_plugin
+from leaderboard.report.outputs import outputs
+from leaderboard.report.text import one_line
+from leaderboard.store import read_records
+from leaderboard.sweep import load_sweep
+from leaderboard.table import build_table
+
+FACTOR = 10 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 1
+
+
+def cases(number: int) -> Callable[[Any], Any]:
+    """So many examples, ten times as many in `make fuzz`; folders are shared between them."""
+    shared = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(
+        max_examples=number * FACTOR, deadline=None, database=None, suppress_health_check=shared
+    )
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.sampled_from([10**40, -(10**25), 2**63])
+    | st.floats()
+    | TEXT
+    | st.sampled_from(["rtn-int4", "npo_gdr", "lora", "../x", "/", "~nobody/x", "a" * 300, "\0"])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def outcome(call: Callable[[], Any], place: str = "") -> None:
+    """Success, or one error of ours that names the place and is one line when it is shown."""
+    try:
+        call()
+    except USER_ERRORS as error:
+        assert place in str(error)
+        assert one_line(str(error)).isprintable()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in nested dictionaries and lists."""
+    if not isinstance(value, dict | list):
+        return [here]
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return [here, *(p for key, member in items for p in places(member, (*here, key)))]
+
+
+def replaced(value: Any, place: tuple[Any, ...], by: Any) -> Any:
+    if not place:
+        return by
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[place[0]] = replaced(value[place[0]], place[1:], by)
+    return copy
+
+
+# --- configurations ------------------------------------------------------------------------------
+
+YAML_PIECES = st.sampled_from(
+    [
+        "name: x\n",
+        "name: x\nname: y\n",
+        "corpora: [books]\n",
+        "precisions: [bf16, rtn-int4]\n",
+        "seeds: [1, 1]\n",
+        "unlearn:\n  - {method: npo, finetuning: lora}\n",
+        "training: {window: .nan}\n",
+        "training: &a {b: *a}\n",
+        "training: !!python/object/apply:os.system ['true']\n",
+        "training: !!python/name:os.system\n",
+        "suites: !!timestamp x\n",
+        "suites: !!int ''\n",
+        "suites: !!bool maybe\n",
+        "keep: !!binary '*'\n",
+        "keep: 2020-99-99\n",
+        "training: {<<: {batch_size: 2}}\n",
+        "training: {<<: [{batch_size: 2}, {batch_size: 3}]}\n",
+        "? [a]\n: b\n",
+        "unlearn: " + "[" * 40 + "]" * 40 + "\n",
+        "seeds: [" + "9" * 5000 + "]\n",
+        "seeds: [1e999]\n",
+        "--- a\n--- b\n",
+        "\t",
+        "%YAML 9\n",
+    ]
+)
+
+
+@cases(500)
+@given(content=st.lists(YAML_PIECES | TEXT, max_size=6).map("".join) | st.binary(max_size=60))
+def test_any_text_as_configuration(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = contents(tmp_path)
+    for load in (load_config, load_sweep):
+        outcome(lambda load=load: load(path), str(path))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("depth", [40, 3000])
+def test_deep_configuration(tmp_path: Path, depth: int) -> None:
+    """As deep as Python can build, and deeper than its stack."""
+    path = tmp_path / "grid.yaml"
+    path.write_text("name: " + "[" * depth + "]" * depth)
+    with pytest.raises(InputError, match=r"grid\.yaml: .*(nested|recursion)"):
+        load_config(path)
+
+
+def test_aliases_that_multiply(tmp_path: Path) -> None:
+    """Ten to the tenth values in eleven lines, as lists and by merging."""
+    path = tmp_path / "grid.yaml"
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 11)]
+    path.write_text("\n".join(["a0: &a0 [1]", *lines]))
+    with pytest.raises(InputError, match="more than 1000000 values"):
+        load_config(path)
+    lines = [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 11)]
+    path.write_text("\n".join(["a0: &a0 {b: 1}", *lines]))
+    with pytest.raises(InputError, match="<< takes one mapping"):
+        load_config(path)
+
+
+def test_aliases_and_merges_that_help(tmp_path: Path) -> None:
+    """One rank for two methods; a merged key may be given another value."""
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        "name: x\ncorpora: [books]\nprecisions: [bf16]\n"
+        "training: &slow {batch_size: 2, epochs: 3}\n"
+        "unlearn: [{method: npo, finetuning: full, training: {<<: *slow, epochs: 4}}]\n"
+    )
+    config = load_config(path)
+    assert config.unlearn[0].training == {"batch_size": 2, "epochs": 4}
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A configuration with something everywhere; its models are files that nobody loads."""
+    root = tmp_path_factory.mktemp("grid")
+    for role in ("target", "retrain"):
+        (root / role).mkdir()
+        (root / role / "config.json").write_text("{}")
+        (root / role / "model.safetensors").write_text(role)
+    write_corpus(root / "texts")
+    models = {role: {"path": str(root / role)} for role in ("target", "retrain")}
+    entry = {"params": {"beta": 0.1}, "finetuning_params": {"rank": 4, "targets": ["q_proj"]}}
+    return {
+        "name": "x",
+        "corpora": [{"name": "texts", "data_dir": str(root), "max_documents": 1, **models}],
+        "unlearn": [
+            {"method": "npo_gdr", "finetuning": "lora", "training": {"epochs": 1}, **entry},
+            {"method": "ga", "finetuning": "full", "corpora": ["texts"]},
+        ],
+        "precisions": ["bf16", {"quantizer": "rtn-int4", "params": {"group_size": 64}}],
+        "suites": ["sust"],
+        "seeds": [0, 1],
+        "training": {"window": 64, "learning_rate": 1e-3, "report_to": ["tensorboard"]},
+        "evaluation": {"limit": 3, "device": "cpu", "batch_size": 2},
+        "resources": {"cpus": 1, "memory_gib": 1.5},
+        "keep": "none",
+    }
+
+
+@cases(500)
+@given(data=st.data(), value=VALUES)
+def test_any_value_at_any_place_of_a_grid(
+    grid: dict[str, Any], tmp_path: Path, data: st.DataObject, value: Any
+) -> None:
+    place = data.draw(st.sampled_from(places(grid)))
+    path = tmp_path / "grid.yaml"
+    path.write_text(yaml.safe_dump(replaced(grid, place, value)))
+    outcome(lambda: make_plan(load_config(path)))
+
+
+@cases(150)
+@given(data=st.data(), key=TEXT, value=VALUES)
+def test_any_new_key_of_a_grid(
+    grid: dict[str, Any], data: st.DataObject, key: str, value: Any
+) -> None:
+    """Unknown keys are refused where the settings are fixed, whatever they hold."""
+    tables = [place for place in places(grid) if isinstance(at(grid, place), dict)]
+    place = data.draw(st.sampled_from(tables))
+    content = replaced(grid, place, at(grid, place) | {key: value})
+    try:
+        make_plan(RunConfig.model_validate(content))
+    except (*USER_ERRORS, ValueError) as error:
+        assert str(error)
+
+
+def at(value: Any, place: tuple[Any, ...]) -> Any:
+    for key in place:
+        value = value[key]
+    return value
+
+
+# --- corpora -------------------------------------------------------------------------------------
+
+
+def write_corpus(folder: Path) -> None:
+    for config, columns in COLUMNS.items():
+        (folder / config).mkdir(parents=True)
+        rows = [dict.fromkeys(columns, "text")]
+        (folder / config / "forget.json").write_text(json.dumps(rows))
+
+
+JSON_TEXTS = (
+    st.recursive(
+        SCALARS | st.just("\ud800"),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["text", "question", "prompt", "\ud800"]), inner)
+        ),
+        max_leaves=6,
+    ).map(lambda value: json.dumps(value).encode())
+    | st.binary(max_size=40)
+    | st.sampled_from(
+        [
+            b"[" * 100_000,
+            b'["' + b"x" * 1_000_000 + b'"]',
+            '["é"]'.encode("latin-1"),
+            '["é"]'.encode("utf-16"),
+            b'[{"text": "a", "text": "b"}]',
+            b'["\\ud83d"]',
+            b"[" + b"1" * 5000 + b"]",
+        ]
+    )
+)
+
+
+@cases(400)
+@given(content=JSON_TEXTS, config=st.sampled_from(sorted(COLUMNS)))
+def test_any_content_of_a_split(tmp_path: Path, content: bytes, config: str) -> None:
+    folder = tmp_path / "corpus"
+    (folder / config).mkdir(parents=True, exist_ok=True)
+    for path in (folder / config / "forget.json", folder / "retrain_auc.json"):
+        path.write_bytes(content)
+    before = contents(folder)
+    corpus = load_corpus(str(folder))
+    outcome(lambda: corpus.split(config, "forget"), str(folder / config / "forget.json"))
+    outcome(lambda: corpus.retrain_auc, str(folder / "retrain_auc.json"))
+    outcome(lambda: corpus.fingerprint)
+    assert contents(folder) == before
+
+
+@cases(200)
+@given(name=TEXT | SCALARS.map(str), data_dir=st.none() | TEXT | SCALARS.map(str))
+def test_any_name_of_a_corpus(name: str, data_dir: str | None) -> None:
+    outcome(lambda: load_corpus(name, data_dir) if name != "demo" else None)
+
+
+def test_links_in_a_corpus(tmp_path: Path) -> None:
+    """A link to nothing, one to itself, and a folder where a file is expected."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "gone.json").symlink_to(tmp_path / "nothing")
+    (tmp_path / "raw" / "loop.json").symlink_to(tmp_path / "raw" / "loop.json")
+    (tmp_path / "raw" / "folder.json").mkdir()
+    corpus = load_corpus(str(tmp_path))
+    for name in ("gone", "loop", "folder"):
+        with pytest.raises(CorpusError, match=name):
+            corpus.split("raw", name)
+    with pytest.raises(CorpusError, match="cannot be read"):
+        corpus.fingerprint  # noqa: B018
+
+
+# --- records -------------------------------------------------------------------------------------
+
+
+@cases(500)
+@given(data=st.data(), value=VALUES)
+def test_any_value_at_any_place_of_a_record(
+    tmp_path: Path, make: Any, data: st.DataObject, value: Any
+) -> None:
+    """Two references and a method, of which one value is another: a table, or one error."""
+    folder = tmp_path / "records"
+    folder.mkdir(exist_ok=True)
+    for method in ("target", "retrain"):
+        (folder / f"{method}.json").write_text(make(method).model_dump_json())
+    whole = make("npo").model_dump(mode="json") | {"survival": SURVIVAL}
+    place = data.draw(st.sampled_from(places(whole)))
+    path = folder / "npo.json"
+    path.write_text(json.dumps(replaced(whole, place, value)))
+
+    def table() -> None:
+        records = read_records(tmp_path)
+        rows = build_table(records)
+        texts = outputs(tmp_path, "x", records, rows, [])
+        json.loads(texts["table.json"], parse_constant=pytest.fail)
+
+    before = contents(folder)
+    outcome(table)
+    assert contents(folder) == before
+
+
+PART = {
+    "parameters": 10,
+    "norm": 1.0,
+    "relative_norm": 0.1,
+    "effective_rank": 3.0,
+    "crossings": {
+        "int4": {"changed_indices": 0.1, "changed_scales": 0.2, "largest_move": 0.5},
+    },
+}
+SURVIVAL = {"total": PART, "kinds": {"mlp": PART}, "layers": {"0": PART}}
+
+
+@cases(200)
+@given(content=st.binary(max_size=60) | JSON_TEXTS, cut=st.integers(0, 2000))
+def test_any_content_of_a_record(tmp_path: Path, make: Any, content: bytes, cut: int) -> None:
+    """Other bytes, or those of a record with something else from a place on."""
+    path = tmp_path / "records" / "npo.json"
+    path.parent.mkdir(exist_ok=True)
+    whole = make("npo").model_dump_json().encode()
+    for damaged in (content, whole[:cut] + content):
+        path.write_bytes(damaged)
+        outcome(lambda: read_records(tmp_path), str(path))
+
+
+# --- arguments of hf-muse ------------------------------------------------------------------------
+
+
+class Loads(Exception):
+    """The arguments are fine: the model is about to be loaded."""
+
+
+ARGUMENTS = st.sampled_from(
+    "peft unlearner finetuning corpus data_dir forget retain output_dir quantizer "
+    "unlearner.beta unlearner.retain finetuning.rank finetuning.alpha finetuning.targets "
+    "training.epochs training.seed training.report_to training.nothing quantizer.group_size "
+    "quantizer.".split()
+)
+ARGUMENT_VALUES = st.sampled_from(
+    "npo_gdr ga lora full rtn-int4 bf16 books 5 -1 0.5 nan 1e999 True None x ~nobody/x".split()
+) | st.text("abcxyz-_./~0123456789", max_size=8)
+
+
+@cases(400)
+@given(arguments=st.dictionaries(ARGUMENTS, ARGUMENT_VALUES, max_size=5))
+def test_any_arguments_of_hf_muse(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, str]
+) -> None:
+    """As in `--model_args`; what passes comes to the loading of the model."""
+
+    def loads(*arguments: Any, **keywords: Any) -> None:
+        raise Loads
+
+    monkeypatch.setattr(HFLM, "__init__", loads)
+    text = ",".join(f"{key}={value}" for key, value in ({"pretrained": "x"} | arguments).items())
+    with suppress(Loads):
+        outcome(lambda: MuseHFLM.create_from_arg_string(text))
+
+
+# --- plugins -------------------------------------------------------------------------------------
+
+STATEMENTS = st.sampled_from(
+    [
+        "x = 1",
+        "def (",
+        "1 / 0",
+        "import nothing_of_this_name",
+        "raise SystemExit(0)",
+        "import sys; sys.exit('bye')",
+        "raise KeyboardInterrupt",
+        "class End(BaseException): pass\nraise End('line\\nline')",
+        "class Mute(Exception):\n    def __str__(self): raise ValueError\nraise Mute",
+        "def f(): f()\nf()",
+        "import sys; del sys.modules[__name__]; raise ValueError",
+        "from unlearners import register_unlearner; register_unlearner('Not A Name')",
+        "from unlearners import register_unlearner, Unlearner; register_unlearner('ga')(Unlearner)",
+        "from quantizers import get_quantizer; get_quantizer('nothing')",
+        "(" * 300,
+        "x = 1 \ud800",
+    ]
+)
+
+
+@cases(200)
+@given(content=st.lists(STATEMENTS | TEXT, max_size=3).map("\n".join) | st.binary(max_size=30))
+def test_any_plugin(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "plugin.py"
+    data = content if isinstance(content, bytes) else content.encode(errors="surrogatepass")
+    path.write_bytes(data)
+    outcome(lambda: load_plugin(path))
+    assert contents(tmp_path) == {str(path): data}  # no bytecode beside it either
