@@ -185,16 +185,20 @@ class ReferenceBuilder:
         self, path: Path, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
     ) -> None:
         partial = path.with_suffix(".partial")
-        file: np.memmap | None = None
-        for start in range(0, len(windows), self._batch_size):
-            ids = windows[start : start + self._batch_size].to(self._device)
-            with self._as_reference():
-                values = _to_numpy(compute(ids).cpu())
-            if file is None:
-                shape = (len(windows), *values.shape[1:])
-                file = np.lib.format.open_memmap(partial, "w+", values.dtype, shape)
-            file[start : start + len(ids)] = values
-            file.flush()
+        # not through a memory map: a full disk would end the process with SIGBUS
+        with partial.open("wb") as file:
+            for start in range(0, len(windows), self._batch_size):
+                ids = windows[start : start + self._batch_size].to(self._device)
+                with self._as_reference():
+                    values = _to_numpy(compute(ids).cpu())
+                if start == 0:
+                    header = {
+                        "descr": np.lib.format.dtype_to_descr(values.dtype),
+                        "fortran_order": False,
+                        "shape": (len(windows), *values.shape[1:]),
+                    }
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(values.tobytes())
         partial.replace(path)
 
 

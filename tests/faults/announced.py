@@ -63,7 +63,8 @@ def announced(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def _main(errors: Connection, arguments: tuple[str, ...], temporary: Path) -> None:
     os.dup2(errors.fileno(), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+    leaderboard.cli.err.file = sys.stderr  # it has kept the one of its import
     tempfile.tempdir = str(temporary)
     sys.argv = ["lm-eval-muse", *arguments]
     for stage, owner, name in STAGES:
