@@ -140,8 +140,11 @@ def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Resul
         if not any(job.cells for job in chain):
             for job in chain:
                 worker.prune(job.planned)
-    waiting = [(chain, 1) for chain in chains if any(job.cells for job in chain)]
-    running: dict[Any, tuple[Chain, int]] = {submit(chain): (chain, n) for chain, n in waiting}
+    waiting = [chain for chain in chains if any(job.cells for job in chain)]
+    waiting.sort(
+        key=lambda chain: chain[0].planned.recipe is None
+    )  # short work last: it fills gaps
+    running: dict[Any, tuple[Chain, int]] = {submit(chain): (chain, 1) for chain in waiting}
     worker.progress.stage(f"{len(running)} chains of cells on Ray")
     while running:
         stream: Any = ray.wait([*running], num_returns=1)[0][0]
