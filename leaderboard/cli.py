@@ -268,12 +268,18 @@ def _list_cells(plan: list[PlannedTraining], folder: Path) -> None:
 
 
 def _list_registered(title: str, names: dict[str, str], build: Any) -> None:
+    from rich.markup import escape
     from rich.table import Table
+
+    from .errors import USER_ERRORS
 
     rows = Table(title, "From", "Parameters")
     for name, distribution in names.items():
-        params = ", ".join(f"{k}={v}" for k, v in build(name).to_dict().items())
-        rows.add_row(name, distribution, params or "—")
+        try:
+            params = ", ".join(f"{k}={v}" for k, v in build(name).to_dict().items())
+        except USER_ERRORS as error:  # a parameter without a default
+            params = str(error)
+        rows.add_row(name, distribution, escape(params) or "—")
     out.print(rows)
 
 
