@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .cli_steps import err, out
+from .cli_steps import err, main_console, out, parse_settings
 
 if TYPE_CHECKING:
     from harness_tasks.building.build import Built
@@ -85,15 +85,44 @@ def build(
     for warning in built.warnings:
         err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     _say(f"written: {out_dir}")
-    _say(
-        "next: train the target on raw/forget and raw/retain1, and a retrained model on "
-        "raw/retain1 alone; then"
-    )
+    _say("next: train the two models that the corpus needs, and measure PrivLeak's zero")
+    for role in ("target", "retrain"):
+        _say(f"  lm-eval-muse corpus finetune {role} --corpus {out_dir} --model MODEL --out …")
     _say(f"  lm-eval-muse corpus retrain-auc --corpus {out_dir} --model RETRAINED")
     _say(
         f"and a grid takes {{name: {out_dir}, target: {{path: TARGET}}, retrain: {{path: "
         "RETRAINED}} among its corpora"
     )
+
+
+@app.command()
+def finetune(
+    role: Annotated[
+        Literal["target", "retrain"],
+        typer.Argument(help="target reads forget and retain documents, retrain the latter alone."),
+    ],
+    model: Annotated[str, typer.Option(help="Folder or hub id of the model to start from.")],
+    corpus: Annotated[str, typer.Option(help="A corpus folder, books, news or demo.")],
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
+    training: Annotated[
+        list[str] | None,
+        typer.Option(help="Training setting, as name=value; the same for both roles."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
+    forget: Annotated[str, typer.Option(help="Split of the forget documents.")] = "raw/forget",
+    retain: Annotated[str, typer.Option(help="Split of the retain documents.")] = "raw/retain1",
+) -> None:
+    """Train a model on a corpus: the target to unlearn from, or the one that never saw it."""
+    from .config import CorpusEntry, ModelSource
+    from .finetune import finetune_to_folder
+    from .progress import Progress
+
+    entry = CorpusEntry(name=corpus, data_dir=data_dir, forget=forget, retain=retain)
+    source = ModelSource(path=model, revision=revision)
+    with Progress(main_console()) as progress:
+        finetune_to_folder(role, source, entry, parse_settings(training), out_dir, progress)
+    main_console().print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("retrain-auc")

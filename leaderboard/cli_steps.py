@@ -29,6 +29,13 @@ def load_plugins(paths: list[Path] | None) -> None:
         load_plugin(path)
 
 
+def main_console() -> Console:
+    """Where messages go: of several processes, one speaks."""
+    from .processes import join_processes
+
+    return err if join_processes().is_main_process else Console(quiet=True)
+
+
 @app.command()
 def unlearn(
     method: Annotated[str, typer.Option(help="A registered method.")],
@@ -56,18 +63,17 @@ def unlearn(
 ) -> None:
     """Unlearn one model with one method into a Hugging Face folder."""
     from .config import CorpusEntry, ModelSource, UnlearnEntry
-    from .processes import join_processes
     from .progress import Progress
     from .steps import unlearn_to_folder
 
     load_plugins(plugin)
-    console = err if join_processes().is_main_process else Console(quiet=True)
+    console = main_console()
     entry = UnlearnEntry(
         method=method,
         finetuning=finetuning,
-        params=_settings(param),
-        finetuning_params=_settings(lora),
-        training=_settings(training) | ({"report_to": report_to} if report_to else {}),
+        params=parse_settings(param),
+        finetuning_params=parse_settings(lora),
+        training=parse_settings(training) | ({"report_to": report_to} if report_to else {}),
     )
     source = CorpusEntry(name=corpus, data_dir=data_dir, forget=forget, retain=retain)
     with Progress(console) as progress:
@@ -98,7 +104,7 @@ def quantize(
 
     load_plugins(plugin)
     entry = CorpusEntry(name=corpus, data_dir=data_dir) if corpus else None
-    quantize_to_folder(model, revision, quantizer, _settings(param), out_dir, entry)
+    quantize_to_folder(model, revision, quantizer, parse_settings(param), out_dir, entry)
     err.print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -188,8 +194,12 @@ def survival(
         err.print(f"written: {json_file}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    """``name=value`` pairs, values as YAML scalars."""
+def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
+    """``name=value`` pairs, values as YAML scalars.
+
+    Raises:
+        InputError: a pair without "=".
+    """
     import yaml
 
     from .errors import InputError

@@ -217,7 +217,7 @@ def _unlearned(
     if target is None:
         raise InputError(f"corpora: '{corpus.entry.name}' has no target model")
     for seed in config.seeds:
-        settings = _settings(
+        settings = training_settings(
             f"{where}.training", {**config.training, **entry.training, "seed": seed}
         )
         training = Training(
@@ -279,7 +279,12 @@ def _cells(training: Training, precisions: Precisions, config: RunConfig) -> lis
     ]
 
 
-def _settings(where: str, values: dict[str, Any]) -> TrainingSettings:
+def training_settings(where: str, values: dict[str, Any]) -> TrainingSettings:
+    """Check the values of a training.
+
+    Raises:
+        InputError: an unknown setting or a wrong value; ``where`` says where it stands.
+    """
     known = [setting.name for setting in fields(TrainingSettings)]
     for name in values:
         if name not in known:

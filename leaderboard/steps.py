@@ -19,7 +19,7 @@ from .config import CorpusEntry, Evaluation, ModelSource, PrecisionEntry, RunCon
 from .errors import InputError
 from .evaluation import Scores
 from .evaluation import evaluate as evaluate_in_memory
-from .model_card import model_card
+from .model_card import unlearned_card
 from .models import load_model, save_model
 from .plan import PlannedTraining, Recipe, make_plan
 from .processes import join_processes
@@ -98,8 +98,7 @@ def unlearn_to_folder(
     Raises:
         InputError: ``folder`` is not empty.
     """
-    processes = join_processes()
-    _refuse_full(folder)
+    refuse_full(folder)
     config = RunConfig(
         name="unlearn",
         corpora=[corpus.model_copy(update={"target": model})],
@@ -111,20 +110,28 @@ def unlearn_to_folder(
         raise InputError(f"{entry.method} is not an unlearning method")
     progress.stage(f"{planned.title}: training")
     target, tokenizer = load_source(planned, "target", config.evaluation)
+    card = unlearned_card(planned.training, version("lm-eval-muse"))
+    data = planned.corpus.data(corpus.forget)
+    train_to_folder(planned.recipe, target, tokenizer, data, folder, card, progress)
+
+
+def train_to_folder(
+    recipe: Recipe,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: UnlearningData,
+    folder: Path,
+    card: str,
+    progress: Progress,
+) -> None:
+    """Train by a recipe and save, with the model card; see ``unlearn_to_folder``."""
+    processes = join_processes()
     work = folder.with_name(folder.name + ".training")
-    unlearned = unlearn(
-        planned.recipe,
-        target,
-        tokenizer,
-        planned.corpus.data(corpus.forget),
-        output_dir=work,
-        progress=progress,
-    )
+    trained = unlearn(recipe, model, tokenizer, data, output_dir=work, progress=progress)
     if processes.is_main_process:
-        save_model(unlearned, tokenizer, folder)
+        save_model(trained, tokenizer, folder)
         drop_trainer_checkpoints(work)
         work.rename(folder / "training")
-        card = model_card(planned.training, version("lm-eval-muse"))
         (folder / "README.md").write_text(card, encoding="utf-8")
     processes.wait_for_everyone()
 
@@ -150,7 +157,7 @@ def quantize_to_folder(
     Raises:
         InputError: ``folder`` is not empty, or a corpus is needed and missing.
     """
-    _refuse_full(folder)
+    refuse_full(folder)
     transform = get_quantizer(quantizer, **params)
     if isinstance(transform, CalibratedQuantizer) and corpus is None:
         raise InputError(f"{quantizer} is calibrated on text: name a corpus with --corpus")
@@ -184,7 +191,7 @@ def evaluate_model(
     return evaluate_in_memory(transform(model), tokenizer, corpus, settings)
 
 
-def _refuse_full(folder: Path) -> None:
+def refuse_full(folder: Path) -> None:
     """A folder that holds something is not ours to fill; an empty one makes room."""
     try:
         folder.rmdir()
