@@ -141,9 +141,8 @@ def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Resul
             for job in chain:
                 worker.prune(job.planned)
     waiting = [chain for chain in chains if any(job.cells for job in chain)]
-    waiting.sort(
-        key=lambda chain: chain[0].planned.recipe is None
-    )  # short work last: it fills gaps
+    # short work last: it fills gaps
+    waiting.sort(key=lambda chain: chain[0].planned.recipe is None)
     running: dict[Any, tuple[Chain, int]] = {submit(chain): (chain, 1) for chain in waiting}
     worker.progress.stage(f"{len(running)} chains of cells on Ray")
     while running:

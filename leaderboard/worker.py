@@ -80,6 +80,7 @@ class Worker:
 
     def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress) -> None:
         self.config, self.folder, self.progress = config, folder, progress
+        gc.freeze()  # what is imported stays: collecting after a cell need not walk through it
 
     def run(self, planned: PlannedTraining, cells: Sequence[PlannedCell]) -> Iterator[Result]:
         """Make or load the checkpoint and evaluate it in these cells, one result each.
