@@ -15,8 +15,8 @@ class Ratios:
 
     lines: list[str] = field(default_factory=list)
 
-    def add(self, what: str, ratio: float, goal: str) -> None:
-        self.lines.append(f"{what}: {ratio:.2f} (goal: {goal})")
+    def add(self, what: str, ratio: float, goal: str = "") -> None:
+        self.lines.append(f"{what}: {ratio:.2f}" + (f" (goal: {goal})" if goal else ""))
 
 
 RATIOS = pytest.StashKey[Ratios]()
