@@ -141,6 +141,8 @@ class Record(Frozen):
         calibration: for a calibrated quantizer, which text it saw.
         extra: scores of ``extra_tasks`` by ``<task>/<metric>``, in lm-eval's own units.
         samples: SHA-256 of the logged answers (see ``samples``); None where none were kept.
+        sha256: of everything else in the record's file (``harness_tasks.sealed``), set when that
+            is written; None where it was written by a version that had no such field.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -153,6 +155,7 @@ class Record(Frozen):
     extra: dict[str, Metric] = {}
     samples: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     provenance: Provenance
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
 
 
 def digest(model: BaseModel) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from harness_tasks import sealed
+
 from . import samples
 from .cell import Cell, Record, Training
 from .errors import InputError
@@ -98,12 +100,14 @@ class RunFolder:
                 path.rename(place / f"{path.stem}.{len(list(place.iterdir()))}.json")
 
     def write_record(self, record: Record, answers: Sequence[samples.Sample] = ()) -> Path:
-        """Write a record and, before it, its answers; a record that exists stays as it is."""
+        """Write a record, sealed, and before it its answers; one that exists stays as it is."""
         path = record_path(self.path, record.cell)
         if answers and not path.exists():
             lines = samples.encode(answers)
             replace_file(self.samples_path(record.cell), samples.compress(lines))
             record = record.model_copy(update={"samples": samples.sha256(lines)})
+        content = json.loads(record.model_dump_json())
+        record = record.model_copy(update={sealed.SEAL: sealed.digest(content)})
         write_atomically(path, record.model_dump_json(indent=1) + "\n")
         return path
 
@@ -166,16 +170,26 @@ def read_record(path: Path) -> Record:
     """The record in a file.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is not as it was written.
     """
     try:
-        return Record.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        record = Record.model_validate_json(text)
+        whole = record.sha256 in (None, sealed.digest(json.loads(text)))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "top level"
         raise InputError(f"{path}: not a record: {where}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:  # JSON that pydantic takes and Python does not
+        raise InputError(f"{path}: not a record: {error}") from error
+    if not whole:
+        raise InputError(
+            f"{path} is not as it was written (its SHA-256 is another): restore it, or delete it "
+            "to have its cell run again"
+        )
+    return record
 
 
 def _is_empty(path: Path) -> bool:

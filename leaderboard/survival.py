@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harness_tasks.sealed import SEAL, digest, sealed
 from quantizers import Quantizer, get_quantizer
 from quantizers.rtn import RoundToNearest
 from quantizers.survival import SurvivalReport, survival
@@ -48,14 +49,15 @@ def measure(
 def measure_once(
     file: Path, target: ModelSource, unlearned: Path, precisions: dict[str, Quantizer]
 ) -> dict[str, Any]:
-    """The report as JSON, from ``file`` where it covers all precisions already."""
+    """The report as JSON, from ``file`` where it is whole and covers all precisions already."""
     if file.exists():
-        with contextlib.suppress(ValueError, LookupError, TypeError):  # damaged: measured anew
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):  # damaged
             kept = json.loads(file.read_text(encoding="utf-8"))
-            if _grids(precisions) <= kept["total"]["crossings"].keys():
+            whole = kept.pop(SEAL) == digest(kept)
+            if whole and _grids(precisions) <= kept["total"]["crossings"].keys():
                 return kept
     report = measure(target, unlearned, precisions).to_dict()
-    replace_file(file, json.dumps(report, indent=1) + "\n")
+    replace_file(file, json.dumps(sealed(report), indent=1) + "\n")
     return report
 
 

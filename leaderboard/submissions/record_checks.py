@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 import yaml
 from pydantic import ValidationError
 
-from harness_tasks import scoring
+from harness_tasks import scoring, sealed
 from harness_tasks.corpora import PUBLISHED
 
 from .. import samples
@@ -73,6 +73,8 @@ def read_record(content: bytes) -> Record:
             SurvivalReport.model_validate_json(json.dumps(record.survival), strict=True)
     except ValidationError as error:
         raise Unsafe(first_error(error)) from error
+    if record.sha256 not in (None, sealed.digest(value)):
+        raise Unsafe(f"{sealed.SEAL}: not that of the rest: the record is not as it was written")
     return record
 
 

@@ -72,7 +72,8 @@ def killed(command: Command, aim: Aim) -> str | None:
 
 def results(folder: Path) -> dict[str, Any]:
     """All that records say but time and place."""
-    return {r.cell.stem: r.model_dump(exclude={"provenance"}) for r in read_records(folder)}
+    apart = {"provenance", "sha256"}
+    return {r.cell.stem: r.model_dump(exclude=apart) for r in read_records(folder)}
 
 
 def names(*folders: Path) -> set[Path]:

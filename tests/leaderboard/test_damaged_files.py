@@ -12,6 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness_tasks.cache import _locked, build_once
+from harness_tasks.sealed import sealed
 from leaderboard.cli import app
 from leaderboard.config import RunConfig
 from leaderboard.demo_models import demo_models
@@ -82,16 +83,42 @@ def test_damaged_checkpoint_is_refused(
     assert run(config, folder, progress) == Outcome(done=1, kept=5)
 
 
+def halve(file: Path) -> None:
+    """Cut off the second half."""
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def flip_a_digit(file: Path) -> None:
+    """The last one of the first number; it stays JSON."""
+    content = bytearray(file.read_bytes())
+    place = content.index(b",")
+    assert chr(content[place - 1]).isdigit()
+    content[place - 1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [halve, flip_a_digit])
 def test_damaged_survival_is_measured_again(
-    resumed: tuple[dict[str, Any], Path], progress: Progress
+    resumed: tuple[dict[str, Any], Path], progress: Progress, damage: Any
 ) -> None:
     config, folder = resumed
     (file,) = folder.glob("checkpoints/*/survival.json")
     whole = json.loads(file.read_text())
-    cut(file)
-    file.write_bytes(file.read_bytes()[:-9])
+    damage(file)
     assert run(config, folder, progress) == Outcome(done=3, kept=3)
     assert json.loads(file.read_text()) == whole
+    survivals = [r.survival for r in read_records(folder) if r.survival]
+    assert len(survivals) == 2
+    assert all(whole == sealed(survival) for survival in survivals)
+
+
+def test_whole_survival_is_not_measured_again(
+    resumed: tuple[dict[str, Any], Path], progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = resumed
+    monkeypatch.delattr("leaderboard.survival.measure")
+    assert run(config, folder, progress) == Outcome(done=3, kept=3)
 
 
 def test_times_decide_nothing(resumed: tuple[dict[str, Any], Path], progress: Progress) -> None:
@@ -105,22 +132,36 @@ def test_times_decide_nothing(resumed: tuple[dict[str, Any], Path], progress: Pr
 
 @pytest.mark.parametrize(
     ("was", "now"),
-    [(b'"cell"', b'"bell"'), (b"}\n", b""), (b"{", b"\xfb"), (b'"limit": 4', b'"limit": 5')],
+    [
+        (b'"cell"', b'"bell"'),
+        (b"}\n", b""),
+        (b"{", b"\xfb"),
+        (b'"limit": 4', b'"limit": 5'),
+        (b'"value": ', b'"value": 1'),
+        (b'"value": ', b'"value": -'),
+        (b'"status": "done"', b'"status": "failed"'),
+        (b'"threads": 1', b'"threads": 2'),
+    ],
 )
 def test_damaged_record_stops_run_and_table(
     resumed: tuple[dict[str, Any], Path], progress: Progress, was: bytes, now: bytes
 ) -> None:
-    """Before anything is computed; the line names the file. The last is of another cell."""
+    """Before anything is computed; the line names the file, whose removal is a way out."""
     config, folder = resumed
-    path = sorted((folder / "records").iterdir())[0]
-    path.write_bytes(path.read_bytes().replace(was, now))
+    path = sorted((folder / "records").glob("*--npo_gdr--*"))[0]
+    assert was in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(was, now, 1))
     with pytest.raises(InputError) as caught:
         run(config, folder, progress)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(str(path))
     assert len(list((folder / "records").iterdir())) == 3
-    result = CliRunner().invoke(app, ["table", str(folder)])
-    assert isinstance(result.exception, InputError)
-    assert str(result.exception) == str(caught.value)
+    (grid := folder.parent / "grid.yaml").write_text(json.dumps(config))
+    for command in (["table", folder], ["verify", path, "--config", grid]):
+        result = CliRunner().invoke(app, [str(part) for part in command])
+        assert isinstance(result.exception, InputError)
+        assert str(result.exception) == str(caught.value)
+    path.unlink()
+    assert run(config | {"precisions": ["bf16"]}, folder, progress) == Outcome(done=1, kept=2)
 
 
 def test_damaged_model_in_the_cache_is_refused(

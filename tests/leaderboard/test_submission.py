@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from harness_tasks.sealed import sealed
 from leaderboard.cell import REFERENCES
 from leaderboard.cli import app
 from leaderboard.config import RunConfig
@@ -237,7 +238,7 @@ def test_failed_cell_is_named_and_not_packed(packed: Any, trusted: None, tmp_pat
     path = next((copy / "records").glob("*--lora--bf16--*"))
     record = json.loads(path.read_text())
     record |= {"status": "failed", "reason": "out of memory", "metrics": {}, "samples": None}
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(sealed(record)))
     found = submission(packed)
     assert failures(found, copy) == [f"{path.stem} failed: out of memory"]
     options = ("--config", packed.config, "--plugin", packed.plugin, "--run", copy)

@@ -24,6 +24,7 @@ import yaml
 from typer.testing import CliRunner
 
 from harness_tasks.corpora import PUBLISHED
+from harness_tasks.sealed import sealed
 from leaderboard import samples
 from leaderboard.cell import Cell, Record
 from leaderboard.cli import app
@@ -53,11 +54,11 @@ class Folder:
         return path
 
     def change(self, what: Callable[[dict[str, Any]], Any], name: str = METHOD) -> None:
-        """Edit a record's JSON in place."""
+        """Edit a record's JSON in place, and seal it again as a stranger can."""
         path = self.record(name)
         content = json.loads(path.read_text())
         what(content)
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(sealed(content)))
 
     def change_cell(self, what: Callable[[dict[str, Any]], Any], name: str = METHOD) -> None:
         """Edit a record's cell, and let the files have the names that it gives them."""
@@ -145,6 +146,15 @@ def test_untouched_is_valid_and_says_what_it_cannot_know(folder: Folder) -> None
     assert problems(folder) == [], "what the other tests do after the damage does none"
 
 
+def test_records_of_earlier_versions_have_no_seal(folder: Folder) -> None:
+    for path in (folder.path / "records").iterdir():
+        content = json.loads(path.read_text())
+        del content["sha256"]
+        path.write_text(json.dumps(content))
+    folder.seal()
+    assert problems(folder) == []
+
+
 # Damage that the hashes are not to hide: the manifest is made right afterwards.
 
 
@@ -189,6 +199,17 @@ def raw(path: str, literal: str) -> Callable[[Folder], None]:
         field(path, "@")(folder)
         file = folder.record()
         file.write_text(file.read_text().replace('"@"', literal))
+
+    return damage
+
+
+def edited(was: str, now: str) -> Callable[[Folder], None]:
+    """A record with other text, and the seal that it had."""
+
+    def damage(folder: Folder) -> None:
+        path = folder.record()
+        assert was in path.read_text()
+        path.write_text(path.read_text().replace(was, now))
 
     return damage
 
@@ -275,6 +296,9 @@ SEALED = {
         raw("provenance.python", r'"\ud800"'),
         r"provenance.python: .*U\+D800",
     ),
+    # records that are not as they were written
+    "record edited": (edited('"threads": 1', '"threads": 2'), r"sha256: not that of the rest"),
+    "half of a seal": (edited('"sha256": "', '"sha256": "0'), r"sha256: String should match"),
     # names
     "look-alike letter": (
         field("cell.training.method", "bounded_\u0430scent"),

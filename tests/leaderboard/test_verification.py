@@ -14,6 +14,7 @@ from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
+from harness_tasks.sealed import sealed
 from leaderboard import samples
 from leaderboard.cell import Metric
 from leaderboard.cli import app
@@ -74,7 +75,7 @@ def record_of(run: Path, pattern: str) -> Path:
 def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(sealed(content)))
 
 
 @pytest.mark.parametrize("pattern", ["target--none--rtn-int4", "npo_gdr--lora--bf16"])
