@@ -17,6 +17,8 @@ from leaderboard.store import RunFolder, read_records, read_samples
 
 ray = pytest.importorskip("ray")
 
+WEIGHTS = "checkpoints/*/model/model.safetensors"
+
 # registers a method that kills its process, as often as there are files to remove
 KILLER = """
 import os, pathlib, signal
@@ -47,9 +49,10 @@ def outcome_of(
 
 
 def test_same_records_as_here(small_world: Any, tmp_path: Path, progress: Progress) -> None:
-    """All but time, memory and the moment; a second run finds everything done."""
-    config = RunConfig.model_validate(small_world.config())
-    assert outcome_of(config, tmp_path / "ray", progress) == Outcome(done=6)
+    """LoRA and full: all but time, memory and the moment; a second run finds everything done."""
+    entries = [{"method": "npo_gdr", "finetuning": name} for name in ("lora", "full")]
+    config = RunConfig.model_validate(small_world.config(unlearn=entries))
+    assert outcome_of(config, tmp_path / "ray", progress) == Outcome(done=8)
     here = RunFolder(tmp_path / "here", config.name)
     Runner(config, here, progress).run(make_plan(config))
     found, wanted = read_records(tmp_path / "ray"), read_records(here.path)
@@ -58,7 +61,13 @@ def test_same_records_as_here(small_world: Any, tmp_path: Path, progress: Progre
         assert one.samples == other.samples is not None
         assert read_samples(tmp_path / "ray", one) == read_samples(here.path, other)
         assert one.provenance.threads == 1
-    assert outcome_of(config, tmp_path / "ray", progress) == Outcome(kept=6)
+    weights = [
+        {path.parent.parent.name: path.read_bytes() for path in folder.glob(WEIGHTS)}
+        for folder in (tmp_path / "ray", here.path)
+    ]
+    assert weights[0] == weights[1]
+    assert [name.split("--")[2] for name in sorted(weights[0])] == ["full", "lora"]
+    assert outcome_of(config, tmp_path / "ray", progress) == Outcome(kept=8)
 
 
 def test_killed_worker_is_replaced(small_world: Any, tmp_path: Path, progress: Progress) -> None:
