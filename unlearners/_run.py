@@ -21,9 +21,9 @@ from transformers.utils import logging
 
 from . import _sharding, _weights
 from ._trainer import (
-    CheckpointChecksums,
     LossLog,
     NoLastCheckpoint,
+    OneWholeCheckpoint,
     UnlearningTrainer,
     training_arguments,
 )
@@ -87,7 +87,7 @@ def run(
             callbacks=[
                 LossLog(output_dir / "loss.jsonl"),
                 NoLastCheckpoint(),
-                CheckpointChecksums(),
+                OneWholeCheckpoint(),
                 *callbacks,
             ],
         )

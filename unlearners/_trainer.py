@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,6 @@ def training_arguments(settings: TrainingSettings, output_dir: Path) -> Training
         gradient_checkpointing_kwargs={"use_reentrant": False},
         save_strategy="no" if settings.save_steps is None else "steps",
         save_steps=settings.save_steps or 1,
-        save_total_limit=1,
         report_to=list(settings.report_to),
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -199,12 +199,20 @@ class NoLastCheckpoint(TrainerCallback):
             control.should_save = False
 
 
-class CheckpointChecksums(TrainerCallback):
-    """Adds checksums to every checkpoint: from a damaged one nothing is resumed."""
+class OneWholeCheckpoint(TrainerCallback):
+    """Adds checksums to every checkpoint, and then removes the others.
+
+    The Trainer's own ``save_total_limit`` keeps the one with the latest time: after the clock was
+    set back, not the one just written.
+    """
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Wait for what other processes write into the checkpoint, then sum all of it."""
         processes = PartialState()
         processes.wait_for_everyone()
         if processes.is_main_process:
-            write_checksums(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+            folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
+            write_checksums(folder)
+            for other in folder.parent.glob("checkpoint-*"):
+                if other != folder:
+                    shutil.rmtree(other, ignore_errors=True)

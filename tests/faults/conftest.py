@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,8 @@ class Grid:
         path.write_text(yaml.safe_dump(content | changes))
         return path
 
-    def start(self, *arguments: str | Path) -> Command:
-        return Command(tuple(map(str, arguments)), self.temporary)
+    def start(self, *arguments: str | Path, ahead: timedelta = timedelta()) -> Command:
+        return Command(tuple(map(str, arguments)), self.temporary, ahead)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,14 @@
-"""What a machine does to a run: no space, no writing, no memory."""
+"""What a machine does to a run: no space, no writing, no memory, another time."""
 
+import os
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_kills import Aim, contents, killed, names, results, undisturbed
 
 from leaderboard.store import read_records
 
@@ -96,3 +99,38 @@ def test_out_of_memory(grid: Any, faults: Any, tmp_path: Path) -> None:
     for record in failed:
         assert record.reason is not None and "out of memory: lower batch_size" in record.reason
     faults.add("out of memory in one method", 1, "its cells fail with the reason; the rest is done")
+
+
+@pytest.mark.parametrize("years", [1, -1])
+def test_clock_set_back_and_forth(grid: Any, faults: Any, tmp_path: Path, years: int) -> None:
+    """Killed in a training, whose checkpoints and records then are of next year, or of last.
+
+    The clock of the first process is that year's, and so are the times of all files it leaves.
+    """
+    ahead = years * timedelta(days=365)
+    config = grid.config("clock")
+    undisturbed(grid.start("run", config, "--out", tmp_path / "whole"))
+    command = ("run", config, "--out", tmp_path / "run")
+    aim = Aim("saving a Trainer checkpoint", 2, 0.0)
+    assert killed(grid.start(*command, ahead=ahead), aim)
+    before = contents(tmp_path / "run", "records/*.json")
+    assert len(before) == 4  # of target and retrain
+    assert list((tmp_path / "run").glob("checkpoints/*/training/checkpoint-2"))
+    for path in [grid.cache, *grid.cache.rglob("*"), *(tmp_path / "run").rglob("*")]:
+        moment = path.stat().st_mtime + ahead.total_seconds()
+        os.utime(path, (moment, moment))
+    undisturbed(grid.start(*command))
+    assert before.items() <= contents(tmp_path / "run", "records/*.json").items()
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert names(tmp_path / "run") == names(tmp_path / "whole")
+    now = datetime.now(timezone.utc)
+    moments = [
+        datetime.fromisoformat(record.provenance.created)
+        for record in read_records(tmp_path / "run")
+    ]
+    assert sum(abs(moment - now) > timedelta(days=300) for moment in moments) == len(before)
+    code, errors = grid.start("table", "--check", tmp_path / "run").finish()
+    assert code == 0, errors
+    faults.add(
+        f"clock set {'back' if years > 0 else 'forth'} by a year", 1, "resumed, same results"
+    )

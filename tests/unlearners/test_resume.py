@@ -1,6 +1,7 @@
 """A run killed anywhere and called again ends as one that was never interrupted."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -99,6 +100,19 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(run, tmp_path) -> No
         (folder / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"")
     (folder / "checkpoint-3" / "trainer_state.json").unlink()
     (folder / "checkpoint-4" / "trainer_state.json").write_text('{"epoch": 1')
+    resumed = run("ga_gdr", tiny_llama(), output_dir=folder, **training)
+    assert torch.equal(expected.lm_head.weight, resumed.lm_head.weight)
+
+
+def test_the_newest_checkpoint_is_that_of_the_last_step(run, tmp_path) -> None:
+    """Whatever the times say: here the clock is set back between steps 2 and 4."""
+    training = {"max_steps": 5, "save_steps": 2}
+    expected = run("ga_gdr", tiny_llama(), output_dir=tmp_path / "whole", **training)
+    folder = tmp_path / "run"
+    killed(run, 3, "ga_gdr", tiny_llama(), output_dir=folder, **training)
+    os.utime(folder / "checkpoint-2", (4e9, 4e9))
+    killed(run, 5, "ga_gdr", tiny_llama(), output_dir=folder, **training)
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
     resumed = run("ga_gdr", tiny_llama(), output_dir=folder, **training)
     assert torch.equal(expected.lm_head.weight, resumed.lm_head.weight)
 
