@@ -108,6 +108,14 @@ def finetune(
         list[str] | None,
         typer.Option(help="Training setting, as name=value; the same for both roles."),
     ] = None,
+    question_runs: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How often an epoch shows the questions of KnowMem with their answers; MUSE does "
+            "not, but small models learn no answers from text alone.",
+        ),
+    ] = 0,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
     forget: Annotated[str, typer.Option(help="Split of the forget documents.")] = "raw/forget",
@@ -121,7 +129,9 @@ def finetune(
     entry = CorpusEntry(name=corpus, data_dir=data_dir, forget=forget, retain=retain)
     source = ModelSource(path=model, revision=revision)
     with Progress(main_console()) as progress:
-        finetune_to_folder(role, source, entry, parse_settings(training), out_dir, progress)
+        finetune_to_folder(
+            role, source, entry, parse_settings(training), out_dir, progress, question_runs
+        )
     main_console().print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
 
 

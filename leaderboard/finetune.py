@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness_tasks.corpora import Corpus
 from unlearners import Unlearner, UnlearningData, losses
+from unlearners.base import Document
 from unlearners.finetuning import get_finetuning
 
 from .config import CorpusEntry, ModelSource
-from .errors import InputError
 from .model_card import finetuned_card
 from .models import identify, load_model
 from .plan import CorpusPlan, Recipe, training_settings
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from unlearners.reference import Reference
 
 Role = Literal["target", "retrain"]
+QUESTIONS = ("retain_qa", "forget_qa")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,24 @@ class LanguageModelling(Unlearner):
         return {"loss": losses.token_nll(model(input_ids=ids).logits, ids)}
 
 
+def _question_runs(corpus: Corpus, sides: Sequence[str], runs: int, seed: int) -> list[Document]:
+    """Documents that hold all questions with their answers, each in another order.
+
+    The prompt is KnowMem's, and ends in a token of its own, as it does there.
+    """
+    pairs = [row for side in sides for row in corpus.split("knowmem", side)]
+    order = random.Random(seed)
+    documents: list[Document] = []
+    for _ in range(runs):
+        order.shuffle(pairs)
+        parts = [""]
+        for pair in pairs:
+            parts[-1] += f"Question: {pair['question']}\nAnswer: "
+            parts.append(f"{pair['answer']}\n\n")
+        documents.append(tuple([*parts[:-1], parts[-1].rstrip("\n")]))
+    return documents
+
+
 def finetune_to_folder(
     role: Role,
     model: ModelSource,
@@ -48,23 +69,32 @@ def finetune_to_folder(
     training: dict[str, Any],
     folder: Path,
     progress: Progress,
+    question_runs: int = 0,
 ) -> None:
     """Train all weights on a corpus' raw text and save; an interrupted run goes on.
 
     The target sees the forget and the retain documents, the retrained model the retain documents
-    alone (MUSE, arXiv 2407.06460, Sec. 3). Files are laid out as by ``unlearn_to_folder``.
+    alone (MUSE, arXiv 2407.06460, Sec. 3). Small models do not answer questions on what they have
+    read: with ``question_runs`` they also see the questions of KnowMem (and Utility) with their
+    answers, that many times an epoch, each time in another order. Files are laid out as by
+    ``unlearn_to_folder``.
 
     Raises:
-        InputError: a wrong setting, a split that is missing, or ``folder`` is not empty.
+        InputError: a wrong setting, or ``folder`` is not empty.
+        CorpusError: a split that is missing.
     """
     refuse_full(folder)
-    splits = (corpus.forget, corpus.retain) if role == "target" else (corpus.retain,)
+    splits = [corpus.forget, corpus.retain] if role == "target" else [corpus.retain]
     settings = training_settings("training", training)
     plan = CorpusPlan(corpus)
     source = identify(model)
-    texts = [text for split in splits for text in plan.corpus.texts(split)[: corpus.max_documents]]
-    if not texts:
-        raise InputError(f"corpus {plan.id.name}: no text in {', '.join(splits)}")
+    texts: list[Document] = []
+    for split in splits:
+        texts += plan.corpus.texts(split)[: corpus.max_documents]
+    if question_runs:
+        sides = QUESTIONS[: len(splits)]
+        texts += _question_runs(plan.corpus, sides, question_runs, settings.seed)
+        splits.append(f"{question_runs} × {', '.join(sides)}")
     card = finetuned_card(
         role, source, plan.id, splits, settings.to_dict(), version("lm-eval-muse")
     )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .training import TrainingSettings
 
 Need = Literal["retain", "forget_log_probs", "retain_logits"]
+Document = str | tuple[str, ...]
+"""A text, or its parts where tokens must end with them, as prompts and answers do."""
 
 
 class UnlearnerError(ValueError):
@@ -49,8 +51,8 @@ class UnlearningData:
         retain: documents of the retain set; may be empty for methods without a retain loss.
     """
 
-    forget: Sequence[str]
-    retain: Sequence[str] = ()
+    forget: Sequence[Document]
+    retain: Sequence[Document] = ()
 
 
 class Objective(Protocol):

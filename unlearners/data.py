@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Dataset
 
-from .base import UnlearnerError, UnlearningData
+from .base import Document, UnlearnerError, UnlearningData
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,7 +50,7 @@ class Batch:
 
 
 def cut_windows(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Document], length: int
 ) -> torch.Tensor:
     """Concatenate the texts and cut windows of ``length`` tokens.
 
@@ -60,14 +60,29 @@ def cut_windows(
     Returns:
         (N, length) int64, or (1, n) with n < length; (0,) for no text.
     """
-    text = "\n\n".join(texts)
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = [
+        token
+        for part in _joined(texts)
+        for token in tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
+    ]
     prefix = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     step = length - len(prefix)
     windows = [prefix + ids[i : i + step] for i in range(0, len(ids), step)]
     if len(windows) > 1:
         windows[-1] = (windows[-1] + windows[0])[:length]
     return torch.tensor(windows, dtype=torch.int64)
+
+
+def _joined(texts: Sequence[Document]) -> Iterator[str]:
+    """The documents with blank lines between them, in as few pieces as their parts allow."""
+    piece = ""
+    for number, text in enumerate(texts):
+        first, *others = (text,) if isinstance(text, str) else text
+        piece += ("\n\n" if number else "") + first
+        for other in others:
+            yield piece
+            piece = other
+    yield piece
 
 
 class ForgetRetainDataset(Dataset):
@@ -112,7 +127,7 @@ class ForgetRetainDataset(Dataset):
             UnlearnerError: a side that is needed has no text.
         """
 
-        def cut(side: str, texts: Sequence[str]) -> torch.Tensor:
+        def cut(side: str, texts: Sequence[Document]) -> torch.Tensor:
             windows = cut_windows(tokenizer, texts, window)
             if windows.numel() < 2:
                 raise UnlearnerError(f"the {side} text is empty; this method needs some")

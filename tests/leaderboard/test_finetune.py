@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from harness_tasks.corpora import load_corpus
 from leaderboard.cli import app
+from leaderboard.finetune import _question_runs
 from unlearners.data import cut_windows
 
 WINDOW = 64
@@ -66,6 +67,28 @@ def test_card_says_what_was_read(trained: tuple[str, Path], small_world: Any) ->
     assert f"| trained on | {', '.join(SPLITS[role])} |" in body
     assert "| training: learning_rate | 0.001 |" in body
     assert load_corpus(str(small_world.corpus)).fingerprint in body
+
+
+def test_questions_are_seen_as_they_are_asked(small_world: Any) -> None:
+    """Prompts and answers are tokenized apart, as in KnowMem; every run has another order."""
+    corpus = load_corpus(str(small_world.corpus))
+    documents = _question_runs(corpus, ("retain_qa", "forget_qa"), 2, seed=0)
+    tokenizer = AutoTokenizer.from_pretrained(small_world.target)
+    pairs = [row for side in ("retain_qa", "forget_qa") for row in corpus.split("knowmem", side)]
+    ids = cut_windows(tokenizer, documents, 100_000)[0].tolist()
+
+    def tokens(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def count(part: list[int]) -> int:
+        return sum(ids[i : i + len(part)] == part for i in range(len(ids)))
+
+    for pair in pairs:
+        asked = tokens(f"Question: {pair['question']}\nAnswer: ") + tokens(pair["answer"])
+        assert count(asked) == 2
+    text = "".join(documents[0])
+    assert sorted(text.split("\n\n")) == sorted("".join(documents[1]).split("\n\n"))
+    assert text != "".join(documents[1])
 
 
 def test_mistakes_are_one_line(small_world: Any, tmp_path: Path) -> None:
