@@ -38,6 +38,11 @@ def test_a_single_short_window_stays_short(tokenizer) -> None:
     assert spell(tokenizer, cut_windows(tokenizer, ["abc"], 20)) == ["<s>abc"]
 
 
+def test_a_document_in_parts_is_one_document(tokenizer) -> None:
+    parts = ["ab", ("cd", "ef"), "g"]
+    assert spell(tokenizer, cut_windows(tokenizer, parts, 20)) == ["<s>ab\n\ncdef\n\ng"]
+
+
 def test_retain_windows_are_paired_modulo() -> None:
     forget, retain = torch.arange(10).reshape(5, 2), torch.arange(100, 104).reshape(2, 2)
     batch = ForgetRetainDataset(forget, retain).collate([0, 3, 4])
