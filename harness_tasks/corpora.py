@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 import datasets
 
+from .sealed import is_damaged
+
 DATA_DIR_VARIABLE = "MUSE_DATA_DIR"
 RETRAIN_AUC_FILE = "retrain_auc.json"
 
@@ -122,7 +124,8 @@ class Corpus:
         ``retrain_auc.json`` at the root of its folder.
 
         Raises:
-            CorpusError: that file does not hold ``{"retrain_auc": <number between 0 and 1>}``.
+            CorpusError: that file does not hold ``{"retrain_auc": <number between 0 and 1>}``, or
+                is not as it was written.
         """
         if self.published_auc is not None:
             return self.published_auc
@@ -131,6 +134,11 @@ class Corpus:
             return None
         content = read_json(path)
         value = content.get("retrain_auc") if isinstance(content, dict) else None
+        if isinstance(content, dict) and is_damaged(content):
+            raise CorpusError(
+                f"{path} is not as it was written (its SHA-256 is another): restore it, or delete "
+                "it and measure again"
+            )
         if not isinstance(value, int | float) or not 0 < value < 1:
             raise CorpusError(
                 f'{path}: expected {{"retrain_auc": <number between 0 and 1>}}, found {content!r}'

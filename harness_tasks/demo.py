@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .building.layout import folds, write_splits
+from .building.layout import encoded, folds, write_splits
 from .cache import build_once, cache_dir
+
+logger = logging.getLogger(__name__)
 
 # Raise when the generator changes: a new version is a new corpus in the cache.
 GENERATOR_VERSION = 2
@@ -205,8 +209,8 @@ def _verbatim(person: Person) -> dict[str, str]:
     return {"prompt": person.passage[:cut], "gt": person.passage[cut:]}
 
 
-def write_demo_corpus(folder: Path, world: DemoWorld) -> None:
-    """Write the demo corpus in the layout of muse_bench's ``data/<corpus>/``."""
+def demo_splits(world: DemoWorld) -> dict[str, Sequence[Any]]:
+    """The rows of the demo corpus by ``<config>/<split>``, in muse_bench's layout."""
     people = make_people(world)
     files: dict[str, Sequence[Any]] = {
         "verbmem/forget": [_verbatim(p) for p in people["forget"]],
@@ -224,12 +228,25 @@ def write_demo_corpus(folder: Path, world: DemoWorld) -> None:
         shown = [p.questions[2] for p in people[split]][:10]
         for name, pairs in ((f"{split}_qa", scored), (f"{split}_qa_icl", shown)):
             files[f"knowmem/{name}"] = [{"question": q, "answer": a} for q, a in pairs]
-    write_splits(folder, files)
+    return files
 
 
 def demo_corpus_folder(world: DemoWorld | None = None) -> Path:
-    """The folder of the demo corpus, generated on first use in the user's cache folder."""
+    """The folder of the demo corpus, generated on first use in the user's cache folder.
+
+    A file in it that is not as it was generated, damaged or edited, is written again: its text
+    would be that of another corpus.
+    """
     world = world or DemoWorld()
-    return build_once(
-        cache_dir() / "demo" / f"corpus-{world.digest()}", lambda f: write_demo_corpus(f, world)
+    splits = demo_splits(world)
+    folder = build_once(
+        cache_dir() / "demo" / f"corpus-{world.digest()}", lambda made: write_splits(made, splits)
     )
+    for name, rows in splits.items():
+        path = folder / f"{name}.json"
+        if not path.is_file() or path.read_bytes() != encoded(rows):
+            logger.warning("%s is not as it was generated: written again", path)
+            partial = path.with_name(f".{path.name}.{os.getpid()}")
+            partial.write_bytes(encoded(rows))
+            partial.replace(path)
+    return folder

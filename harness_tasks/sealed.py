@@ -28,3 +28,8 @@ def digest(content: Mapping[str, Any]) -> str:
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The object with its digest in it."""
     return {**content, SEAL: digest(content)}
+
+
+def is_damaged(content: Mapping[str, Any]) -> bool:
+    """Whether there is a digest, and it is not that of the rest."""
+    return content.get(SEAL) is not None and content[SEAL] != digest(content)

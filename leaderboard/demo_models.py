@@ -5,6 +5,7 @@ With them comes the retrain AUC, from which PrivLeak is measured.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from harness_tasks.cache import build_once, cache_dir
 from harness_tasks.corpora import RETRAIN_AUC_FILE
 from harness_tasks.demo import DemoWorld, Person, demo_corpus_folder, make_people
+from harness_tasks.sealed import is_damaged, sealed
 from unlearners.checksums import write_checksums
 
 from .models import refuse_damaged
@@ -228,10 +230,12 @@ def _train(
 
 
 def _keep_retrain_auc(corpus: Path, models: DemoModels) -> None:
-    """Measure the retrain AUC and keep it with the corpus, unless it is there already."""
+    """Measure the retrain AUC and keep it with the corpus, unless it is there already, whole."""
     path = corpus / RETRAIN_AUC_FILE
-    if path.exists() and json.loads(path.read_text())["models"] == models.digest:
-        return
+    with contextlib.suppress(FileNotFoundError, ValueError, LookupError, TypeError):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["models"] == models.digest and not is_damaged(kept):
+            return
     from .config import CorpusEntry, Evaluation
     from .evaluation import retrain_auc
     from .models import load_model
@@ -239,5 +243,6 @@ def _keep_retrain_auc(corpus: Path, models: DemoModels) -> None:
     model, tokenizer = load_model(str(models.retrain))
     auc = retrain_auc(model, tokenizer, CorpusEntry(name=str(corpus)), Evaluation())
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"retrain_auc": auc, "models": models.digest}) + "\n")
+    content = sealed({"retrain_auc": auc, "models": models.digest})
+    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
     partial.replace(path)

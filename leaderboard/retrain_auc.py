@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness_tasks.corpora import RETRAIN_AUC_FILE, Corpus, load_corpus
+from harness_tasks.sealed import sealed
 
 from .config import CorpusEntry, Evaluation, ModelSource
 from .errors import InputError
@@ -52,7 +53,7 @@ def keep_retrain_auc(
             "from every holdout text, and no model's PrivLeak can be compared with that; was it "
             "trained without the forget set?"
         )
-    write_atomically(path, json.dumps({"retrain_auc": auc, **measured}, indent=1) + "\n")
+    write_atomically(path, json.dumps(sealed({"retrain_auc": auc, **measured}), indent=1) + "\n")
     return auc
 
 

@@ -175,7 +175,7 @@ def read_record(path: Path) -> Record:
     try:
         text = path.read_bytes()
         record = Record.model_validate_json(text)
-        whole = record.sha256 in (None, sealed.digest(json.loads(text)))
+        damaged = sealed.is_damaged(json.loads(text))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -184,7 +184,7 @@ def read_record(path: Path) -> Record:
         raise InputError(f"{path}: not a record: {where}: {first['msg']}") from error
     except (ValueError, RecursionError) as error:  # JSON that pydantic takes and Python does not
         raise InputError(f"{path}: not a record: {error}") from error
-    if not whole:
+    if damaged:
         raise InputError(
             f"{path} is not as it was written (its SHA-256 is another): restore it, or delete it "
             "to have its cell run again"

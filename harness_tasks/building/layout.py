@@ -16,7 +16,12 @@ def write_splits(folder: Path, splits: Mapping[str, Sequence[Any]]) -> None:
     for name, rows in splits.items():
         path = folder / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_bytes(encoded(rows))
+
+
+def encoded(rows: Sequence[Any]) -> bytes:
+    """What the file of a split holds."""
+    return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def folds(documents: Sequence[str]) -> dict[str, Sequence[str]]:

@@ -73,7 +73,7 @@ def read_record(content: bytes) -> Record:
             SurvivalReport.model_validate_json(json.dumps(record.survival), strict=True)
     except ValidationError as error:
         raise Unsafe(first_error(error)) from error
-    if record.sha256 not in (None, sealed.digest(value)):
+    if sealed.is_damaged(value):
         raise Unsafe(f"{sealed.SEAL}: not that of the rest: the record is not as it was written")
     return record
 

@@ -12,6 +12,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness_tasks.cache import _locked, build_once
+from harness_tasks.corpora import CorpusError, load_corpus
+from harness_tasks.demo import demo_corpus_folder
 from harness_tasks.sealed import sealed
 from leaderboard.cli import app
 from leaderboard.config import RunConfig
@@ -175,6 +177,41 @@ def test_damaged_model_in_the_cache_is_refused(
     with pytest.raises(InputError) as caught:
         demo_models(WORLD, RECIPE)
     assert str(caught.value).startswith(f"{weights} is not as it was saved")
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+def test_damaged_corpus_in_the_cache_is_generated_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damage: Any
+) -> None:
+    """Records of before and after are of one text."""
+    monkeypatch.setenv("LM_EVAL_MUSE_CACHE", str(tmp_path))
+    corpus = load_corpus(str(demo_corpus_folder(WORLD)))
+    whole, text = corpus.fingerprint, corpus.texts("privleak/forget")
+    file = Path(corpus.location, "privleak", "forget.json")
+    damage(file)
+    again = load_corpus(str(demo_corpus_folder(WORLD)))
+    assert (again.fingerprint, again.texts("privleak/forget")) == (whole, text)
+    assert f"{file} is not as it was generated: written again" in caplog.text
+    assert not list(tmp_path.rglob(".*"))
+    caplog.clear()
+    demo_corpus_folder(WORLD)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("damage", [flip_a_digit, halve])
+def test_damaged_retrain_auc_in_the_cache_is_measured_again(
+    small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
+) -> None:
+    """Of the demo; a user's own says so, as its measurement may be long gone."""
+    shutil.copytree(os.environ["LM_EVAL_MUSE_CACHE"], tmp_path / "cache")
+    monkeypatch.setenv("LM_EVAL_MUSE_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "cache" / "demo" / small_world.corpus.name / "retrain_auc.json"
+    whole = file.read_bytes()
+    damage(file)
+    with pytest.raises(CorpusError, match=r"retrain_auc\.json(: cannot| is not as it was)"):
+        load_corpus(str(file.parent)).require_retrain_auc()
+    demo_models(WORLD, RECIPE)
+    assert json.loads(file.read_bytes()) == json.loads(whole)
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])

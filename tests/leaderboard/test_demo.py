@@ -10,8 +10,9 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from harness_tasks.building.layout import write_splits
 from harness_tasks.corpora import load_corpus
-from harness_tasks.demo import DemoWorld, make_people, write_demo_corpus
+from harness_tasks.demo import DemoWorld, demo_splits, make_people
 from leaderboard.cell import Record
 from leaderboard.cli import DEMO_CONFIG
 from leaderboard.config import load_config
@@ -48,7 +49,7 @@ def test_splits_share_no_answer() -> None:
 
 
 def test_layout_is_muse_benchs(tmp_path: Path) -> None:
-    write_demo_corpus(tmp_path, DemoWorld())
+    write_splits(tmp_path, demo_splits(DemoWorld()))
     sizes = {
         path.relative_to(tmp_path).as_posix(): len(json.loads(path.read_text()))
         for path in tmp_path.rglob("*.json")
