@@ -141,7 +141,8 @@ class Corpus:
             )
         if not isinstance(value, int | float) or not 0 < value < 1:
             raise CorpusError(
-                f'{path}: expected {{"retrain_auc": <number between 0 and 1>}}, found {content!r}'
+                f'{path}: expected {{"retrain_auc": <number between 0 and 1>}}, '
+                f"found {shown(repr(content))}"
             )
         return float(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -45,12 +47,15 @@ def load_model(
         InputError: no model or tokenizer can be loaded from there.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
     from quantizers.saving import QUANTIZER_FILE, load_quantized
 
     _check_place(path)
     try:
+        _refuse_other_weights(Path(path, SAFE_WEIGHTS_INDEX_NAME))
         loaded = AutoTokenizer.from_pretrained(
             tokenizer or path, revision=None if tokenizer else revision
         )
@@ -60,7 +65,7 @@ def load_model(
             model = AutoModelForCausalLM.from_pretrained(
                 path, revision=revision, dtype=dtype, use_safetensors=True
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"no model can be loaded from {path}: {reason}") from error
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -119,6 +124,23 @@ def identify(source: ModelSource) -> ModelId:
             f"records say which weights they are about; found {source.revision!r}"
         )
     return ModelId(name=source.path, revision=source.revision)
+
+
+def _refuse_other_weights(index: Path) -> None:
+    """Refuse shards that are no safetensors beside their index: transformers would unpickle them.
+
+    Raises:
+        InputError: naming the first.
+    """
+    if not index.is_file():
+        return
+    content = json.loads(index.read_text(encoding="utf-8"))
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict):
+        raise InputError(f"{index.name} has no weight_map")
+    for name in shards.values():
+        if not SHARD.fullmatch(str(name)):
+            raise InputError(f"{index.name} names {name!r:.80}, which is no safetensors file of it")
 
 
 def _check_place(path: str) -> None:

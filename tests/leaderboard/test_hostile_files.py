@@ -1,0 +1,144 @@
+"""Models and corpora made by strangers: nothing in them is run, messages about them are short."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness_tasks.corpora import CorpusError, load_corpus
+from leaderboard.errors import InputError
+from leaderboard.models import load_model
+
+
+class Touch:
+    """Once unpickled, there is a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def pickled_safetensors(model: Path, trap: Path) -> None:
+    (model / "model.safetensors").write_bytes(pickle.dumps({"weight": Touch(trap)}))
+
+
+def torch_safetensors(model: Path, trap: Path) -> None:
+    torch.save({"weight": Touch(trap)}, model / "model.safetensors")
+
+
+def torch_file(model: Path, trap: Path) -> None:
+    """What transformers would read where there are no safetensors, and here without harm."""
+    weights = load_file(model / "model.safetensors")
+    torch.save(weights, model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+
+
+def pickled_shard(model: Path, trap: Path) -> None:
+    """An index that names a pickle."""
+    weights = load_file(model / "model.safetensors")
+    torch.save(dict.fromkeys(weights, Touch(trap)), model / "pytorch_model.bin")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "pytorch_model.bin")}
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def shard_elsewhere(model: Path, trap: Path) -> None:
+    """An index that names a file that is none of the model's."""
+    weights = load_file(model / "model.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "../../../etc/passwd")}
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def index_of_nothing(model: Path, trap: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text("[]")
+
+
+def remote_code(model: Path, trap: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    config |= {
+        "model_type": "strange",
+        "auto_map": {"AutoConfig": "strange.C", "AutoModelForCausalLM": "strange.M"},
+    }
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "strange.py").write_text(f"import os; os.mkdir({str(trap)!r})")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pickled_safetensors,
+        torch_safetensors,
+        torch_file,
+        pickled_shard,
+        shard_elsewhere,
+        index_of_nothing,
+        remote_code,
+    ],
+)
+def test_models(small_world: Any, tmp_path: Path, damage: Callable[[Path, Path], None]) -> None:
+    """One line names the folder; what was hidden in it did not happen."""
+    model, trap = tmp_path / "model", tmp_path / "trap"
+    shutil.copytree(small_world.target, model)
+    load_model(str(model))
+    damage(model, trap)
+    with pytest.raises(InputError) as caught:
+        load_model(str(model))
+    assert str(caught.value).startswith(f"no model can be loaded from {model}: ")
+    assert "\n" not in str(caught.value)
+    assert not trap.exists()
+
+
+def test_pickled_tokenizer_is_not_read(small_world: Any, tmp_path: Path) -> None:
+    """Whatever lies beside the files that are read."""
+    model, trap = tmp_path / "model", tmp_path / "trap"
+    shutil.copytree(small_world.target, model)
+    for name in ("tokenizer.pkl", "training_args.bin", "optimizer.pt", "adapter_model.bin"):
+        (model / name).write_bytes(pickle.dumps(Touch(trap)))
+    load_model(str(model))
+    assert not trap.exists()
+
+
+LARGE = "\u202e" + "x" * (100 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("raw/forget.json", [{LARGE: 1}]),
+        ("retrain_auc.json", {"retrain_auc": LARGE}),
+        ("retrain_auc.json", {"retrain_auc": 0.5, "sha256": LARGE}),
+    ],
+)
+def test_large_strings_in_a_corpus(tmp_path: Path, name: str, content: Any) -> None:
+    """100 MB with a mark that reverses text: the message has a line of at most 1,000 characters."""
+    path = tmp_path / "corpus" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content, ensure_ascii=False))
+    corpus = load_corpus(str(tmp_path / "corpus"))
+    config, _, file = name.partition("/")
+    with pytest.raises(CorpusError) as caught:
+        corpus.split(config, file.removesuffix(".json")) if file else corpus.retrain_auc
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).isprintable()
+
+
+def test_a_large_text_is_text(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "forget.json").write_text(json.dumps(["x" * (100 * 2**20)]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(load_corpus(str(tmp_path)).texts("raw/forget")[0]) == 100 * 2**20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
