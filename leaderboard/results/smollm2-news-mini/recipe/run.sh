@@ -1,0 +1,34 @@
+#!/bin/sh
+# All of it, from two downloads to the records: run in an empty folder, with lm-eval-muse[bnb,ray]
+# installed from the checkout REPOSITORY and muse_bench's data in MUSE_DATA. Every step can be
+# interrupted and started again.
+set -eu
+: "${REPOSITORY:?checkout of lm-eval-muse}" "${MUSE_DATA:?muse_bench's data folder}"
+results=$REPOSITORY/leaderboard/results/smollm2-news-mini
+export OMP_NUM_THREADS=1
+
+[ -d SmolLM2-135M-Instruct ] || python "$results/recipe/model.py" SmolLM2-135M-Instruct
+python "$results/recipe/documents.py" "$MUSE_DATA/news" documents
+[ -d news-mini ] || lm-eval-muse corpus build --tokenizer SmolLM2-135M-Instruct --out news-mini \
+    --forget documents/forget.json --retain documents/retain.json \
+    --holdout documents/holdout.json --qa documents/questions.json
+
+# first the text until it is recited, then text and questions: from text alone a model of this size
+# answers 1 question in 100
+for role in target retrain; do
+    [ -d text/$role ] || lm-eval-muse corpus finetune $role --corpus news-mini --out text/$role \
+        --model SmolLM2-135M-Instruct --training window=512 --training batch_size=2 \
+        --training epochs=12 --training learning_rate=0.0002 \
+        --training lr_scheduler=cosine --training warmup_ratio=0.1 --training save_steps=50
+    [ -d $role ] || lm-eval-muse corpus finetune $role --corpus news-mini --out $role \
+        --model text/$role --question-runs 6 --training window=512 --training batch_size=4 \
+        --training epochs=4 --training learning_rate=0.0001 --training mixed_precision=bf16 \
+        --training lr_scheduler=cosine --training warmup_ratio=0.1 --training save_steps=20
+done
+lm-eval-muse corpus retrain-auc --corpus news-mini --model retrain
+
+# the settings of smollm2_news.yaml are those the search chose, in search/chosen.yaml
+lm-eval-muse sweep "$REPOSITORY/leaderboard/configs/smollm2_news_search.yaml" --out search \
+    --executor ray
+lm-eval-muse run "$REPOSITORY/leaderboard/configs/smollm2_news.yaml" --out "$results" \
+    --executor ray
