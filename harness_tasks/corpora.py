@@ -232,7 +232,7 @@ def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corp
 
     parent = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     folder = _expanded(parent) / name if parent else None
-    if folder and _is_folder(folder):
+    if folder and is_folder(folder):
         return Corpus(name=folder.name, source="folder", location=str(folder), published_auc=auc)
     if data_dir:
         raise CorpusError(f"corpus {name}: there is no folder {folder}")
@@ -249,7 +249,7 @@ def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corp
 
         return Corpus(name=name, source="generated", location=str(demo_corpus_folder()))
     folder = _expanded(name)
-    if _is_folder(folder):
+    if is_folder(folder):
         return Corpus(name=folder.resolve().name, source="folder", location=str(folder.resolve()))
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
@@ -266,10 +266,11 @@ def _expanded(place: str | Path) -> Path:
         raise CorpusError(f"{place}: {error}") from None
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; a name that none can have is no error."""
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a name too long, or with a null byte: no folder has it
+    except (OSError, ValueError):  # too long, or with a null byte
         return False
 
 

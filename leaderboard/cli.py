@@ -313,7 +313,7 @@ def main() -> None:
         err.print("interrupted: start the same command again to go on", markup=False)
         sys.exit(128 + stop.args[0])
     except Exception as error:
-        from .errors import USER_ERRORS, is_disk_full
+        from .errors import PATH_ERRORS, USER_ERRORS, is_disk_full
         from .report.text import one_line
 
         if os.environ.get("LM_EVAL_MUSE_DEBUG"):
@@ -322,6 +322,8 @@ def main() -> None:
             message = "no space left on the device: free some and start the same command again"
         elif isinstance(error, USER_ERRORS):
             message = one_line(str(error))
+        elif isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
+            message = one_line(f"{error.filename}: {error.strerror}")
         else:
             raise
         err.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)

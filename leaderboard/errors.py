@@ -15,6 +15,11 @@ class InputError(ValueError):
 
 
 USER_ERRORS = (InputError, CorpusError, RequestError, QuantizerError, UnlearnerError)
+PATH_ERRORS = {
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+}
+"""What a system says of a path that cannot be used as it was given."""
 
 
 def is_disk_full(error: BaseException | None) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness_tasks.cache import build_once
+from harness_tasks.corpora import is_folder
 from unlearners.checksums import CHECKSUMS, damaged_file, write_checksums
 
 from .cell import ModelId
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
-HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+HUB_ID = re.compile(r"(?=.{1,96}$)[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def load_model(
@@ -145,7 +146,7 @@ def _refuse_other_weights(index: Path) -> None:
 
 def _check_place(path: str) -> None:
     """Refuse what is neither a model folder nor shaped like a hub id, before asking the hub."""
-    if Path(path).is_dir():
+    if is_folder(Path(path)):
         if not Path(path, "config.json").is_file():
             raise InputError(f"{path} is not a model folder: it has no config.json")
     elif not HUB_ID.fullmatch(path) or Path(path).exists():

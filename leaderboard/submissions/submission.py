@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness_tasks.corpora import is_folder
 from unlearners import list_unlearners
 from unlearners.contract import check_contract
 
@@ -186,7 +187,7 @@ def _model(reference: PlannedTraining) -> ModelSource | None:
         return None
     source = reference.corpus.model(reference.training.method)
     tokenizer = source.tokenizer if source else None
-    if tokenizer and Path(tokenizer).is_dir():
+    if tokenizer and is_folder(Path(tokenizer)):
         tokenizer = Path(tokenizer).name
     revision = None if is_local(model) else model.revision
     return ModelSource(path=model.name, revision=revision, tokenizer=tokenizer)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -190,6 +192,15 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "resources": {"cpus": 1, "memory_gib": 1.5},
         "keep": "none",
     }
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "a" * 97, "a/" * 2500, "\0", "a\nb", "~", "."])
+def test_no_model_has_this_path(grid: dict[str, Any], tmp_path: Path, path: str) -> None:
+    """Neither a folder nor a name on the hub, which has at most 96 characters."""
+    file = tmp_path / "grid.yaml"
+    file.write_text(yaml.safe_dump(replaced(grid, ("corpora", 0, "target", "path"), path)))
+    with pytest.raises(InputError, match=r"no such model folder|is not a model folder"):
+        make_plan(load_config(file))
 
 
 @cases(500)
@@ -378,6 +389,32 @@ def test_any_arguments_of_hf_muse(
     text = ",".join(f"{key}={value}" for key, value in ({"pretrained": "x"} | arguments).items())
     with suppress(Loads):
         outcome(lambda: MuseHFLM.create_from_arg_string(text))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["validate", "a" * 300], "File name too long"),
+        (["methods", "--plugin", "a" * 300], "File name too long"),
+        (["table", "loop"], "Too many levels of symbolic links"),
+        (["collect", "a" * 300, "--out", "x"], "File name too long"),
+    ],
+)
+def test_paths_that_no_system_takes(tmp_path: Path, arguments: list[str], message: str) -> None:
+    """As a process, whose last resort is at the top."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    done = subprocess.run(
+        [sys.executable, "-m", "leaderboard", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
 # --- plugins -------------------------------------------------------------------------------------
