@@ -1,7 +1,9 @@
-"""Models and corpora made by strangers: nothing in them is run, messages about them are short."""
+"""Models, corpora and records made by strangers: nothing is run, and all is shown harmlessly."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import pickle
@@ -13,11 +15,18 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from harness_tasks.corpora import CorpusError, load_corpus
+from leaderboard.cell import REFERENCES, Record
 from leaderboard.errors import InputError
 from leaderboard.models import load_model
+from leaderboard.report.outputs import outputs
+from leaderboard.report.terminal import print_table
+from leaderboard.samples import Sample
+from leaderboard.store import RunFolder, read_record
+from leaderboard.table import build_table
 
 
 class Touch:
@@ -142,3 +151,59 @@ def test_a_large_text_is_text(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert len(load_corpus(str(tmp_path)).texts("raw/forget")[0]) == 100 * 2**20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
+
+
+MARKUP = "=1+1<script>x</script><img src=x onerror=x>\u202e\x1b[31m"
+ENUMERATED = {"status", "subset", "samples", "sha256"}
+PART = {
+    "parameters": 10,
+    "norm": 1.0,
+    "relative_norm": 0.1,
+    "effective_rank": 3.0,
+    "crossings": {MARKUP: {"changed_indices": 0.1, "changed_scales": 0.2, "largest_move": 0.5}},
+}
+
+
+def filled(value: Any, key: str = "") -> Any:
+    """Markup in place of every text, behind a letter in half of them."""
+    if isinstance(value, dict):
+        return {name: filled(member, name) for name, member in value.items()}
+    if isinstance(value, list):
+        return [filled(member) for member in value]
+    free = isinstance(value, str) and key not in ENUMERATED and value not in REFERENCES
+    return MARKUP if free else value
+
+
+def test_markup_in_every_text_of_a_record(make: Any, tmp_path: Path) -> None:
+    """Names, settings and their values, reasons, survival, extra scores, answers, provenance."""
+    more = {MARKUP: MARKUP}
+    records = []
+    folder = RunFolder(tmp_path / "run", "small")
+    for method in ("target", "retrain", "npo"):
+        content = filled(make(method, reason=MARKUP).model_dump(mode="json"))
+        content["cell"] |= {"quantizer_params": more, "extra_tasks": [MARKUP]}
+        content["extra"] = {MARKUP: {"value": 1.0, "stderr": None}}
+        content["provenance"] |= {"packages": more, "tasks": more, "git": MARKUP}
+        if method == "npo":
+            content["cell"]["training"] |= {"params": more, "finetuning_params": more}
+            content["cell"]["training"]["settings"] |= more
+            content |= {"calibration": more}
+            content["survival"] = {"total": PART, "kinds": {MARKUP: PART}, "layers": {"0": PART}}
+        answer = Sample(
+            task="verbmem", example=0, prompt=MARKUP, response=MARKUP, reference=MARKUP, score=1.0
+        )
+        # not through its own folder: the name of its file has slashes in it
+        records.append(read_record(folder.write_record(Record.model_validate(content), [answer])))
+    texts = outputs(folder.path, MARKUP, records, build_table(records), [])
+    assert len(texts) >= 6
+    for name, text in texts.items():
+        if name.endswith((".html", ".md", ".svg")):
+            assert "<script>x" not in text, name
+            assert "<img" not in text, name
+        assert not {"\u202e", "\x1b"} & {*text}, name
+    for row in csv.reader(texts["table.csv"].splitlines()):
+        assert not [cell for cell in row if cell.startswith(("=", "+", "@", "\t"))]
+    assert "script" in texts["table.csv"]  # it is there, and shown
+    screen = io.StringIO()
+    print_table(Console(file=screen, width=200), MARKUP, build_table(records))
+    assert not {"\u202e", "\x1b"} & {*screen.getvalue()}
