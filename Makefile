@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types pytest fuzz bench faults clean
+.PHONY: demo test lint types pytest fuzz fuzz-readers bench faults clean
 
 demo: $(STAMP)
 	$(BIN)/lm-eval-muse demo
@@ -24,6 +24,14 @@ pytest: $(STAMP)
 # Ten times as many cases of bad input as in the tests.
 fuzz: $(STAMP)
 	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(BIN)/pytest tests/leaderboard/test_bad_input.py
+
+# Readers of other people's files under coverage-guided fuzzing; what it finds goes to build/fuzz.
+FUZZ_SECONDS ?= 600
+fuzz-readers: $(STAMP)
+	$(BIN)/python -m pip install --quiet 'atheris>=3'
+	mkdir -p build/fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz_readers.py build/fuzz/corpus \
+		-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1
 
 # Torch first and alone: with a plain requirement pip may choose a build with gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt harness_tasks/autoload.pth

@@ -225,7 +225,7 @@ def _example_problems(record: Record, task: str, examples: list[int]) -> Iterato
 
 def _score_problems(record: Record, task: str, answers: list[Sample]) -> Iterator[str]:
     recorded = record.metrics.get(task)
-    value, stderr = _measured(answers, record.provenance.retrain_auc) if answers else (None, None)
+    value, stderr = measured(answers, record.provenance.retrain_auc) if answers else (None, None)
     if recorded is None or value is None:
         if (recorded is None) != (value is None):
             yield f"metrics.{task}: {'missing' if recorded is None else 'no answers give it'}"
@@ -244,7 +244,7 @@ def _score_problems(record: Record, task: str, answers: list[Sample]) -> Iterato
 _rouge_l = lru_cache(maxsize=2**14)(scoring.rouge_l)
 
 
-def _measured(answers: list[Sample], auc: float | None) -> tuple[float | None, float | None]:
+def measured(answers: list[Sample], auc: float | None) -> tuple[float | None, float | None]:
     """A task's metric and its standard error, from its answers and their scores."""
     if answers[0].task != "privleak":
         scores = [answer.score for answer in answers]

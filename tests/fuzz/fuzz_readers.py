@@ -1,0 +1,63 @@
+"""Coverage-guided fuzzing of the readers of other people's files, with Atheris (libFuzzer).
+
+    python tests/fuzz/fuzz_readers.py CORPUS [libFuzzer's options]
+
+`make fuzz-readers` installs Atheris and runs this for ``FUZZ_SECONDS``. The corpus folder is filled
+with seeds and with every input that reaches something new; an input that ends in anything but a
+result or an error of ours is written beside it as ``crash-…`` and ends the run.
+"""
+
+import random
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import atheris
+
+INSTRUMENTED = ["leaderboard", "harness_tasks", "yaml", "json", "pickletools", "rouge_score"]
+
+sys.dont_write_bytecode = True  # readers write nothing
+with atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False):
+    from readers import MOST_MIB, Readers, mib, mutated
+
+
+def change(seeds: list[bytes], data: bytes, most: int, seed: int) -> bytes:
+    """A valid file, or one that reached something, with other values or other bytes.
+
+    A third starts from the valid files: libFuzzer goes on with inputs that reach lines of their
+    own, and what is nearly right reaches the lines of what is right.
+    """
+    rng = random.Random(seed)
+    fresh = rng.random() < 1 / 3 or not data
+    start = rng.choice(seeds) if fresh else data
+    other = mutated(start[1:], rng) if fresh or rng.random() < 0.5 else None
+    if other is None or len(other) >= most:
+        other = bytes(atheris.Mutate(start[1:], most - 1))
+    return start[:1] + other
+
+
+def main() -> None:
+    """Fuzz until libFuzzer's own options say stop."""
+    corpus = Path(sys.argv[1])
+    corpus.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        readers = Readers(Path(temporary))
+        seeds = list(readers.seeds())
+        for number, seed in enumerate(seeds):
+            readers.read(seed)
+            (corpus / f"seed-{number:02}").write_bytes(seed)
+        options = [
+            f"-dict={Path(__file__).with_name('readers.dict')}",
+            "-max_len=65536",
+            f"-rss_limit_mb={mib() + MOST_MIB}",
+            "-timeout=60",  # of the clock, where a reader hangs; its processor time has a limit too
+            f"-artifact_prefix={corpus.parent}/",
+        ]
+        arguments = [sys.argv[0], str(corpus), *options, *sys.argv[2:]]
+        atheris.Setup(arguments, readers.read, custom_mutator=partial(change, seeds))
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

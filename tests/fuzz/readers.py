@@ -1,0 +1,374 @@
+"""The readers of other people's files, what they may do with one, and files that are nearly right.
+
+An input is one byte, which chooses the reader, and the content of a file. The seeds are files of a
+valid submission, made of records of the recorded demo grid.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import leaderboard.sweep  # noqa: F401, imported by `validate` where it reads a search
+from harness_tasks.sealed import SEAL, sealed
+from leaderboard import samples
+from leaderboard.cell import METRICS, Cell, Record
+from leaderboard.config import RunConfig, UnlearnEntry, load_config
+from leaderboard.errors import InputError
+from leaderboard.samples import Sample
+from leaderboard.store import read_records
+from leaderboard.submissions.manifest import FileEntry, Manifest, Package
+from leaderboard.submissions.plain_values import read_json, read_yaml
+from leaderboard.submissions.record_checks import (
+    answer_problems,
+    measured,
+    read_answers,
+    read_record,
+    record_problems,
+)
+from leaderboard.submissions.safe_read import Unsafe, harmless
+from leaderboard.submissions.validation import validate
+from leaderboard.sweep import load_sweep
+
+DEMO = Path(__file__).parents[2] / "leaderboard" / "results" / "demo"
+METHOD = "npo_gdr--lora"
+LIMIT = 2
+MOST_SECONDS = 2.0
+"""Of processor time, for one input."""
+MOST_MIB = 500
+"""That the process may grow by, over all inputs."""
+
+
+class Misbehaviour(Exception):
+    """A reader did something else than reading, or took too much for it."""
+
+
+# --- what a reader may do ------------------------------------------------------------------------
+
+_reading: int | None = None  # the thread that is to do nothing else
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+FORBIDDEN = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.truncate",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.Popen",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "pickle.find_class",
+    "ctypes.dlopen",
+    "shutil.",
+    "tempfile.",
+)
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if _reading != threading.get_ident():
+        return
+    if event == "open":
+        if arguments[2] & WRITES:
+            raise Misbehaviour(f"writes {arguments[0]}")
+    elif event == "import":
+        if arguments[0].partition(".")[0] not in sys.stdlib_module_names:
+            raise Misbehaviour(f"imports {arguments[0]}")
+    elif event.startswith(FORBIDDEN):
+        raise Misbehaviour(f"{event} {arguments!r:.200}")
+
+
+sys.addaudithook(_audit)
+
+
+@contextmanager
+def only_reading() -> Iterator[None]:
+    """Refuse whatever is not reading: files written, processes, connections, imports, pickles.
+
+    Raises:
+        Misbehaviour: that, or more than ``MOST_SECONDS``.
+    """
+    global _reading
+    start = time.process_time()
+    _reading = threading.get_ident()
+    try:
+        yield
+    finally:
+        _reading = None
+    if (seconds := time.process_time() - start) > MOST_SECONDS:
+        raise Misbehaviour(f"{seconds:.1f} s for one input")
+
+
+def mib() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+# --- a valid submission --------------------------------------------------------------------------
+
+
+def submission() -> dict[str, bytes]:
+    """The files of a valid one, by path; answers as their lines, which are not yet packed."""
+    files = {}
+    stems = []
+    for name in ("target--none", "retrain--none", METHOD):
+        (path,) = (DEMO / "records").glob(f"demo--{name}--bf16--seed0--*.json")
+        answers = samples.decompress((DEMO / "samples" / f"{path.stem}.jsonl.gz").read_bytes())
+        record, lines = _shorter(json.loads(path.read_bytes()), samples.decode(answers))
+        stems.append(stem := Cell.model_validate(record["cell"]).stem)
+        files[f"records/{stem}.json"] = json.dumps(record).encode()
+        files[f"samples/{stem}.jsonl"] = lines
+    training = Record.model_validate_json(content_of(files, METHOD)).cell.training
+    entry = UnlearnEntry(
+        method=training.method,
+        finetuning=training.finetuning,
+        params=training.params,
+        finetuning_params=training.finetuning_params,
+        training={name: value for name, value in training.settings.items() if name != "seed"},
+    )
+    config = RunConfig.model_validate(
+        {
+            "name": "fuzz",
+            "corpora": ["demo"],
+            "precisions": ["bf16"],
+            "unlearn": [entry],
+            "evaluation": {"subset": "final", "limit": LIMIT},
+        }
+    )
+    package = Package(distribution="lm-eval-muse", version=version("lm-eval-muse"))
+    files["config.yaml"] = yaml.safe_dump(config.model_dump(mode="json")).encode()
+    files["source/package.json"] = package.model_dump_json().encode()
+    files["source/method.py"] = b"x = 1\n"
+    files["README.md"] = b"# A method\n"
+    manifest = Manifest(
+        format=1,
+        method=training.method,
+        cells=sorted(stems),
+        files={
+            packed_name(name): FileEntry(sha256=sha256(data).hexdigest(), bytes=len(data))
+            for name, data in ((name, packed(name, data)) for name, data in files.items())
+        },
+    )
+    return files | {"manifest.json": manifest.model_dump_json().encode()}
+
+
+def _shorter(record: dict[str, Any], answers: list[Sample]) -> tuple[dict[str, Any], bytes]:
+    """The cell as if limited to a few answers, with survival of one kind of layer."""
+    kept = []
+    for task in METRICS:
+        members = [answer for answer in answers if answer.task == task][:LIMIT]
+        value, stderr = measured(members, record["provenance"]["retrain_auc"])
+        record["metrics"][task] = {"value": value, "stderr": stderr}
+        kept += members
+    lines = samples.encode(kept)
+    record["cell"]["limit"] = LIMIT
+    record["samples"] = samples.sha256(lines)
+    for part in ("kinds", "layers") if record["survival"] else ():
+        record["survival"][part] = dict(list(record["survival"][part].items())[:1])
+    return sealed(record), lines
+
+
+def content_of(files: dict[str, bytes], cell: str, kind: str = "records") -> bytes:
+    """The record or the answers of a cell."""
+    return files[name_of(files, cell, kind)]
+
+
+def name_of(files: dict[str, bytes], cell: str, kind: str) -> str:
+    """The path of its file."""
+    return next(name for name in files if name.startswith(kind) and cell in name)
+
+
+def packed_name(name: str) -> str:
+    """Answers are kept compressed."""
+    return f"{name}.gz" if name.endswith(".jsonl") else name
+
+
+def packed(name: str, content: bytes) -> bytes:
+    """What the file holds."""
+    return gzip.compress(content, mtime=0) if name.endswith(".jsonl") else content
+
+
+class Readers:
+    """Every reader of a stranger's file, and a valid submission whose files it changes.
+
+    Args:
+        folder: for files; empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.files = submission()
+        self.submission, self.run = folder / "submission", folder / "run"
+        for name, content in self.files.items():
+            self._place(name).parent.mkdir(parents=True, exist_ok=True)
+            self._place(name).write_bytes(packed(name, content))
+        (self.run / "records").mkdir(parents=True)
+        self.record = read_record(content_of(self.files, METHOD))
+        self.all: list[tuple[str, Callable[[bytes], None]]] = [
+            ("records", self._record_of_a_run),
+            ("records", self._record_of_a_submission),
+            ("samples", self._answers),
+            ("records", lambda content: self._plain(read_json, content)),
+            ("config.yaml", lambda content: self._plain(read_yaml, content)),
+            ("config.yaml", self._configuration),
+        ]
+        self.all += [(name, self._in_submission(name)) for name in sorted(self.files)]
+
+    def seeds(self) -> Iterator[bytes]:
+        """A valid file for each reader."""
+        for number, (kind, _) in enumerate(self.all):
+            name = kind if kind in self.files else name_of(self.files, METHOD, kind)
+            yield bytes([number]) + self.files[name]
+
+    def read(self, data: bytes) -> None:
+        """Give a file to its reader.
+
+        Raises:
+            Misbehaviour: it did something else than reading.
+            Exception: it ended with something else than a result or its own error.
+        """
+        if data:
+            _, reader = self.all[data[0] % len(self.all)]
+            reader(data[1:])
+
+    def _place(self, name: str) -> Path:
+        return self.submission / packed_name(name)
+
+    def _record_of_a_run(self, content: bytes) -> None:
+        path = self.run / "records" / "record.json"
+        path.write_bytes(content)
+        with only_reading(), suppress(InputError):
+            read_records(self.run)
+
+    def _record_of_a_submission(self, content: bytes) -> None:
+        with only_reading(), suppress(Unsafe):
+            for problem in record_problems(read_record(content)):
+                _show(problem)
+
+    def _answers(self, content: bytes) -> None:
+        with only_reading(), suppress(Unsafe):
+            for problem in answer_problems(self.record, read_answers(content)):
+                _show(problem)
+
+    def _plain(self, reader: Callable[[bytes], Any], content: bytes) -> None:
+        with only_reading(), suppress(Unsafe):
+            reader(content)
+
+    def _configuration(self, content: bytes) -> None:
+        path = self.run / "grid.yaml"
+        path.write_bytes(content)
+        for load in (load_config, load_sweep):
+            with only_reading(), suppress(InputError):
+                load(path)
+
+    def _in_submission(self, name: str) -> Callable[[bytes], None]:
+        def check(content: bytes) -> None:
+            path = self._place(name)
+            path.write_bytes(packed(name, content))
+            try:
+                with only_reading():
+                    for finding in validate(self.submission).findings:
+                        _show(str(finding))
+            finally:
+                path.write_bytes(packed(name, self.files[name]))
+
+        return check
+
+
+def _show(text: str) -> None:
+    if not harmless(text).isprintable():
+        raise Misbehaviour(f"a message that a terminal obeys: {text!r}")
+
+
+# --- files that are nearly right -----------------------------------------------------------------
+
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1, 2**63, 10**29, 10**31, 0.5, -0.0, 1e308, 5e-324),
+    *(float("nan"), float("inf"), "", "x", "x" * 600, "../x", "/", "\0", "\u202e", "\ud800"),
+    *("=1+1", "<b>", "0" * 64, "target", "retrain", "books", "news", "hub", "done", "diverged"),
+    *("failed", "all", "final", "none", [], {}, [[]], [{}], {"": ""}, [None] * 50),
+)
+
+
+def mutated(content: bytes, rng: random.Random) -> bytes | None:
+    """The file with one to three changes to its values; None where it has none that can be read.
+
+    Answers are changed line by line. A record's seal is mostly made right again, as whoever
+    writes records can.
+    """
+    for read, write in (
+        (json.loads, json.dumps),
+        (_lines, _joined),
+        (yaml.safe_load, yaml.safe_dump),
+    ):
+        try:
+            value = read(content)
+        except Exception:  # PyYAML raises whatever comes, of tags with nothing behind them
+            continue
+        for _ in range(rng.randint(1, 3)):
+            value = _changed(value, value, rng)
+        if isinstance(value, dict) and SEAL in value and rng.random() < 0.8:
+            value = sealed(value)
+        try:
+            return write(value).encode("utf-8", "surrogatepass")
+        except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+            return None
+    return None
+
+
+def _lines(content: bytes) -> list[Any]:
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def _joined(lines: Any) -> str:
+    rows = lines if isinstance(lines, list) else [lines]
+    return "".join(
+        json.dumps(row, separators=(",", ":"), ensure_ascii=False) + "\n" for row in rows
+    )
+
+
+def _changed(value: Any, whole: Any, rng: random.Random) -> Any:
+    """A copy with a change at one place, any depth as likely as any other."""
+    if not isinstance(value, dict | list) or not value or rng.random() < 0.15:
+        return rng.choice(VALUES) if rng.random() < 0.8 else _part(whole, rng)
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    key: Any = rng.choice(list(copy)) if isinstance(copy, dict) else rng.randrange(len(copy))
+    action = rng.random()
+    if action < 0.08:
+        del copy[key]
+    elif action < 0.12 and isinstance(copy, dict):
+        copy[str(rng.choice(VALUES))] = copy.pop(key)
+    elif action < 0.16 and isinstance(copy, list):
+        copy.insert(rng.randrange(len(copy) + 1), _part(whole, rng))
+    elif action < 0.2 and isinstance(copy, list):
+        rng.shuffle(copy)
+    elif action < 0.24:
+        copy[key] = [copy[key]]
+    else:
+        copy[key] = _changed(copy[key], whole, rng)
+    return copy
+
+
+def _part(value: Any, rng: random.Random) -> Any:
+    """What is at one place."""
+    while isinstance(value, dict | list) and value and rng.random() < 0.8:
+        value = rng.choice(list(value.values()) if isinstance(value, dict) else value)
+    return value
