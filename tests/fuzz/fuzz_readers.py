@@ -8,8 +8,8 @@ result or an error of ours is written beside it as ``crash-…`` and ends the ru
 """
 
 import random
+import shutil
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -41,22 +41,23 @@ def main() -> None:
     """Fuzz until libFuzzer's own options say stop."""
     corpus = Path(sys.argv[1])
     corpus.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        readers = Readers(Path(temporary))
-        seeds = list(readers.seeds())
-        for number, seed in enumerate(seeds):
-            readers.read(seed)
-            (corpus / f"seed-{number:02}").write_bytes(seed)
-        options = [
-            f"-dict={Path(__file__).with_name('readers.dict')}",
-            "-max_len=65536",
-            f"-rss_limit_mb={mib() + MOST_MIB}",
-            "-timeout=60",  # of the clock, where a reader hangs; its processor time has a limit too
-            f"-artifact_prefix={corpus.parent}/",
-        ]
-        arguments = [sys.argv[0], str(corpus), *options, *sys.argv[2:]]
-        atheris.Setup(arguments, readers.read, custom_mutator=partial(change, seeds))
-        atheris.Fuzz()
+    folder = corpus.parent / "files"  # libFuzzer ends the process: nothing is removed afterwards
+    shutil.rmtree(folder, ignore_errors=True)
+    readers = Readers(folder)
+    seeds = list(readers.seeds())
+    for number, seed in enumerate(seeds):
+        readers.read(seed)
+        (corpus / f"seed-{number:02}").write_bytes(seed)
+    options = [
+        f"-dict={Path(__file__).with_name('readers.dict')}",
+        "-max_len=65536",
+        f"-rss_limit_mb={mib() + MOST_MIB}",
+        "-timeout=60",  # of the clock, where a reader hangs; its processor time has a limit too
+        f"-artifact_prefix={corpus.parent}/",
+    ]
+    arguments = [sys.argv[0], str(corpus), *options, *sys.argv[2:]]
+    atheris.Setup(arguments, readers.read, custom_mutator=partial(change, seeds))
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":
