@@ -21,6 +21,7 @@ from .cell import Record
 from .config import RunConfig
 from .errors import InputError
 from .runner import Chain, Executor, Job, Result
+from .stopping import Stopped
 from .worker import Worker
 
 ATTEMPTS = 3
@@ -106,6 +107,10 @@ def ray_executor(address: str | None, plugins: Sequence[Path], config: RunConfig
 
         try:
             yield from _collect(chains, worker, lambda chain: task.remote(order(chain)))
+        except SystemError as error:  # so a signal ends what Ray has compiled
+            if isinstance(error.__cause__, Stopped):
+                raise error.__cause__ from None
+            raise
         finally:
             ray.shutdown()
 
@@ -146,7 +151,10 @@ def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Resul
     running: dict[Any, tuple[Chain, int]] = {submit(chain): (chain, 1) for chain in waiting}
     worker.progress.stage(f"{len(running)} chains of cells on Ray")
     while running:
-        stream: Any = ray.wait([*running], num_returns=1)[0][0]
+        ready = ray.wait([*running], num_returns=1, timeout=1)[0]
+        if not ready:  # a signal is heard between two waits
+            continue
+        stream: Any = ready[0]
         chain, attempt = running[stream]
         try:
             lines, answers = ray.get(next(stream))
