@@ -22,7 +22,7 @@ from .table import Row
 
 RULE = (
     "the highest score at the lowest precision among the settings that forgot (VerMem and KnowMem "
-    "at least half of the way from target to retrain); none where no setting forgot"
+    "at least half of the way from target to retrain); where none forgot, among all"
 )
 GROUPS = ("params", "finetuning_params", "training")
 
@@ -125,21 +125,21 @@ def select(rows: list[Row], plan: list[PlannedTraining]) -> tuple[list[UnlearnEn
     rows = [row for row in rows if evaluation(row.records[0].cell) == ours]
     lowest = min(bits(row.precision) for row in rows)
     best: dict[tuple[str, str, str], Row | None] = {}
-    for row in rows:  # best first
+    for row in rows:  # best first, those that forgot before those that did not
         if row.settings in planned and bits(row.precision) == lowest:
             group = (row.corpus, row.method, row.finetuning)
-            best.setdefault(group, None)
-            if best[group] is None and row.forgot and "score" in row.values:
-                best[group] = row
+            if best.get(group) is None:
+                best[group] = row if "score" in row.values else None
     entries, lines = [], []
     for group, chosen in best.items():
         title = " ".join(group)
         if chosen is None:
-            lines.append(f"{title}: no setting forgot; none is chosen")
+            lines.append(f"{title}: no setting has a score; none is chosen")
             continue
         entries.append(entry_of(planned[chosen.settings]))
-        score = chosen.values["score"].mean
-        lines.append(f"{title}: {chosen.settings}, score {score:.1f} at {chosen.precision}")
+        score = f"score {chosen.values['score'].mean:.1f} at {chosen.precision}"
+        failing = "" if chosen.forgot else "; no setting forgot"
+        lines.append(f"{title}: {chosen.settings}, {score}{failing}")
     return entries, lines
 
 

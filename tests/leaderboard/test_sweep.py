@@ -123,8 +123,13 @@ def test_rule(small_world: Any, make: Any) -> None:
         in (trained[0].training, *(planned.training for planned in plan if not planned.recipe))
     ]
     entries, (line,) = select(build_table(came_back), plan)
+    assert [entry.training["learning_rate"] for entry in entries] == [1e-5]
+    assert line.endswith("at rtn-int4; no setting forgot")
+
+    unscored = [r for r in came_back if r.cell.training.method != "retrain"]
+    entries, (line,) = select(build_table(unscored), plan)
     assert entries == []
-    assert "no setting forgot" in line
+    assert line.endswith("no setting has a score; none is chosen")
 
 
 def test_sweep_writes_a_grid_for_the_other_half(small_world: Any, tmp_path: Path) -> None:
