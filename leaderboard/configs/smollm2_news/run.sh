@@ -4,11 +4,11 @@
 # interrupted and started again.
 set -eu
 : "${REPOSITORY:?checkout of lm-eval-muse}" "${MUSE_DATA:?muse_bench's data folder}"
-results=$REPOSITORY/leaderboard/results/smollm2-news-mini
+recipe=$REPOSITORY/leaderboard/configs/smollm2_news
 export OMP_NUM_THREADS=1
 
-[ -d SmolLM2-135M-Instruct ] || python "$results/recipe/model.py" SmolLM2-135M-Instruct
-python "$results/recipe/documents.py" "$MUSE_DATA/news" documents
+[ -d SmolLM2-135M-Instruct ] || python "$recipe/model.py" SmolLM2-135M-Instruct
+python "$recipe/documents.py" "$MUSE_DATA/news" documents
 [ -d news-mini ] || lm-eval-muse corpus build --tokenizer SmolLM2-135M-Instruct --out news-mini \
     --forget documents/forget.json --retain documents/retain.json \
     --holdout documents/holdout.json --qa documents/questions.json
@@ -28,7 +28,7 @@ done
 lm-eval-muse corpus retrain-auc --corpus news-mini --model retrain
 
 # the settings of smollm2_news.yaml are those the search chose, in search/chosen.yaml
-lm-eval-muse sweep "$REPOSITORY/leaderboard/configs/smollm2_news_search.yaml" --out search \
+lm-eval-muse sweep "${recipe}_search.yaml" --out search \
     --executor ray
-lm-eval-muse run "$REPOSITORY/leaderboard/configs/smollm2_news.yaml" --out "$results" \
+lm-eval-muse run "$recipe.yaml" --out run \
     --executor ray
