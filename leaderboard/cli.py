@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .cli_corpus import app as corpus
-from .cli_steps import FAILED_CELLS, PluginOption, err, load_plugins, out
+from .cli_steps import FAILED_CELLS, PluginOption, RetryOption, err, load_plugins, out
 from .cli_steps import app as steps
 from .cli_submission import app as submissions
 from .cli_table import app as tables
@@ -104,9 +104,7 @@ def run(
             "--dry-run", help="List the cells, which are recorded, and the time left; run nothing."
         ),
     ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run cells again that failed or diverged.")
-    ] = False,
+    retry_failed: RetryOption = False,
 ) -> None:
     """Run a grid, or the rest of it, and print its table."""
     from .config import load_config

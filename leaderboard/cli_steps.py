@@ -19,6 +19,9 @@ PluginOption = Annotated[
     list[Path] | None,
     typer.Option("--plugin", help="Python file that registers a method or quantizer."),
 ]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Run cells again that failed or diverged.")
+]
 
 
 def load_plugins(paths: list[Path] | None) -> None:

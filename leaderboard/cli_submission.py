@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_steps import FAILED_CELLS, PluginOption, err, load_plugins, out
+from .cli_steps import FAILED_CELLS, PluginOption, RetryOption, err, load_plugins, out
 
 PROBLEMS = 1
 
@@ -31,9 +31,7 @@ def submit(
     out_dir: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for <method>/, the submission.")
     ] = Path("submissions"),
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run cells again that failed or diverged.")
-    ] = False,
+    retry_failed: RetryOption = False,
 ) -> None:
     """Check a method, run its grid or the rest of it, and pack the results."""
     from .cli import run_plan
