@@ -70,6 +70,25 @@ def settings_digest(training: Training) -> str:
     return digest(training.model_copy(update={"settings": same, "seed": 0}))
 
 
+def setting_labels(trainings: Mapping[str, Training]) -> dict[str, str]:
+    """What sets checkpoints of one name apart, as "retain_weight 5", by their digests.
+
+    It is the digest where nothing else does, as with another model or text.
+    """
+    values = {
+        key: {**t.params, **t.finetuning_params, **t.settings, "seed": None}
+        for key, t in trainings.items()
+    }
+    names = {name: None for of in values.values() for name in of}
+    differing = [name for name in names if len({repr(of.get(name)) for of in values.values()}) > 1]
+    labels = {
+        key: ", ".join(f"{name} {of[name]!s:.40}" for name in differing if name in of)
+        for key, of in values.items()
+    }
+    count = Counter(labels.values())
+    return {key: label if label and count[label] == 1 else key for key, label in labels.items()}
+
+
 def evaluation(cell: Cell) -> dict[str, Any]:
     """How a cell was evaluated: all that is no part of the model."""
     return cell.model_dump(exclude={"training", "precision", "quantizer", "quantizer_params"})
@@ -138,25 +157,21 @@ class Peers:
     def __init__(self, groups: Mapping[Key, Group]) -> None:
         self._references: dict[tuple[str, ...], list[Record]] = defaultdict(list)
         self._unquantized: dict[tuple[str, ...], Group] = {}
-        named: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        self._trainings: dict[tuple[str, ...], dict[str, Training]] = defaultdict(dict)
+        self._quantizers: dict[tuple[str, str], set[str]] = defaultdict(set)
         for key, group in groups.items():
             if key.method in REFERENCES:
                 place = (key.method, key.board, key.precision, key.quantizer)
                 self._references[place] += group.values()
             if next(iter(group.values())).cell.quantizer == UNQUANTIZED:
                 self._unquantized[self._checkpoint(key)] = group
-            named[self._named("settings", key)].add(key.settings)
-            named[self._named("quantizer", key)].add(key.quantizer)
-        self._twins = {place for place, digests in named.items() if len(digests) > 1}
+            training = next(iter(group.values())).cell.training
+            self._trainings[key.board, key.method, key.finetuning][key.settings] = training
+            self._quantizers[key.board, key.precision].add(key.quantizer)
 
     @staticmethod
     def _checkpoint(key: Key) -> tuple[str, ...]:
         return key.board, key.method, key.finetuning, key.settings
-
-    @staticmethod
-    def _named(what: str, key: Key) -> tuple[str, ...]:
-        name = (key.method, key.finetuning) if what == "settings" else (key.precision,)
-        return what, key.board, *name
 
     def reference(self, role: str, key: Key, group: Group) -> Numbers:
         """Scores of the target or retrain model, evaluated alike under the same quantizer.
@@ -175,11 +190,14 @@ class Peers:
         found = self._unquantized.get(self._checkpoint(key), {})
         return {} if found is group else found
 
-    def twins(self, key: Key) -> tuple[str, ...]:
-        """Which digests tell the group from others of its name."""
-        return tuple(
-            what for what in ("settings", "quantizer") if self._named(what, key) in self._twins
-        )
+    def setting(self, key: Key) -> str:
+        """What sets the checkpoint apart from others of its name; empty where there are none."""
+        trainings = self._trainings[key.board, key.method, key.finetuning]
+        return setting_labels(trainings)[key.settings] if len(trainings) > 1 else ""
+
+    def variant(self, key: Key) -> str:
+        """The digest of the quantizer where another one has its name, else empty."""
+        return key.quantizer if len(self._quantizers[key.board, key.precision]) > 1 else ""
 
 
 def finite(metrics: Mapping[str, Metric]) -> Numbers:

@@ -139,7 +139,7 @@ def select(rows: list[Row], plan: list[PlannedTraining]) -> tuple[list[UnlearnEn
         entries.append(entry_of(planned[chosen.settings]))
         score = f"score {chosen.values['score'].mean:.1f} at {chosen.precision}"
         failing = "" if chosen.forgot else "; no setting forgot"
-        lines.append(f"{title}: {chosen.settings}, {score}{failing}")
+        lines.append(f"{title}: {chosen.setting or chosen.settings}, {score}{failing}")
     return entries, lines
 
 

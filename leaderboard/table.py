@@ -55,7 +55,8 @@ class Row:
             ``forget_quality`` and ``score``; one without a number is missing.
         extra: scores of other tasks, in lm-eval's own units; one that a seed lacks is missing.
         forgot: whether every seed passed the gate; None where that is unknown.
-        twins: which digests it takes to tell this row from another one of the same name.
+        setting: what sets the checkpoint apart from others of the same name; empty without such.
+        variant: the quantizer's digest where another one has the same name, else empty.
     """
 
     board: Board
@@ -68,7 +69,8 @@ class Row:
     values: dict[str, Value]
     extra: dict[str, Value]
     forgot: bool | None
-    twins: Sequence[str]
+    setting: str
+    variant: str
 
     @property
     def corpus(self) -> str:
@@ -159,7 +161,8 @@ def _row(key: Key, group: Group, board: Board, peers: Peers) -> Row:
         values=_summaries(columns, records[0].metrics),
         extra=_summaries(extra, records[0].extra),
         forgot=None if None in verdicts or not verdicts else all(verdicts),
-        twins=peers.twins(key),
+        setting=peers.setting(key),
+        variant=peers.variant(key),
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
-from ..cell import Record
+from ..cell import Record, Training
 from ..errors import InputError
-from ..groups import Group, Key, board_titles, finite, key_of
+from ..groups import Group, Key, board_titles, finite, key_of, setting_labels
 from .layout import markdown_table, number_text
 from .text import escape_markdown
 
@@ -84,18 +84,19 @@ def _whole(record: Record) -> Key:
 
 
 def _lines(rows: dict[Key, Folds]) -> list[list[str]]:
-    cells = {
-        key.board: record.cell
-        for key, folds in rows.items()
-        for seeds in folds.values()
-        for record in seeds.values()
-    }
+    cells = {}
+    trainings: dict[tuple[str, ...], dict[str, Training]] = defaultdict(dict)
+    for key, folds in rows.items():
+        cells[key.board] = cell = next(
+            record.cell for seeds in folds.values() for record in seeds.values()
+        )
+        trainings[key.board, key.method, key.finetuning][key.settings] = cell.training
     boards = board_titles(cells)
-    settings = Counter((key.board, key.method, key.finetuning, key.precision) for key in rows)
     lines = []
     for key, folds in rows.items():
-        twin = settings[key.board, key.method, key.finetuning, key.precision] > 1
-        method = key.method + (f" [{key.settings}]" if twin else "")
+        alike = trainings[key.board, key.method, key.finetuning]
+        setting = f" [{setting_labels(alike)[key.settings]}]" if len(alike) > 1 else ""
+        method = key.method + setting
         names = boards[key.board], method, key.finetuning, key.precision
         numbers = [
             number_text(_mean(metric, folds.get(fold, {})))

@@ -107,13 +107,13 @@ def name(row: Row) -> str:
 
 
 def method(row: Row) -> str:
-    """A row's method; with the settings' digest where another row has the same name."""
-    return row.method + (f" [{row.settings}]" if "settings" in row.twins else "")
+    """A row's method, and what sets it apart where another row has the same name."""
+    return row.method + (f" [{row.setting}]" if row.setting else "")
 
 
 def precision(row: Row) -> str:
     """A row's precision; with the quantizer's digest where another one has the same name."""
-    return row.precision + (f" [{row.quantizer}]" if "quantizer" in row.twins else "")
+    return row.precision + (f" [{row.variant}]" if row.variant else "")
 
 
 def finetuning(row: Row) -> str:

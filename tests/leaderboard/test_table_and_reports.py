@@ -8,6 +8,7 @@ from rich.console import Console
 
 from leaderboard.cell import Metric, ModelId, Record
 from leaderboard.errors import InputError
+from leaderboard.groups import settings_digest
 from leaderboard.report.markdown import markdown
 from leaderboard.report.terminal import print_table
 from leaderboard.table import build_table
@@ -207,9 +208,21 @@ def test_other_tasks_have_a_section(make: MakeRecord) -> None:
 
 
 def test_other_settings_are_another_row(make: MakeRecord) -> None:
-    rows = build_table([make("npo", settings={"epochs": n}) for n in (1, 2)])
-    assert len(rows) == 2
-    assert all(row.settings in markdown("t", rows) for row in rows)
+    rows = build_table([make("npo", settings={"epochs": n, "batch_size": 8}) for n in (1, 2)])
+    assert sorted(row.setting for row in rows) == ["epochs 1", "epochs 2"]
+    assert "| npo [epochs 1] | full | bf16 |" in markdown("t", rows).replace("\\", "")
+
+
+def test_other_models_are_told_apart_by_digests(make: MakeRecord) -> None:
+    """What the settings do not tell, the first two, and what they do, the third."""
+    records = [make("npo", settings={"epochs": n}) for n in (1, 1, 2)]
+    training = records[1].cell.training
+    other = training.model_copy(update={"model": ModelId(name="other", revision="r")})
+    cell = records[1].cell.model_copy(update={"training": other})
+    records[1] = records[1].model_copy(update={"cell": cell})
+    assert sorted(row.setting for row in build_table(records)) == sorted(
+        [settings_digest(training), settings_digest(other), "epochs 2"]
+    )
 
 
 def test_hostile_names_stay_text(make: MakeRecord) -> None:
