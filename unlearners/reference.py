@@ -6,6 +6,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -176,7 +177,7 @@ class ReferenceBuilder:
                 self._cache.mkdir(parents=True, exist_ok=True)
                 self._write(path, windows, compute)
                 checksum = {"key": key.hexdigest(), "sha256": sha256(path)}
-                partial = record.with_suffix(".partial")
+                partial = _unfinished(record)
                 partial.write_text(json.dumps(checksum))
                 partial.replace(record)
         return np.load(path, mmap_mode="r")
@@ -184,7 +185,7 @@ class ReferenceBuilder:
     def _write(
         self, path: Path, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
     ) -> None:
-        partial = path.with_suffix(".partial")
+        partial = _unfinished(path)
         # not through a memory map: a full disk would end the process with SIGBUS
         with partial.open("wb") as file:
             for start in range(0, len(windows), self._batch_size):
@@ -200,6 +201,11 @@ class ReferenceBuilder:
                     np.lib.format.write_array_header_1_0(file, header)
                 file.write(values.tobytes())
         partial.replace(path)
+
+
+def _unfinished(path: Path) -> Path:
+    """Where a file is written before it has its name; no two writers share one."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
 
 
 def _is_whole(path: Path, record: Path, key: str) -> bool:

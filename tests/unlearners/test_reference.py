@@ -75,6 +75,23 @@ def test_equals_a_frozen_copy_after_the_model_has_moved(name, adapter, dataset, 
     assert not logits.requires_grad and model.training
 
 
+def test_two_workers_may_fill_one_cache(dataset, tmp_path) -> None:
+    """The second starts and ends while the first is at work."""
+    needs = frozenset({"forget_log_probs"})
+    model = tiny_llama()
+    others = []
+
+    def meanwhile(*_) -> None:
+        hook.remove()
+        others.append(builder(tiny_llama(), tmp_path).build(dataset, needs))
+
+    hook = model.register_forward_hook(meanwhile)
+    first = builder(model, tmp_path).build(dataset, needs)
+    everything = windows(dataset.forget, *range(len(dataset.forget)))
+    assert first.log_probs(everything).equal(others[0].log_probs(everything))
+    assert {path.suffix for path in tmp_path.iterdir()} == {".npy", ".json"}
+
+
 def test_only_what_is_needed_is_computed(dataset, tmp_path) -> None:
     model = tiny_llama()
     builder(model, tmp_path / "none").build(dataset, frozenset({"retain"}))
