@@ -14,7 +14,7 @@ python "$recipe/documents.py" "$MUSE_DATA/news" documents
     --holdout documents/holdout.json --qa documents/questions.json
 
 # first the text until it is recited, then text and questions: from text alone a model of this size
-# answers 1 question in 100
+# answers hardly any question
 for role in target retrain; do
     [ -d text/$role ] || lm-eval-muse corpus finetune $role --corpus news-mini --out text/$role \
         --model SmolLM2-135M-Instruct --training window=512 --training batch_size=2 \
