@@ -71,7 +71,7 @@ def settings_digest(training: Training) -> str:
 
 
 def setting_labels(trainings: Mapping[str, Training]) -> dict[str, str]:
-    """What sets checkpoints of one name apart, as "retain_weight 5", by their digests.
+    """What sets checkpoints of one name apart, as "epochs 5" or "bfloat16", by their digests.
 
     It is the digest where nothing else does, as with another model or text.
     """
@@ -82,11 +82,16 @@ def setting_labels(trainings: Mapping[str, Training]) -> dict[str, str]:
     names = {name: None for of in values.values() for name in of}
     differing = [name for name in names if len({repr(of.get(name)) for of in values.values()}) > 1]
     labels = {
-        key: ", ".join(f"{name} {of[name]!s:.40}" for name in differing if name in of)
+        key: ", ".join(_setting(name, of[name]) for name in differing if name in of)
         for key, of in values.items()
     }
     count = Counter(labels.values())
     return {key: label if label and count[label] == 1 else key for key, label in labels.items()}
+
+
+def _setting(name: str, value: Any) -> str:
+    """A name chosen from a list, as a dtype, speaks for itself."""
+    return f"{value:.40}" if isinstance(value, str) else f"{name} {value!s:.40}"
 
 
 def evaluation(cell: Cell) -> dict[str, Any]:

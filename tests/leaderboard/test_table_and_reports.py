@@ -210,6 +210,8 @@ def test_other_tasks_have_a_section(make: MakeRecord) -> None:
 def test_other_settings_are_another_row(make: MakeRecord) -> None:
     rows = build_table([make("npo", settings={"epochs": n, "batch_size": 8}) for n in (1, 2)])
     assert sorted(row.setting for row in rows) == ["epochs 1", "epochs 2"]
+    named = [make("npo", settings={"weights_dtype": of}) for of in ("bfloat16", "float32")]
+    assert sorted(row.setting for row in build_table(named)) == ["bfloat16", "float32"]
     assert "| npo [epochs 1] | full | bf16 |" in markdown("t", rows).replace("\\", "")
 
 
