@@ -128,11 +128,12 @@ def finetune(
 
     entry = CorpusEntry(name=corpus, data_dir=data_dir, forget=forget, retain=retain)
     source = ModelSource(path=model, revision=revision)
-    with Progress(main_console()) as progress:
+    console = main_console()
+    with Progress(console) as progress:
         finetune_to_folder(
             role, source, entry, parse_settings(training), out_dir, progress, question_runs
         )
-    main_console().print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"written: {out_dir}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("retrain-auc")

@@ -32,6 +32,8 @@ from leaderboard.store import read_records
 from leaderboard.sweep import load_sweep
 from leaderboard.table import build_table
 
+from .nested_values import places, replaced
+
 FACTOR = 10 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 1
 
 
@@ -71,22 +73,6 @@ def outcome(call: Callable[[], Any], place: str = "") -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in nested dictionaries and lists."""
-    if not isinstance(value, dict | list):
-        return [here]
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    return [here, *(p for key, member in items for p in places(member, (*here, key)))]
-
-
-def replaced(value: Any, place: tuple[Any, ...], by: Any) -> Any:
-    if not place:
-        return by
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[place[0]] = replaced(value[place[0]], place[1:], by)
-    return copy
 
 
 # --- configurations ------------------------------------------------------------------------------

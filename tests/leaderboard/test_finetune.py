@@ -10,11 +10,13 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner, Result
 
+import harness_tasks
 from harness_tasks.corpora import load_corpus
 from leaderboard.cli import app
 from leaderboard.finetune import _question_runs
 from unlearners.data import cut_windows
 
+KNOWMEM = Path(harness_tasks.__file__).parent / "muse" / "muse_knowmem.yaml"
 WINDOW = 64
 SPLITS = {"target": ("raw/forget", "raw/retain1"), "retrain": ("raw/retain1",)}
 
@@ -71,6 +73,7 @@ def test_card_says_what_was_read(trained: tuple[str, Path], small_world: Any) ->
 
 def test_questions_are_seen_as_they_are_asked(small_world: Any) -> None:
     """Prompts and answers are tokenized apart, as in KnowMem; every run has another order."""
+    assert 'doc_to_text: "Question: {{question}}\\nAnswer: "' in KNOWMEM.read_text()
     corpus = load_corpus(str(small_world.corpus))
     documents = _question_runs(corpus, ("retain_qa", "forget_qa"), 2, seed=0)
     tokenizer = AutoTokenizer.from_pretrained(small_world.target)

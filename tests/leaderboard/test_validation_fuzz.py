@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from leaderboard.submissions.record_checks import (
 )
 from leaderboard.submissions.safe_read import Unsafe, harmless, read_text
 from leaderboard.submissions.validation import validate
+
+from .nested_values import places, replaced
 
 SCALARS = (
     st.none()
@@ -69,23 +71,6 @@ def test_readers_take_any_value(value: Any) -> None:
     clean(read_yaml, repr(value).encode(errors="replace"))
 
 
-def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in nested dictionaries and lists."""
-    yield here
-    if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, member in items:
-            yield from places(member, (*here, key))
-
-
-def replaced(value: Any, place: tuple[Any, ...], by: Any) -> Any:
-    if not place:
-        return by
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[place[0]] = replaced(value[place[0]], place[1:], by)
-    return copy
-
-
 @pytest.fixture(scope="module")
 def folder(packed: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(packed.folder, tmp_path_factory.mktemp("fuzz") / "submission"))
@@ -117,7 +102,7 @@ def test_any_value_at_any_place(folder: Path, data: st.DataObject, value: Any, n
     path = next((folder / "records").glob("*--lora--*")) if name == "record" else folder / name
     before, manifest = path.read_bytes(), (folder / "manifest.json").read_bytes()
     content = (yaml.safe_load if path.suffix == ".yaml" else json.loads)(before)
-    place = data.draw(st.sampled_from(list(places(content))))
+    place = data.draw(st.sampled_from(places(content)))
     other = replaced(content, place, value)
     if name == "record" and isinstance(other, dict):
         other = sealed(other)

@@ -7,7 +7,9 @@ set -eu
 recipe=$REPOSITORY/leaderboard/configs/smollm2_news
 export OMP_NUM_THREADS=1
 
-[ -d SmolLM2-135M-Instruct ] || python "$recipe/model.py" SmolLM2-135M-Instruct
+[ -d SmolLM2-135M-Instruct ] || {
+    python "$recipe/model.py" unfinished && mv unfinished SmolLM2-135M-Instruct
+}
 python "$recipe/documents.py" "$MUSE_DATA/news" documents
 [ -d news-mini ] || lm-eval-muse corpus build --tokenizer SmolLM2-135M-Instruct --out news-mini \
     --forget documents/forget.json --retain documents/retain.json \
@@ -27,8 +29,6 @@ for role in target retrain; do
 done
 lm-eval-muse corpus retrain-auc --corpus news-mini --model retrain
 
-# the settings of smollm2_news.yaml are those the search chose, in search/chosen.yaml
-lm-eval-muse sweep "${recipe}_search.yaml" --out search \
-    --executor ray
-lm-eval-muse run "$recipe.yaml" --out run \
-    --executor ray
+# the settings of smollm2_news.yaml are those that the search chooses
+lm-eval-muse sweep "${recipe}_search.yaml" --out search --executor ray
+lm-eval-muse run "$recipe.yaml" --out run --executor ray
