@@ -127,6 +127,7 @@ def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> 
         ends = [(x(quality), y(utility)) for quality, utility in (start, end)]
         svg.arrow(part, ends[0], ends[1], checkpoint.style)
         svg.mark(part, ends[0], checkpoint.colour, f"mark {checkpoint.style}")
+        _setting(part, checkpoint, (ends[0][0] + 8, ends[0][1] + 4))
     _legend(plot, height, labels, places, [checkpoint for checkpoint, _, _ in ways])
     return [plot]
 
@@ -207,7 +208,8 @@ def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Eleme
     last = max(block for _, shares in lines for block in shares)
     step = max(1, -(-last // 8))
     x = Axis(0, max(last, 1), LEFT, RIGHT, range(0, last + 1, step))
-    y = Axis(0, 1, height - 46, 50, (0, 0.25, 0.5, 0.75, 1))
+    highest = max(share for _, shares in lines for share in shares.values())
+    y = svg.axis([0, highest or 1], height - 46, 50)
     svg.frame(plot, x, y, ("layer", "quantized indices changed"), percent=True)
     for checkpoint, shares in lines:
         part = svg.group(plot, checkpoint.css, checkpoint.name)
@@ -215,8 +217,15 @@ def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Eleme
         svg.path(part, points, f"line {checkpoint.style}")
         for point in points:
             svg.mark(part, point, checkpoint.colour, f"mark small {checkpoint.style}")
+        _setting(part, checkpoint, (points[-1][0], points[-1][1] - 8), "end")
     _legend(plot, height, labels, places, shown)
     return plot
+
+
+def _setting(part: Element, checkpoint: Checkpoint, place: Place, anchor: str = "start") -> None:
+    """What sets a checkpoint apart from another that is drawn alike, beside its mark."""
+    if checkpoint.first.setting:
+        svg.text(part, *place, svg.shorten(checkpoint.first.setting), anchor=anchor)
 
 
 def _legend_labels(checkpoints: list[Checkpoint]) -> list[str]:

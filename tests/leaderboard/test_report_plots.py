@@ -89,6 +89,25 @@ def test_bars_are_as_long_as_the_recovery(records: list[Record]) -> None:
     assert "npo full: Δ VerMem +40.0" in titles
 
 
+def test_settings_of_one_method_are_named_beside_their_marks(
+    make: MakeRecord, records: list[Record]
+) -> None:
+    """Both are full finetuning of npo, so colour, shape and line are the same."""
+    bf16 = [
+        make("npo", precision, (50.0, 40.0, 0.0, 70.0), settings={"weights_dtype": "bfloat16"})
+        for precision in ("bf16", "rtn-int4")
+    ]
+    f32 = {"weights_dtype": "float32"}
+    named = [
+        make("npo", precision, (20.0, 30.0, 0.0, 60.0), settings=f32)
+        for precision in ("bf16", "rtn-int4")
+    ]
+    alone = "".join(plot(records, "forgetting").itertext())
+    assert "float" not in alone
+    texts = [e.text for e in plot(records[:4] + bf16 + named, "forgetting").iter("text")]
+    assert texts.count("bfloat16") == texts.count("float32") == 1
+
+
 def test_names_stay_text(make: MakeRecord, records: list[Record]) -> None:
     name = "</text><script>x</script>\u202e"
     hostile = [make(name, precision, (20.0, 30.0, 0.0, 60.0)) for precision in ("bf16", "rtn-int4")]

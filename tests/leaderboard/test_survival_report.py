@@ -99,7 +99,7 @@ def test_half_a_report_is_refused(make: MakeRecord) -> None:
 
 
 def test_plot_of_changed_indices(make: MakeRecord) -> None:
-    """Block 0 at 25%, block 1 at 10%: 0% is at pixel 214, 100% at 50; layers from 48 to 448."""
+    """Block 0 at 25%, block 1 at 10%: 0% is at pixel 214, 25% at 50; layers from 48 to 448."""
     ((drawn,),) = make_plots(rows(make, 0.3, 40.0))["survival"].values()
     (line,) = (path for path in drawn.iter("path") if path.get("class") == "line full")
-    assert line.get("d") == "M48 173L448 197.6"
+    assert line.get("d") == "M48 50L448 148.4"
