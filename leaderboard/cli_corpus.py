@@ -106,7 +106,10 @@ def finetune(
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model.")],
     training: Annotated[
         list[str] | None,
-        typer.Option(help="Training setting, as name=value; the same for both roles."),
+        typer.Option(
+            help="Training setting, as name=value; the same for both roles. Text behind a window's "
+            "cut is not recited: let window be several documents long."
+        ),
     ] = None,
     question_runs: Annotated[
         int,

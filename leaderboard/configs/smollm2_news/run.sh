@@ -16,8 +16,8 @@ python "$recipe/documents.py" "$MUSE_DATA/news" documents
     --holdout documents/holdout.json --qa documents/questions.json
 
 # first the text, then text and questions: from text alone a model of this size answers hardly any
-# question. The second time windows are longer, because text right after a window's border was
-# learnt without what comes before it, and is not recited
+# question. The second time windows are longer: text right behind a window's cut was learnt without
+# what comes before it, and is not recited
 for role in target retrain; do
     [ -d text/$role ] || lm-eval-muse corpus finetune $role --corpus news-mini --out text/$role \
         --model SmolLM2-135M-Instruct --training window=512 --training batch_size=2 \
