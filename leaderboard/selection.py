@@ -12,8 +12,13 @@ from .plan import PlannedTraining
 
 
 def label(cell: Cell) -> str:
-    """What patterns are matched against: the record's name without its hash."""
+    """A record's name without its hash, which two settings of one method share."""
     return cell.stem.rpartition("--")[0]
+
+
+def matches(cell: Cell, pattern: str) -> bool:
+    """Whether a pattern fits the record's name, with or without its hash."""
+    return any(fnmatchcase(name, pattern) for name in (label(cell), cell.stem))
 
 
 def select(
@@ -21,25 +26,26 @@ def select(
 ) -> list[PlannedTraining]:
     """The plan with those cells that match one of ``only``, if any, and none of ``exclude``.
 
-    Patterns are a shell's, over names like ``demo--npo_gdr--lora--rtn-int4--seed0``.
+    Patterns are a shell's, over names like ``demo--npo_gdr--lora--rtn-int4--seed0``, with or
+    without the hash that ``--dry-run`` shows behind them.
 
     Raises:
         InputError: a pattern matches no cell.
     """
-    labels = [label(cell.cell) for planned in plan for cell in planned.cells]
+    cells = [cell.cell for planned in plan for cell in planned.cells]
     for option, patterns in (("--only", only), ("--exclude", exclude)):
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in labels):
+            if not any(matches(cell, pattern) for cell in cells):
                 raise InputError(
-                    f"{option} '{pattern}' matches no cell; cells are named like {labels[-1]}, "
-                    "and * stands for anything"
+                    f"{option} '{pattern}' matches no cell; cells are named like "
+                    f"{label(cells[-1])}, and * stands for anything"
                 )
 
-    def wanted(name: str) -> bool:
-        kept = not only or any(fnmatchcase(name, pattern) for pattern in only)
-        return kept and not any(fnmatchcase(name, pattern) for pattern in exclude)
+    def wanted(cell: Cell) -> bool:
+        kept = not only or any(matches(cell, pattern) for pattern in only)
+        return kept and not any(matches(cell, pattern) for pattern in exclude)
 
     return [
-        replace(planned, cells=[cell for cell in planned.cells if wanted(label(cell.cell))])
+        replace(planned, cells=[cell for cell in planned.cells if wanted(cell.cell)])
         for planned in plan
     ]

@@ -41,6 +41,18 @@ def test_names_that_patterns_see(plan: Any) -> None:
     assert labels(select(plan, ["*npo_gdr*int4*"])) == ["npo_gdr--lora--rtn-int4--seed0"]
 
 
+def test_a_hash_tells_two_settings_apart(small_world: Any) -> None:
+    """Both have the same name but for it."""
+    config = small_world.config()
+    (entry,) = config["unlearn"]
+    twin = {**entry, "training": {**entry.get("training", {}), "weights_dtype": "bfloat16"}}
+    plan = make_plan(RunConfig.model_validate({**config, "unlearn": [entry, twin]}))
+    assert len(labels(select(plan, ["*--npo_gdr--*"]))) == 4
+    stem = next(cell.cell.stem for cell in plan[-1].cells)
+    (left,) = [cell for planned in select(plan, [stem]) for cell in planned.cells]
+    assert left.cell.stem == stem
+
+
 @pytest.mark.parametrize(("only", "exclude"), [(["*gdr"], []), ([], ["quanto"])])
 def test_pattern_without_a_cell(plan: Any, only: list[str], exclude: list[str]) -> None:
     pattern = (only + exclude)[0]
