@@ -121,13 +121,15 @@ def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> 
         svg.cross(plot, where)
         anchor, side = ("start", 8) if role == "target" else ("end", -8)
         svg.text(plot, where[0] + side, where[1] - 6, role, "tick", anchor)
+    letters = _letters([checkpoint for checkpoint, _, _ in ways])
     for checkpoint, start, end in ways:
         text = f"{checkpoint.name}: {start[0]:.2f}, {start[1]:.1f} → {end[0]:.2f}, {end[1]:.1f}"
         part = svg.group(plot, checkpoint.css, text)
         ends = [(x(quality), y(utility)) for quality, utility in (start, end)]
         svg.arrow(part, ends[0], ends[1], checkpoint.style)
         svg.mark(part, ends[0], checkpoint.colour, f"mark {checkpoint.style}")
-        _setting(part, checkpoint, (ends[0][0] + 8, ends[0][1] + 4))
+        if letter := letters.get(checkpoint.first.setting):
+            svg.text(part, ends[0][0], ends[0][1] - 8, letter, anchor="middle")
     _legend(plot, height, labels, places, [checkpoint for checkpoint, _, _ in ways])
     return [plot]
 
@@ -211,27 +213,33 @@ def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Eleme
     highest = max(share for _, shares in lines for share in shares.values())
     y = svg.axis([0, highest or 1], height - 46, 50)
     svg.frame(plot, x, y, ("layer", "quantized indices changed"), percent=True)
+    letters = _letters(shown)
     for checkpoint, shares in lines:
         part = svg.group(plot, checkpoint.css, checkpoint.name)
         points = [(x(block), y(share)) for block, share in shares.items()]
         svg.path(part, points, f"line {checkpoint.style}")
         for point in points:
             svg.mark(part, point, checkpoint.colour, f"mark small {checkpoint.style}")
-        _setting(part, checkpoint, (points[-1][0], points[-1][1] - 8), "end")
+        if letter := letters.get(checkpoint.first.setting):
+            svg.text(part, points[-1][0] + 5, points[-1][1] + 4, letter)
     _legend(plot, height, labels, places, shown)
     return plot
 
 
-def _setting(part: Element, checkpoint: Checkpoint, place: Place, anchor: str = "start") -> None:
-    """What sets a checkpoint apart from another that is drawn alike, beside its mark."""
-    if checkpoint.first.setting:
-        svg.text(part, *place, svg.shorten(checkpoint.first.setting), anchor=anchor)
+def _letters(checkpoints: list[Checkpoint]) -> dict[str, str]:
+    """For every setting that sets checkpoints apart which are drawn alike, what stands for it."""
+    settings = sorted({checkpoint.first.setting for checkpoint in checkpoints} - {""})
+    return {setting: chr(ord("a") + i % 26) for i, setting in enumerate(settings)}
 
 
 def _legend_labels(checkpoints: list[Checkpoint]) -> list[str]:
     styles = sorted({checkpoint.style for checkpoint in checkpoints})
     methods = sorted({checkpoint.first.method for checkpoint in checkpoints})
-    return [*map(svg.shorten, methods), *(STYLES[style] for style in styles)]
+    return [
+        *map(svg.shorten, methods),
+        *(STYLES[style] for style in styles),
+        *map(svg.shorten, _letters(checkpoints)),
+    ]
 
 
 def _legend(
@@ -248,6 +256,9 @@ def _legend(
     for colour, (dx, dy) in zip(colours, places[: len(colours)], strict=True):
         part = svg.group(plot, f"c{colour % svg.COLOURS}")
         svg.mark(part, (dx + 10, y + 8 + dy), colour, "mark")
-    for style, (dx, dy) in zip(styles, places[len(colours) :], strict=True):
+    for style, (dx, dy) in zip(styles, places[len(colours) :], strict=False):
         svg.line(plot, (dx, y + 8 + dy), (dx + 18, y + 8 + dy), f"line {style}")
         svg.mark(plot, (dx + 9, y + 8 + dy), 0, f"mark {style}")
+    letters = _letters(checkpoints).values()
+    for letter, (dx, dy) in zip(letters, places[len(colours) + len(styles) :], strict=True):
+        svg.text(plot, dx + 10, y + 12 + dy, letter, anchor="middle")
