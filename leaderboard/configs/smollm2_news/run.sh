@@ -30,6 +30,6 @@ for role in target retrain; do
 done
 lm-eval-muse corpus retrain-auc --corpus news-mini --model retrain
 
-# the settings of smollm2_news.yaml are those that the search chooses
+# the settings of smollm2_news.yaml are those that the search chooses, but for one that it names
 lm-eval-muse sweep "${recipe}_search.yaml" --out search --executor ray
 lm-eval-muse run "$recipe.yaml" --out run --executor ray
