@@ -109,10 +109,9 @@ def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> 
         if row.is_reference and not row.is_quantized and "utility" in row.values
     }
     utilities = [point[1] for _, start, end in ways for point in (start, end)]
-    height, labels = 300.0, _legend_labels([checkpoint for checkpoint, _, _ in ways])
-    places = svg.flow(labels)
+    height, legend = 300.0, _Legend([checkpoint for checkpoint, _, _ in ways])
     way = f"{before.precision} → {after.precision}" if before and after else ""
-    plot = svg.canvas(f"{prefix}forgetting and utility, {way}", height + 24 + places[-1][1])
+    plot = svg.canvas(f"{prefix}forgetting and utility, {way}", height + legend.height)
     x = Axis(-0.05, 1.05, LEFT, RIGHT, (0, 0.25, 0.5, 0.75, 1))
     y = svg.axis([*utilities, *references.values()], height - 46, 50)
     svg.frame(plot, x, y, ("forget quality: target 0, retrained 1", "utility"))
@@ -121,16 +120,15 @@ def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> 
         svg.cross(plot, where)
         anchor, side = ("start", 8) if role == "target" else ("end", -8)
         svg.text(plot, where[0] + side, where[1] - 6, role, "tick", anchor)
-    letters = _letters([checkpoint for checkpoint, _, _ in ways])
     for checkpoint, start, end in ways:
         text = f"{checkpoint.name}: {start[0]:.2f}, {start[1]:.1f} → {end[0]:.2f}, {end[1]:.1f}"
         part = svg.group(plot, checkpoint.css, text)
         ends = [(x(quality), y(utility)) for quality, utility in (start, end)]
         svg.arrow(part, ends[0], ends[1], checkpoint.style)
         svg.mark(part, ends[0], checkpoint.colour, f"mark {checkpoint.style}")
-        if letter := letters.get(checkpoint.first.setting):
+        if letter := legend.letter(checkpoint):
             svg.text(part, ends[0][0], ends[0][1] - 8, letter, anchor="middle")
-    _legend(plot, height, labels, places, [checkpoint for checkpoint, _, _ in ways])
+    legend.draw(plot, height)
     return [plot]
 
 
@@ -203,62 +201,63 @@ def _survival(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> li
 
 def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Element:
     height = 260.0
-    shown = [checkpoint for checkpoint, _ in lines]
-    labels = _legend_labels(shown)
-    places = svg.flow(labels)
-    plot = svg.canvas(title, height + 24 + places[-1][1])
+    legend = _Legend([checkpoint for checkpoint, _ in lines])
+    plot = svg.canvas(title, height + legend.height)
     last = max(block for _, shares in lines for block in shares)
     step = max(1, -(-last // 8))
     x = Axis(0, max(last, 1), LEFT, RIGHT, range(0, last + 1, step))
     highest = max(share for _, shares in lines for share in shares.values())
     y = svg.axis([0, highest or 1], height - 46, 50)
     svg.frame(plot, x, y, ("layer", "quantized indices changed"), percent=True)
-    letters = _letters(shown)
     for checkpoint, shares in lines:
         part = svg.group(plot, checkpoint.css, checkpoint.name)
         points = [(x(block), y(share)) for block, share in shares.items()]
         svg.path(part, points, f"line {checkpoint.style}")
         for point in points:
             svg.mark(part, point, checkpoint.colour, f"mark small {checkpoint.style}")
-        if letter := letters.get(checkpoint.first.setting):
+        if letter := legend.letter(checkpoint):
             svg.text(part, points[-1][0] + 5, points[-1][1] + 4, letter)
-    _legend(plot, height, labels, places, shown)
+    legend.draw(plot, height)
     return plot
 
 
-def _letters(checkpoints: list[Checkpoint]) -> dict[str, str]:
-    """For every setting that sets checkpoints apart which are drawn alike, what stands for it."""
-    settings = sorted({checkpoint.first.setting for checkpoint in checkpoints} - {""})
-    return {setting: chr(ord("a") + i % 26) for i, setting in enumerate(settings)}
+class _Legend:
+    """What colours, styles and letters mean, for the checkpoints of one plot.
 
+    Attributes:
+        letters: for every setting that sets checkpoints apart which are drawn alike, what stands
+            for it.
+        height: what drawing it takes, in pixels.
+    """
 
-def _legend_labels(checkpoints: list[Checkpoint]) -> list[str]:
-    styles = sorted({checkpoint.style for checkpoint in checkpoints})
-    methods = sorted({checkpoint.first.method for checkpoint in checkpoints})
-    return [
-        *map(svg.shorten, methods),
-        *(STYLES[style] for style in styles),
-        *map(svg.shorten, _letters(checkpoints)),
-    ]
+    def __init__(self, checkpoints: list[Checkpoint]) -> None:
+        settings = sorted({checkpoint.first.setting for checkpoint in checkpoints} - {""})
+        self.letters = {setting: chr(ord("a") + i % 26) for i, setting in enumerate(settings)}
+        methods = dict(sorted((c.first.method, c.colour) for c in checkpoints))
+        self._colours = list(methods.values())
+        self._styles = sorted({checkpoint.style for checkpoint in checkpoints})
+        self._labels = [
+            *map(svg.shorten, methods),
+            *(STYLES[style] for style in self._styles),
+            *map(svg.shorten, self.letters),
+        ]
+        self._places = svg.flow(self._labels)
+        self.height = 24 + self._places[-1][1]
 
+    def letter(self, checkpoint: Checkpoint) -> str:
+        """The letter of a checkpoint's setting; empty where nothing is drawn like it."""
+        return self.letters.get(checkpoint.first.setting, "")
 
-def _legend(
-    plot: Element,
-    y: float,
-    labels: list[str],
-    places: list[Place],
-    checkpoints: list[Checkpoint],
-) -> None:
-    colours = sorted({checkpoint.colour for checkpoint in checkpoints})
-    styles = sorted({checkpoint.style for checkpoint in checkpoints})
-    for label, (dx, dy) in zip(labels, places, strict=True):
-        svg.text(plot, dx + 22, y + 12 + dy, label)
-    for colour, (dx, dy) in zip(colours, places[: len(colours)], strict=True):
-        part = svg.group(plot, f"c{colour % svg.COLOURS}")
-        svg.mark(part, (dx + 10, y + 8 + dy), colour, "mark")
-    for style, (dx, dy) in zip(styles, places[len(colours) :], strict=False):
-        svg.line(plot, (dx, y + 8 + dy), (dx + 18, y + 8 + dy), f"line {style}")
-        svg.mark(plot, (dx + 9, y + 8 + dy), 0, f"mark {style}")
-    letters = _letters(checkpoints).values()
-    for letter, (dx, dy) in zip(letters, places[len(colours) + len(styles) :], strict=True):
-        svg.text(plot, dx + 10, y + 12 + dy, letter, anchor="middle")
+    def draw(self, plot: Element, y: float) -> None:
+        """Draw it below ``y``."""
+        for label, (dx, dy) in zip(self._labels, self._places, strict=True):
+            svg.text(plot, dx + 22, y + 12 + dy, label)
+        places = iter(self._places)
+        for colour, (dx, dy) in zip(self._colours, places, strict=False):
+            part = svg.group(plot, f"c{colour % svg.COLOURS}")
+            svg.mark(part, (dx + 10, y + 8 + dy), colour, "mark")
+        for style, (dx, dy) in zip(self._styles, places, strict=False):
+            svg.line(plot, (dx, y + 8 + dy), (dx + 18, y + 8 + dy), f"line {style}")
+            svg.mark(plot, (dx + 9, y + 8 + dy), 0, f"mark {style}")
+        for letter, (dx, dy) in zip(self.letters.values(), places, strict=False):
+            svg.text(plot, dx + 10, y + 12 + dy, letter, anchor="middle")
