@@ -177,12 +177,9 @@ def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Resul
         else:
             record = Record.model_validate_json(lines)
             yield Result(record, samples.decode(answers))
-            _strike_off(chain, record)
-
-
-def _strike_off(chain: Chain, record: Record) -> None:
-    for job in chain:
-        job.cells[:] = [cell for cell in job.cells if cell.cell != record.cell]
+            job = next(job for job in chain if job.planned.training == record.cell.training)
+            job.cells[:] = [cell for cell in job.cells if cell.cell != record.cell]
+            worker.progress.stage(f"{job.planned.title}: {record.cell.precision} {record.status}")
 
 
 def _work(order: Order) -> Iterator[Reply]:

@@ -1,9 +1,11 @@
 """The same grid here and on a Ray cluster; a worker that dies; a folder with fewer files."""
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from leaderboard import executors
 from leaderboard.config import RunConfig
@@ -49,10 +51,18 @@ def outcome_of(
 
 
 def test_same_records_as_here(small_world: Any, tmp_path: Path, progress: Progress) -> None:
-    """LoRA and full: all but time, memory and the moment; a second run finds everything done."""
+    """LoRA and full: all but time, memory and the moment; a second run finds everything done.
+
+    Without a terminal every cell is a line when it is done.
+    """
+    log = StringIO()
     entries = [{"method": "npo_gdr", "finetuning": name} for name in ("lora", "full")]
     config = RunConfig.model_validate(small_world.config(unlearn=entries))
-    assert outcome_of(config, tmp_path / "ray", progress) == Outcome(done=8)
+    logged = Progress(Console(file=log))
+    assert outcome_of(config, tmp_path / "ray", logged) == Outcome(done=8)
+    done = [line for line in log.getvalue().splitlines() if line.endswith(" done")]
+    assert [line.partition(" ")[0] for line in done] == [f"[{i}/8]" for i in range(1, 9)]
+    assert sum(line.endswith(" npo_gdr lora: rtn-int4 done") for line in done) == 1
     here = RunFolder(tmp_path / "here", config.name)
     Runner(config, here, progress).run(make_plan(config))
     found, wanted = read_records(tmp_path / "ray"), read_records(here.path)
