@@ -30,6 +30,8 @@ for role in target retrain; do
 done
 lm-eval-muse corpus retrain-auc --corpus news-mini --model retrain
 
-# the settings of smollm2_news.yaml are those that the search chooses, but for one that it names
+# the settings of smollm2_news.yaml are those that the two searches choose, but for one that it names
 lm-eval-muse sweep "${recipe}_search.yaml" --out search --executor ray
+lm-eval-muse sweep "${recipe}_bfloat16_search.yaml" --out search-bfloat16 --executor ray
 lm-eval-muse run "$recipe.yaml" --out run --executor ray
+lm-eval-muse run "${recipe}_seeds.yaml" --out run --executor ray
