@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from accelerate import find_executable_batch_size
+from tqdm import tqdm
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 2**12
 
 T = TypeVar("T")
+
+
+def progress_bar(lm: HFLM) -> Callable[..., Any]:
+    """What shows how far a list of requests is: tqdm, unless ``lm`` brings something else."""
+    return getattr(lm, "progress_bar", tqdm)
 
 
 def in_batches(

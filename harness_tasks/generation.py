@@ -16,12 +16,11 @@ from lm_eval.models.utils import (
     normalize_gen_kwargs,
     postprocess_generated_text,
 )
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria
 
 from unlearners.onednn import onednn_linears
 
-from .batching import in_batches
+from .batching import in_batches, progress_bar
 from .prefix_cache import (
     PreallocatedLayer,
     is_exact,
@@ -95,7 +94,7 @@ def generate_until(lm: HFLM, requests: Sequence[Instance], disable_tqdm: bool = 
         ),
         shared_attention(lm.model),
         onednn_linears(lm.model),
-        tqdm(
+        progress_bar(lm)(
             total=len(requests),
             desc="Running generate_until requests",
             disable=disable_tqdm or lm.rank != 0,
@@ -107,7 +106,7 @@ def generate_until(lm: HFLM, requests: Sequence[Instance], disable_tqdm: bool = 
     return [results[index] for index in range(len(requests))]
 
 
-def _generate_group(lm: HFLM, requests: Sequence[Instance], progress: tqdm) -> list[str]:
+def _generate_group(lm: HFLM, requests: Sequence[Instance], progress: Any) -> list[str]:
     """Texts of requests of one task with the same settings."""
     settings = normalize_gen_kwargs(requests[0].args[1], lm.max_gen_toks)
     max_tokens = settings["max_gen_toks"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from quantizers import CalibratedQuantizer, get_quantizer
@@ -49,7 +51,12 @@ class MuseHFLM(HFLM):
     Raises:
         CorpusError, UnlearnerError, QuantizerError: a transform is not possible as asked; names
             and parameters are checked before the model is loaded.
+
+    Attributes:
+        progress_bar: shows how many requests are answered; called as tqdm is.
     """
+
+    progress_bar: Callable[..., Any] = tqdm
 
     def __init__(
         self,

@@ -140,6 +140,7 @@ def evaluate(
             quantizer,
             CorpusEntry(name=corpus, data_dir=data_dir),
             Evaluation(batch_size=batch_size, limit=limit),
+            progress,
         )
     rows = Table("Metric", "Value", "± stderr")
     for name, metric in scores.metrics.items():

@@ -21,6 +21,8 @@ from .samples import Sample, from_lm_eval
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from .progress import Progress
+
 FEWSHOT_SEED = 1234  # lm-eval's default; MUSE's own in-context examples are fixed
 TASKS = Path(__file__).parent.parent / "harness_tasks" / "muse"
 
@@ -50,6 +52,7 @@ def evaluate(
     corpus: CorpusEntry,
     settings: Evaluation,
     fold: Fold | None = None,
+    progress: Progress | None = None,
 ) -> Scores:
     """Score a model on the four tasks of a corpus, and on the forget set of a fold."""
     places = {name: f"muse_{name}" for name in METRICS}
@@ -57,7 +60,9 @@ def evaluate(
     if fold is not None:
         tasks.append(f"muse_{fold.suite}_{fold.number}")
         places |= dict.fromkeys(FOLD_METRICS, tasks[-1])
-    results = run_tasks(model, tokenizer, corpus, tasks, settings, settings.log_samples)
+    results = run_tasks(
+        model, tokenizer, corpus, tasks, settings, progress, log_samples=settings.log_samples
+    )
     metrics, problems = {}, []
     for name, task in places.items():
         row = results["results"][task]
@@ -76,7 +81,7 @@ def evaluate(
     extra: dict[str, Metric] = {}
     versions = results["versions"]
     if settings.extra_tasks:
-        others = run_extra_tasks(model, tokenizer, settings)
+        others = run_extra_tasks(model, tokenizer, settings, progress)
         versions = versions | others["versions"]
         extra = extra_metrics(others)
     return Scores(
@@ -89,13 +94,14 @@ def retrain_auc(
     tokenizer: PreTrainedTokenizerBase,
     corpus: CorpusEntry,
     settings: Evaluation,
+    progress: Progress | None = None,
 ) -> float:
     """The AUC that PrivLeak takes as its zero, measured on the corpus' retrained model.
 
     Raises:
         InputError: there is none, as of a model that gives NaN.
     """
-    results = run_tasks(model, tokenizer, corpus, ["muse_auc"], settings)
+    results = run_tasks(model, tokenizer, corpus, ["muse_auc"], settings, progress)
     auc = results["results"]["muse_auc"]["auc,none"]
     if isinstance(auc, str):
         raise InputError(f"no AUC on corpus {corpus.name}: {auc}")
@@ -108,6 +114,8 @@ def run_tasks(
     corpus: CorpusEntry,
     tasks: list[str],
     settings: Evaluation,
+    progress: Progress | None = None,
+    *,
     log_samples: bool = False,
 ) -> dict[str, Any]:
     """Run lm-eval tasks of ours on one corpus and return lm-eval's results."""
@@ -123,6 +131,7 @@ def run_tasks(
             tokenizer,
             loaded,
             settings,
+            progress,
             samples=samples,
             log_samples=log_samples,
             bootstrap_iters=100,
@@ -130,13 +139,16 @@ def run_tasks(
 
 
 def run_extra_tasks(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Evaluation
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Evaluation,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     """Run ``extra_tasks``, lm-eval's own or any that its index knows."""
     with _quiet():
         loaded = _all_tasks().load(settings.extra_tasks)
         return _evaluate(
-            model, tokenizer, loaded, settings, limit=settings.limit, log_samples=False
+            model, tokenizer, loaded, settings, progress, limit=settings.limit, log_samples=False
         )
 
 
@@ -175,6 +187,7 @@ def _evaluate(
     tokenizer: PreTrainedTokenizerBase,
     loaded: dict[str, Any],
     settings: Evaluation,
+    progress: Progress | None,
     **options: Any,
 ) -> dict[str, Any]:
     """``lm_eval.evaluate`` on a model in memory.
@@ -187,6 +200,8 @@ def _evaluate(
     from harness_tasks.lm import MuseHFLM
 
     lm = MuseHFLM(pretrained=model, tokenizer=tokenizer, batch_size=settings.batch_size)
+    if progress is not None:
+        lm.progress_bar = progress.requests
     for task in loaded["tasks"].values():
         task.set_fewshot_seed(FEWSHOT_SEED)
     return dict(lm_eval.evaluate(lm, loaded, **options) or {})

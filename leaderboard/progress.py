@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -65,6 +67,29 @@ class Progress:
         """The work at hand is a training, so far along."""
         self._bars.update(self._work, completed=done, total=total)
 
+    def requests(self, total: int, **_: Any) -> Requests:
+        """The work at hand is so many requests of an evaluation; called as tqdm is."""
+        return Requests(self, total)
+
     def say(self, text: str) -> None:
         """A line that stays."""
         self._bars.console.print(text, markup=False, highlight=False)
+
+
+class Requests:
+    """Counts the requests of an evaluation: what `harness_tasks` needs of tqdm."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def __enter__(self) -> Requests:
+        self.update(0)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def update(self, n: int) -> None:
+        """So many more are answered."""
+        self._done += n
+        self._progress.steps(self._done, self._total)

@@ -46,7 +46,7 @@ def keep_retrain_auc(
     loaded, tokenizer = load_model(
         model.path, revision=model.revision, dtype=settings.dtype, device=settings.device
     )
-    auc = retrain_auc(loaded, tokenizer, entry, settings)
+    auc = retrain_auc(loaded, tokenizer, entry, settings, progress)
     if not 0 < auc < 1:
         raise InputError(
             f"the AUC of {weights.name} on corpus {corpus.name} is {auc:g}: it tells every forget "

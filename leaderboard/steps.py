@@ -180,6 +180,7 @@ def evaluate_model(
     quantizer: str,
     corpus: CorpusEntry,
     settings: Evaluation,
+    progress: Progress,
 ) -> Scores:
     """Load, quantize and score a model."""
     transform = get_quantizer(quantizer)
@@ -188,7 +189,7 @@ def evaluate_model(
         path, revision=revision, dtype=settings.dtype, device=settings.device
     )
     transform = with_calibration(transform, tokenizer, found, corpus.forget, corpus.retain)
-    return evaluate_in_memory(transform(model), tokenizer, corpus, settings)
+    return evaluate_in_memory(transform(model), tokenizer, corpus, settings, progress=progress)
 
 
 def refuse_full(folder: Path) -> None:

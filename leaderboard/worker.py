@@ -206,6 +206,7 @@ class Worker:
             planned.corpus.entry,
             self.config.evaluation,
             planned.training.fold,
+            self.progress,
         )
         seconds = Seconds(
             training=checkpoint.seconds,

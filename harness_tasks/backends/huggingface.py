@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, cast
 import torch
 from lm_eval.models.utils_hf import pad_and_concat
 from peft import PeftModel
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from unlearners.onednn import onednn_linears
 
-from ..batching import BATCH_TOKENS, in_batches
+from ..batching import BATCH_TOKENS, in_batches, progress_bar
 from ..token_logprobs import EncodedText, RequestError, Statistic, TokenLogprobs
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
             enabled=lm.mixed_precision_dtype is not None,
         ),
         onednn_linears(lm.model),
-        tqdm(
+        progress_bar(lm)(
             total=len(order), desc="Running token_logprobs requests", disable=lm.rank != 0
         ) as progress,
     ):
