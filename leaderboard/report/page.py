@@ -34,7 +34,6 @@ from .layout import (
     REPORTED,
     Column,
     finetuning,
-    method,
     number_text,
     place,
     precision,
@@ -66,6 +65,7 @@ class Line:
         key: what the address calls it by.
         kind: ``reference``, ``measured`` or ``reported``.
         begins: whether it is the first of its checkpoint.
+        setting: what sets the row apart where another one has the same method.
         source: of a published row, and its settings.
     """
 
@@ -77,9 +77,15 @@ class Line:
     precision: str
     numbers: list[Number]
     details: list[Section]
+    setting: str = ""
     forgot: bool | None = None
     begins: bool = False
     source: str = ""
+
+    @property
+    def name(self) -> str:
+        """Method and setting."""
+        return f"{self.method} {self.setting}".rstrip()
 
     @property
     def sort(self) -> dict[str, str | float | None]:
@@ -88,7 +94,7 @@ class Line:
         sorts: dict[str, str | float | None] = dict.fromkeys(column.key for column in COLUMNS)
         labels = {
             "board": self.board,
-            "method": self.method,
+            "method": self.name,
             "finetuning": self.finetuning,
             "precision": f"{width:03d} {self.precision}",
         }
@@ -171,11 +177,12 @@ def _measured(rows: Sequence[Row], folder: Path) -> list[Line]:
                 key=digest(row.records[0].cell),
                 kind="reference" if row.is_reference else "measured",
                 board=one_line(row.board.title),
-                method=one_line(method(row)),
+                method=one_line(row.method),
                 finetuning=one_line(finetuning(row)),
                 precision=one_line(precision(row)),
                 numbers=[_number(row, column) for column in COLUMNS],
                 details=row_details(row, folder),
+                setting=one_line(row.setting),
                 forgot=row.forgot,
                 begins=before is None or before.checkpoint != row.checkpoint,
             )
@@ -252,7 +259,7 @@ def _data(lines: Sequence[Line]) -> dict[str, Any]:
                 "key": line.key,
                 "kind": line.kind,
                 "board": line.board,
-                "method": line.method,
+                "method": line.name,
                 "finetuning": line.finetuning,
                 "precision": line.precision,
                 "sort": line.sort,

@@ -21,6 +21,8 @@ TITLES = {
 LEFT, RIGHT = 48.0, svg.WIDTH - 12.0
 THICK = 11.0
 """Of a bar, in pixels."""
+WHOLE_LINE = int((svg.WIDTH - 34) / svg.CHARACTER)
+"""Characters of a setting, alone on a line of the legend."""
 STYLES = {"full": "full: dashed, hollow", "other": "LoRA: solid, filled"}
 
 
@@ -43,6 +45,11 @@ class Checkpoint:
     def name(self) -> str:
         """Method and finetuning."""
         return f"{method(self.first)} {self.first.finetuning}"
+
+    @property
+    def short_name(self) -> str:
+        """The same without the settings, for which a legend has a letter."""
+        return svg.shorten(f"{self.first.method} {self.first.finetuning}")
 
     @property
     def css(self) -> str:
@@ -160,8 +167,11 @@ def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> li
         y += THICK + (10 if new else 3) if i else 0
         tops.append(y)
     bottom = y + THICK + 6
-    plot = svg.canvas(f"{prefix}points gained back at {shown[0][1].precision}", bottom + 44)
-    left = 12 + svg.CHARACTER * max(len(svg.shorten(checkpoint.name)) for checkpoint, _ in shown)
+    legend = _Legend([checkpoint for checkpoint, _ in shown], marks=False)
+    title = f"{prefix}points gained back at {shown[0][1].precision}"
+    plot = svg.canvas(title, bottom + 44 + legend.height)
+    names = [f"{c.short_name} {legend.letter(c)}".rstrip() for c, _ in shown]
+    left = 12 + svg.CHARACTER * max(map(len, names))
     wide = (RIGHT - left - 24) / 2
     ends = [
         row.values[key].mean + side * (row.values[key].spread or 0)
@@ -180,10 +190,11 @@ def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> li
             if value.spread is not None:
                 low, high = (axis(value.mean + side * value.spread) for side in (-1, 1))
                 svg.line(part, (low, top + THICK / 2), (high, top + THICK / 2), "spread")
-    for (checkpoint, _), top in zip(shown, tops, strict=True):
-        svg.text(plot, left - 8, top + THICK - 2, svg.shorten(checkpoint.name), anchor="end")
+    for name, top in zip(names, tops, strict=True):
+        svg.text(plot, left - 8, top + THICK - 2, name, anchor="end")
     styles = "full: hollow, LoRA: filled"
     svg.text(plot, left, bottom + 34, f"above 0, text came back; {styles}", "label")
+    legend.draw(plot, bottom + 44)
     return [plot]
 
 
@@ -224,25 +235,30 @@ def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Eleme
 class _Legend:
     """What colours, styles and letters mean, for the checkpoints of one plot.
 
+    Args:
+        checkpoints: in the order of the plot.
+        marks: whether colours and styles are explained, or letters alone.
+
     Attributes:
         letters: for every setting that sets checkpoints apart which are drawn alike, what stands
             for it.
         height: what drawing it takes, in pixels.
     """
 
-    def __init__(self, checkpoints: list[Checkpoint]) -> None:
+    def __init__(self, checkpoints: list[Checkpoint], marks: bool = True) -> None:
         settings = sorted({checkpoint.first.setting for checkpoint in checkpoints} - {""})
         self.letters = {setting: chr(ord("a") + i % 26) for i, setting in enumerate(settings)}
-        methods = dict(sorted((c.first.method, c.colour) for c in checkpoints))
+        marked = checkpoints if marks else []
+        methods = dict(sorted((c.first.method, c.colour) for c in marked))
         self._colours = list(methods.values())
-        self._styles = sorted({checkpoint.style for checkpoint in checkpoints})
+        self._styles = sorted({checkpoint.style for checkpoint in marked})
         self._labels = [
             *map(svg.shorten, methods),
             *(STYLES[style] for style in self._styles),
-            *map(svg.shorten, self.letters),
+            *(svg.shorten(setting, WHOLE_LINE) for setting in self.letters),
         ]
         self._places = svg.flow(self._labels)
-        self.height = 24 + self._places[-1][1]
+        self.height = 24 + self._places[-1][1] if self._places else 0.0
 
     def letter(self, checkpoint: Checkpoint) -> str:
         """The letter of a checkpoint's setting; empty where nothing is drawn like it."""

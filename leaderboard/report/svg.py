@@ -126,10 +126,10 @@ def text(
     element.text = one_line(content)
 
 
-def shorten(name: str) -> str:
+def shorten(name: str, longest: int = LONGEST) -> str:
     """A name that fits beside a plot."""
     name = one_line(name)
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def line(parent: Element, start: Place, end: Place, css: str) -> None:

@@ -222,6 +222,20 @@ def test_check_with_other_options(run: Path) -> None:
     assert check(run)[0] == 1
 
 
+def test_settings_of_one_method_are_told_apart(tmp_path: Path, make: MakeRecord) -> None:
+    """In Markdown behind the method, on the page below it."""
+    folder = RunFolder(tmp_path / "run", "run")
+    for epochs in (1, 5):
+        folder.write_record(make("npo", settings={"epochs": epochs}))
+    result = CliRunner().invoke(app, ["table", str(folder.path)])
+    assert result.exit_code == 0, result.output
+    table = (folder.path / "table.md").read_text()
+    page = (folder.path / "index.html").read_text()
+    for epochs in (1, 5):
+        assert table.count(f"| npo \\[epochs {epochs}\\] |") == 1
+        assert page.count(f'<span class="setting"><bdi>epochs {epochs}</bdi></span>') == 1
+
+
 def test_a_run_of_folds_alone(tmp_path: Path, make: MakeRecord) -> None:
     """No row, but MUSE's last two ways: a section in Markdown and one on the page."""
     record = make("npo", settings={"epochs": 1})

@@ -107,6 +107,8 @@ def test_settings_of_one_method_are_named_beside_their_marks(
     texts = [e.text for e in plot(records[:4] + bf16 + named, "forgetting").iter("text")]
     assert texts.count("bfloat16") == texts.count("float32") == 1
     assert texts.count("a") == texts.count("b") == 2  # beside the mark and in the legend
+    texts = [e.text for e in plot(records[:4] + bf16 + named, "recovery").iter("text")]
+    assert texts.count("npo full a") == texts.count("npo full b") == texts.count("bfloat16") == 1
 
 
 def test_names_stay_text(make: MakeRecord, records: list[Record]) -> None:
