@@ -2,6 +2,7 @@
 
 import io
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from leaderboard.cell import REFERENCES
 from leaderboard.cli import app
 from leaderboard.config import RunConfig, parse, read_yaml
 from leaderboard.plan import make_plan
@@ -108,3 +110,31 @@ def test_recorded_demo_is_complete_and_of_one_clean_commit() -> None:
     for record in records:
         again = recompute(read_samples(RESULTS / "demo", record), record.provenance.retrain_auc)
         assert again == pytest.approx({name: m.value for name, m in record.metrics.items()})
+
+
+def test_recorded_smollm2_is_what_its_configurations_ask_for() -> None:
+    """Both are grids of one run; of one clean commit, and without any text."""
+    wanted: set[tuple[Any, ...]] = set()
+    for name in ("smollm2_news", "smollm2_news_seeds"):
+        config = parse(RunConfig, read_yaml(CONFIGS / f"{name}.yaml"), name)
+        for precision in config.precisions:
+            wanted |= {(role, "none", None, None, 0, precision.name) for role in REFERENCES}
+            for entry, seed in product(config.unlearn, config.seeds):
+                rate = entry.training["learning_rate"]
+                dtype = entry.training.get("weights_dtype", "float32")
+                wanted.add((entry.method, entry.finetuning, rate, dtype, seed, precision.name))
+    records = read_records(RESULTS / "smollm2-news-mini")
+    found = [
+        (
+            *(training.method, training.finetuning),
+            *(training.settings.get(name) for name in ("learning_rate", "weights_dtype")),
+            *(training.seed, record.cell.precision),
+        )
+        for record in records
+        for training in [record.cell.training]
+    ]
+    assert set(found) == wanted
+    assert len(found) == len(wanted)
+    assert {(record.status, record.samples) for record in records} == {("done", None)}
+    (commit,) = {record.provenance.git for record in records}
+    assert commit is not None and not commit.endswith("+dirty")
