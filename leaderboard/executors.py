@@ -177,8 +177,9 @@ def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Resul
         else:
             record = Record.model_validate_json(lines)
             yield Result(record, samples.decode(answers))
-            job = next(job for job in chain if job.planned.training == record.cell.training)
-            job.cells[:] = [cell for cell in job.cells if cell.cell != record.cell]
+            stem = record.cell.stem
+            job = next(job for job in chain for cell in job.cells if cell.cell.stem == stem)
+            job.cells[:] = [cell for cell in job.cells if cell.cell.stem != stem]
             worker.progress.stage(f"{job.planned.title}: {record.cell.precision} {record.status}")
 
 
