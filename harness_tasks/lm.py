@@ -9,7 +9,6 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from quantizers import CalibratedQuantizer, get_quantizer
@@ -53,10 +52,10 @@ class MuseHFLM(HFLM):
             and parameters are checked before the model is loaded.
 
     Attributes:
-        progress_bar: shows how many requests are answered; called as tqdm is.
+        progress_bar: called in place of tqdm, where it is set, to count the requests answered.
     """
 
-    progress_bar: Callable[..., Any] = tqdm
+    progress_bar: Callable[..., Any]
 
     def __init__(
         self,

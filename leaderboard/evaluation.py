@@ -114,7 +114,7 @@ def run_tasks(
     corpus: CorpusEntry,
     tasks: list[str],
     settings: Evaluation,
-    progress: Progress | None = None,
+    progress: Progress | None,
     *,
     log_samples: bool = False,
 ) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Progress:
             self._console.print(of + text, markup=False, highlight=False)
 
     def steps(self, done: int, total: int) -> None:
-        """The work at hand is a training, so far along."""
+        """The work at hand, steps of a training or requests, is so far along."""
         self._bars.update(self._work, completed=done, total=total)
 
     def requests(self, total: int, **_: Any) -> Requests:
