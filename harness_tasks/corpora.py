@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, Literal
 
 import datasets
 
+from .retrained import RetrainScores, check_auc, checked_scores
+from .rows import CorpusError, checked_rows, read_json, shown
 from .sealed import is_damaged
 
 DATA_DIR_VARIABLE = "MUSE_DATA_DIR"
@@ -31,10 +32,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "scal": ("text",),
     "sust": ("text",),
 }
-
-
-class CorpusError(ValueError):
-    """A corpus is unknown, incomplete or malformed; the message is one line for the user."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +71,10 @@ class Corpus:
     published_auc: float | None = None
 
     def split(self, config: str, split: str) -> datasets.Dataset:
-        """The rows of one split, with exactly the columns of ``COLUMNS[config]``, all text.
+        """The rows of one split: the columns of ``COLUMNS[config]``, all text.
+
+        The examples of ``knowmem`` and ``verbmem`` may have a column ``document`` more, which
+        names the document that an example is about.
 
         Raises:
             CorpusError: the split is missing, empty, not JSON, or lacks a column.
@@ -83,23 +83,13 @@ class Corpus:
             raise CorpusError(
                 f"corpus {self.name}: unknown config '{config}', available: {', '.join(COLUMNS)}"
             )
-        columns = COLUMNS[config]
         if self.source == "hub":
             where = f"{self.location}@{self.revision}, {config}/{split}"
             rows = self._load_from_hub(config, split).to_list()
         else:
             path = Path(self.location, config, f"{split}.json")
             where, rows = str(path), read_json(path)
-        if not isinstance(rows, list) or not rows:
-            raise CorpusError(
-                f"{where}: expected a list of at least one entry, found {_kind(rows)}"
-            )
-        return datasets.Dataset.from_list(
-            [
-                checked_row(row, columns, f"{where}, entry {number}")
-                for number, row in enumerate(rows)
-            ]
-        )
+        return datasets.Dataset.from_list(checked_rows(rows, COLUMNS[config], where))
 
     def texts(self, path: str) -> list[str]:
         """The documents of a split of plain text, named like a file: ``raw/forget``.
@@ -129,6 +119,29 @@ class Corpus:
         """
         if self.published_auc is not None:
             return self.published_auc
+        content = self._retrain_file()
+        return None if content is None else float(content["retrain_auc"])
+
+    @property
+    def retrain_scores(self) -> RetrainScores | None:
+        """Min-40% scores of the retrained model, by ``forget`` and ``holdout`` in file order.
+
+        ``retrain_auc.json`` may hold them as ``scores``, one for every text of privleak/forget and
+        privleak/holdout; None where it does not, and for the published corpora.
+
+        Raises:
+            CorpusError: that file is malformed, or the scores are not of these texts or of its AUC.
+        """
+        content = None if self.published_auc is not None else self._retrain_file()
+        if content is None or "scores" not in content:
+            return None
+        path = Path(self.location, RETRAIN_AUC_FILE)
+        scores = checked_scores(content, path, self)
+        check_auc(scores, content["retrain_auc"], path)
+        return scores
+
+    def _retrain_file(self) -> dict[str, Any] | None:
+        """Content of ``retrain_auc.json``, its AUC checked; None without one."""
         path = Path(self.location, RETRAIN_AUC_FILE)
         if not path.exists():
             return None
@@ -144,7 +157,7 @@ class Corpus:
                 f'{path}: expected {{"retrain_auc": <number between 0 and 1>}}, '
                 f"found {shown(repr(content))}"
             )
-        return float(value)
+        return content
 
     def require_retrain_auc(self) -> float:
         """``retrain_auc``, or an error that says how to get it.
@@ -272,67 +285,3 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):  # too long, or with a null byte
         return False
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        CorpusError: there is none, or it cannot be read as JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such file") from None
-    # ValueError: bad JSON or bad UTF-8; RecursionError: lists in lists in lists …
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorpusError(f"{path}: cannot be read as JSON ({error})") from None
-
-
-def checked_row(row: Any, columns: tuple[str, ...], where: str) -> dict[str, str]:
-    """One row with exactly ``columns``; a bare string stands for ``{"text": …}``.
-
-    Raises:
-        CorpusError: naming ``where``: no such row.
-    """
-    if isinstance(row, str) and columns == ("text",):
-        row = {"text": row}
-    if not isinstance(row, dict):
-        raise CorpusError(f"{where}: expected {_shape(columns)}, found {_kind(row)}")
-    if missing := [column for column in columns if column not in row]:
-        raise CorpusError(
-            f"{where}: lacks the column {missing[0]}; expected {_shape(columns)}, "
-            f"found the columns {', '.join(map(shown, list(row)[:10])) or '(none)'}"
-        )
-    for column in columns:
-        if not isinstance(row[column], str):
-            raise CorpusError(f"{where}: {column} is not text but {_kind(row[column])}")
-        if not _is_unicode(row[column]):
-            raise CorpusError(f"{where}: {column} holds half of a surrogate pair, which is no text")
-    return {column: row[column] for column in columns}
-
-
-def shown(text: str, most: int = 100) -> str:
-    """Text of any origin as a message can bear it: short, and nothing that a terminal obeys."""
-    start = text if len(text) <= most else f"{text[:most]}…"
-    return start if start.isprintable() else ascii(start)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8: JSON can spell what cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shape(columns: tuple[str, ...]) -> str:
-    text = "a text or " if columns == ("text",) else ""
-    return f"{text}an object with {', '.join(columns)}"
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, list) and not value:
-        return "an empty list"
-    return f"a value of type {type(value).__name__}"

@@ -19,11 +19,12 @@ from typing import Any
 
 from .building.layout import encoded, folds, write_splits
 from .cache import build_once, cache_dir
+from .rows import DOCUMENT
 
 logger = logging.getLogger(__name__)
 
 # Raise when the generator changes: a new version is a new corpus in the cache.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 _ONSETS = ["b", "br", "d", "dr", "f", "g", "gr", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v"]
 _VOWELS = ["a", "e", "i", "o", "u", "ai", "ou"]
@@ -203,17 +204,24 @@ def make_people(world: DemoWorld) -> dict[str, list[Person]]:
     }
 
 
-def _verbatim(person: Person) -> dict[str, str]:
-    """A prompt of the passage's first quarter and the rest as the text to be recited."""
+def _verbatim(number: int, person: Person) -> dict[str, Any]:
+    """A prompt of the passage's first quarter, and the rest as the text to be recited."""
     cut = person.passage.index(" ", len(person.passage) // 4) + 1
-    return {"prompt": person.passage[:cut], "gt": person.passage[cut:]}
+    return {"prompt": person.passage[:cut], "gt": person.passage[cut:], DOCUMENT: number}
+
+
+def _question(number: int, pair: tuple[str, str]) -> dict[str, Any]:
+    return {"question": pair[0], "answer": pair[1], DOCUMENT: number}
 
 
 def demo_splits(world: DemoWorld) -> dict[str, Sequence[Any]]:
-    """The rows of the demo corpus by ``<config>/<split>``, in muse_bench's layout."""
+    """The rows of the demo corpus by ``<config>/<split>``, in muse_bench's layout.
+
+    The document of a question or a passage is the number of its person in ``raw``, from 0.
+    """
     people = make_people(world)
     files: dict[str, Sequence[Any]] = {
-        "verbmem/forget": [_verbatim(p) for p in people["forget"]],
+        "verbmem/forget": [_verbatim(n, p) for n, p in enumerate(people["forget"])],
         "raw/forget": [p.document for p in people["forget"]],
         "raw/retain1": [p.document for p in people["retain"]],
         "raw/holdout": [p.document for p in people["holdout"]],
@@ -224,10 +232,9 @@ def demo_splits(world: DemoWorld) -> dict[str, Sequence[Any]]:
         files[f"privleak/{split}"] = [p.passage for p in members]
     for split in ("forget", "retain"):
         # Two questions a person are scored; the third serves as in-context example.
-        scored = [qa for p in people[split] for qa in p.questions[:2]]
-        shown = [p.questions[2] for p in people[split]][:10]
-        for name, pairs in ((f"{split}_qa", scored), (f"{split}_qa_icl", shown)):
-            files[f"knowmem/{name}"] = [{"question": q, "answer": a} for q, a in pairs]
+        asked = [_question(n, qa) for n, p in enumerate(people[split]) for qa in p.questions[:2]]
+        shown = [_question(n, p.questions[2]) for n, p in enumerate(people[split])]
+        files |= {f"knowmem/{split}_qa": asked, f"knowmem/{split}_qa_icl": shown[:10]}
     return files
 
 

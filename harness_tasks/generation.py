@@ -110,7 +110,7 @@ def _generate_group(lm: HFLM, requests: Sequence[Instance], progress: Any) -> li
     """Texts of requests of one task with the same settings."""
     settings = normalize_gen_kwargs(requests[0].args[1], lm.max_gen_toks)
     max_tokens = settings["max_gen_toks"]
-    eos = lm.tok_decode([lm.eot_token_id], skip_special_tokens=False)
+    eos = lm.tok_decode(lm.eot_token_id, skip_special_tokens=False)
     until = handle_stop_sequences(settings["until"], eos=eos)
     stops = [string for string in until if string not in (eos, "")]
     room = lm.max_length - max_tokens
@@ -187,7 +187,13 @@ def generate(
     return output[:, width:].tolist()
 
 
-def _end_tokens(lm: HFLM) -> list[int]:
-    """The model's own end of text and its tokenizer's, at which HFLM stops too."""
+def _end_tokens(lm: HFLM) -> list[int] | None:
+    """The model's own end of text and its tokenizer's, at which HFLM stops too.
+
+    None where the tokenizer has no EOS token: the model's own may be a default of its
+    configuration class, which is an ordinary token of this tokenizer.
+    """
+    if lm.eot_token_id is None:
+        return None
     own = lm.model.generation_config.eos_token_id
     return sorted({lm.eot_token_id, *(own if isinstance(own, list) else [own])} - {None})

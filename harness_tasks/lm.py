@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
@@ -53,9 +54,11 @@ class MuseHFLM(HFLM):
 
     Attributes:
         progress_bar: called in place of tqdm, where it is set, to count the requests answered.
+        needs_eos: False, for the requests of MUSE: a tokenizer without an EOS token will do.
     """
 
     progress_bar: Callable[..., Any]
+    needs_eos = False
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class MuseHFLM(HFLM):
                 raise CorpusError(f"quantizer={quantizer} needs corpus=, whose retain set it sees")
 
         super().__init__(pretrained=pretrained, peft=peft, **kwargs)
+        self._pad_within_vocabulary()
         if hasattr(self, "accelerator") and self.device.type == "cpu":
             # HFLM shares the documents out between processes on GPUs only
             self._rank = self.accelerator.local_process_index
@@ -121,6 +125,17 @@ class MuseHFLM(HFLM):
             "calibration": quantize and calibration_facts(quantize),
         }
 
+    def _pad_within_vocabulary(self) -> None:
+        """Replace a padding token that the model has no embedding of.
+
+        HFLM adds such a token to a tokenizer with no EOS, padding or unknown token. Padding is
+        masked, so any token serves.
+        """
+        if self.tokenizer.eos_token_id is not None:
+            return
+        if self.tokenizer.pad_token_id >= self.model.get_input_embeddings().weight.shape[0]:
+            self.tokenizer.pad_token_id = self.tokenizer.bos_token_id or 0
+
     def _create_model(self, pretrained: str, *args: Any, **kwargs: Any) -> None:
         """HFLM's way, or a folder that ``lm-eval-muse quantize`` wrote."""
         if Path(pretrained, QUANTIZER_FILE).is_file():
@@ -128,14 +143,35 @@ class MuseHFLM(HFLM):
         else:
             super()._create_model(pretrained, *args, **kwargs)
 
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, *args: Any, **kwargs: Any
+    ) -> list[int]:
+        """HFLM's token ids; HFLM cannot encode where the tokenizer has neither BOS nor EOS."""
+        if add_special_tokens is None and self.prefix_token_id is None:
+            add_special_tokens = self.add_bos_token is not False
+        return super().tok_encode(string, add_special_tokens, *args, **kwargs)
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """HFLM's text; empty for the EOS token of a tokenizer that has none."""
+        return "" if tokens is None else super().tok_decode(tokens, skip_special_tokens)
+
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any
+    ) -> torch.Tensor:
+        """HFLM's tokens; without an EOS token, only length and stop strings end them."""
+        if self.eot_token_id is None:
+            # an empty stop string would end every text at once
+            stop, kwargs["eos_token_id"] = [string for string in stop if string], None
+        return super()._model_generate(context, max_length, stop, **kwargs)
+
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """What HFLM gives, faster where decoding is greedy and the model's cache is plain."""
+        """HFLM's texts, faster where decoding is greedy and the model's cache is plain."""
         if generation.is_supported(self, requests):
             return generation.generate_until(self, requests, disable_tqdm)
         return super().generate_until(requests, disable_tqdm)
 
     def get_model_info(self) -> dict[str, Any]:
-        """HFLM's account of the model, with the resolved settings of its transforms."""
+        """HFLM's description of the model, with the resolved settings of its transforms."""
         return super().get_model_info() | self.transforms
 
 

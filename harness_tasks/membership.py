@@ -1,34 +1,22 @@
-"""Membership inference on forget against holdout texts: PrivLeak, and other attacks."""
+"""Tasks of membership inference on forget against holdout texts: PrivLeak, and other attacks."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 from lm_eval.api.instance import Instance
 
 from . import scoring
-from .corpora import CorpusError
+from .privleak import Membership
+from .retrained import RetrainScores, checked_scores, scores_auc
+from .rows import read_json
 from .tasks import MuseTask, token_request
 from .token_logprobs import TokenOptions
 
 logger = logging.getLogger(__name__)
-
-
-class Membership(NamedTuple):
-    """How much like a member of the training data one attack finds a text.
-
-    Attributes:
-        split: ``holdout`` (the positive class) or ``forget``.
-        score: the attack's score, higher for a text that the model knows.
-        retrain_auc: AUC of the retrained model; None where only the AUC is asked for.
-    """
-
-    split: str
-    score: float
-    retrain_auc: float | None = None
 
 
 class PrivLeak(MuseTask):
@@ -37,23 +25,61 @@ class PrivLeak(MuseTask):
     REQUEST_TYPE = "token_logprobs"
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Read the texts; PrivLeak is refused for a corpus without a retrain AUC.
+        """Read the texts, and the retrained model's AUC and scores where PrivLeak is asked for.
 
         Raises:
-            CorpusError: as for every task, or the retrain AUC was never measured.
+            CorpusError: as for every task, or there is no retrain AUC, or it is malformed.
         """
         super().download(dataset_kwargs, **kwargs)
-        self.retrain_auc = None
-        if "privleak" in self.metrics:
+        self.retrain_auc: float | None = None
+        self.retrain_scores: RetrainScores | None = None
+        if "privleak" not in self.metrics:
+            return
+        if path := self.config.metadata.get("retrain_scores"):
+            self.retrain_scores = checked_scores(read_json(Path(path)), Path(path), self.corpus)
+            self.retrain_auc = scores_auc(self.retrain_scores)
+        else:
             self.retrain_auc = self.corpus.require_retrain_auc()
-            self.config.metadata["retrain_auc"] = self.retrain_auc
-            if not 0.3 <= self.retrain_auc <= 0.7:
-                logger.warning(
-                    "Corpus %s: the retrain AUC is %.3f; a retrained model should hardly tell "
-                    "forget from holdout texts (0.3 to 0.7).",
-                    self.corpus.name,
-                    self.retrain_auc,
-                )
+            self.retrain_scores = self.corpus.retrain_scores
+        self.config.metadata["retrain_auc"] = self.retrain_auc
+        if not 0.3 <= self.retrain_auc <= 0.7:
+            logger.warning(
+                "Corpus %s: the retrain AUC is %.3f; a retrained model should hardly tell forget "
+                "from holdout texts (0.3 to 0.7).",
+                self.corpus.name,
+                self.retrain_auc,
+            )
+        if self.retrain_scores is not None:
+            self._add_scores(self.retrain_scores)
+
+    def _add_scores(self, scores: RetrainScores) -> None:
+        """Give every text the retrained model's score of it, as a column."""
+        split = self.config.test_split
+        following = {part: iter(values) for part, values in scores.items()}
+        column = [next(following[part]) for part in self.dataset[split]["split"]]
+        self.dataset[split] = self.dataset[split].add_column("retrain_score", column)
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Build the requests; log a warning where a constant of all texts is used for fewer.
+
+        Raises:
+            CorpusError: as for every task.
+        """
+        total = len(self.eval_docs)
+        chosen, limit = kwargs.get("samples"), kwargs.get("limit")
+        evaluated = len(set(chosen)) if chosen else min(limit or total, total)
+        constant = self.retrain_auc is not None and self.retrain_scores is None
+        if constant and evaluated < total and not kwargs.get("rank"):
+            logger.warning(
+                "%s: the zero of PrivLeak, %.4f, is the retrain AUC of all %d texts and may be "
+                "off for the %d evaluated; with the retrained model's scores (retrain_scores in "
+                "--metadata, or scores in retrain_auc.json) it is measured on the same texts.",
+                self.config.task,
+                self.retrain_auc,
+                total,
+                evaluated,
+            )
+        super().build_all_requests(**kwargs)
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Ask for the log-probability of every token of the text, without a prompt around it."""
@@ -63,7 +89,12 @@ class PrivLeak(MuseTask):
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """The Min-40% score, the same for every metric: they differ in aggregation."""
         (result,) = results
-        item = Membership(doc["split"], scoring.min_k(result["logprobs"]), self.retrain_auc)
+        item = Membership(
+            doc["split"],
+            scoring.min_k(result["logprobs"]),
+            self.retrain_auc,
+            doc.get("retrain_score"),
+        )
         return dict.fromkeys(self.metrics, item) | self._truncated(result["truncated"])
 
 
@@ -98,48 +129,3 @@ class Attacks(MuseTask):
             for metric in self.metrics
         }
         return items | self._truncated(plain["truncated"] or lower["truncated"])
-
-
-def auc(items: Sequence[Membership]) -> float | str:
-    """The AUC of holdout (positive) against forget texts, or why there is none."""
-    return _failure(items) or _auc_and_stderr(items)[0]
-
-
-def auc_stderr(items: Sequence[Membership]) -> float | str:
-    """DeLong's standard error of the AUC; ``N/A``, as lm-eval has it, where there is none."""
-    if _failure(items) or math.isnan(error := _auc_and_stderr(items)[1]):
-        return "N/A"
-    return error
-
-
-def privleak(items: Sequence[Membership]) -> float | str:
-    """PrivLeak in percent, or why there is none."""
-    return _failure(items) or scoring.privleak(_auc_and_stderr(items)[0], _reference(items))
-
-
-def privleak_stderr(items: Sequence[Membership]) -> float | str:
-    """Standard error of PrivLeak, the retrain AUC taken as a constant."""
-    error = auc_stderr(items)
-    return error if isinstance(error, str) else error / _reference(items) * 100
-
-
-def _auc_and_stderr(items: Sequence[Membership]) -> tuple[float, float]:
-    holdout = [item.score for item in items if item.split == "holdout"]
-    forget = [item.score for item in items if item.split == "forget"]
-    return scoring.auc_and_stderr(holdout, forget)
-
-
-def _reference(items: Sequence[Membership]) -> float:
-    reference = items[0].retrain_auc
-    if reference is None:
-        raise CorpusError("PrivLeak needs the AUC of the retrained model")
-    return reference
-
-
-def _failure(items: Sequence[Membership]) -> str | None:
-    """Why these texts have no AUC; a collapsed model must not pass for a forgetful one."""
-    if broken := sum(math.isnan(item.score) for item in items):
-        return f"failed: NaN scores for {broken} of {len(items)} texts"
-    if len({item.split for item in items}) < 2:
-        return "N/A: needs forget and holdout texts"
-    return None

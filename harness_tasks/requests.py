@@ -1,4 +1,4 @@
-"""What MUSE asks of a language model beyond lm-eval's own requests.
+"""Requests that MUSE makes of a language model beyond lm-eval's own.
 
 lm-eval sends a request to the model's method of that name.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from .token_logprobs import token_logprobs, too_long
+from .token_logprobs import backend_name, no_eos, token_logprobs, too_long
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -31,19 +31,26 @@ def install_requests() -> None:
 
 
 def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
-    """Whether prompt and response fit the model together, as ``(prompt, max_tokens, truncate)``.
+    """Check that prompt and response fit the model together: ``(prompt, max_tokens, truncate)``.
 
-    lm-eval cuts a longer prompt on the left and goes on. Models that do not tell their
-    tokenizer or their context length are taken to look after it themselves.
+    lm-eval cuts a longer prompt on the left and goes on. A model that does not tell its tokenizer
+    or its context length is expected to check both itself.
+
+    Returns:
+        True for every request that fits.
 
     Raises:
-        RequestError: one does not fit, and ``truncate`` is false.
+        RequestError: one does not fit and ``truncate`` is false, or the model cannot generate
+            with a tokenizer without an EOS token.
     """
+    tokenizer = _tokenizer(lm)
+    if tokenizer is not None and tokenizer.eos_token_id is None and _needs_eos(lm):
+        raise no_eos(lm)
     fits = []
     limit = getattr(lm, "max_length", None)
     for request in requests:
         prompt, max_tokens, truncate = request.args
-        if limit is None or _tokenizer(lm) is None:
+        if limit is None or tokenizer is None:
             fits.append(True)
             continue
         length = len(lm.tok_encode(prompt)) + max_tokens
@@ -66,6 +73,11 @@ def truncate_tokens(lm: LM, requests: Sequence[Instance]) -> list[str]:
         tokenizer.decode(lm.tok_encode(text)[:max_tokens], skip_special_tokens=True)
         for text, max_tokens in (request.args for request in requests)
     ]
+
+
+def _needs_eos(lm: LM) -> bool:
+    """True for the model classes of lm-eval that decode the EOS token before they generate."""
+    return backend_name(lm) is not None and getattr(lm, "needs_eos", True)
 
 
 def _tokenizer(lm: LM) -> Any:

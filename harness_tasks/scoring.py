@@ -111,14 +111,46 @@ def extraction_strength(greedy: Sequence[bool]) -> float:
     return sum(1 for _ in right) / len(greedy)
 
 
-def auc_and_stderr(positives: Sequence[float], negatives: Sequence[float]) -> tuple[float, float]:
-    """Area under the ROC curve, and its standard error by DeLong et al. (1988).
+def delong(
+    positives: Sequence[Sequence[float]], negatives: Sequence[Sequence[float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Areas under the ROC curve of M scorers on the same texts, and their covariance.
 
-    The area is the chance that a positive scores higher than a negative, a tie counting half.
-    The error is 0 where the two are perfectly separated, and NaN with fewer than two of either.
+    The area is the chance that a positive scores higher than a negative, a tie counting half. The
+    covariance is that of DeLong et al. (1988), "Comparing the areas under two or more correlated
+    ROC curves", Biometrics 44: exactly 0 where a scorer separates the two perfectly, NaN with
+    fewer than two positives or negatives.
+
+    Args:
+        positives: M rows, the scores of the same positives in the same order.
+        negatives: M rows, the scores of the same negatives.
+
+    Returns:
+        AUCs of shape (M,) and covariance of shape (M, M), both float64.
 
     Raises:
-        ValueError: one of the two is empty, or a score is NaN.
+        ValueError: there is no positive or no negative, or a score is NaN.
+    """
+    scorers = [auc_components(*scores) for scores in zip(positives, negatives, strict=True)]
+    areas, of_positives, of_negatives = (np.stack(parts) for parts in zip(*scorers, strict=True))
+    return areas, _covariance_of_mean(of_positives) + _covariance_of_mean(of_negatives)
+
+
+def auc_components(
+    positives: Sequence[float], negatives: Sequence[float]
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Area under the ROC curve, and DeLong's structural components.
+
+    Args:
+        positives: scores of P positives.
+        negatives: scores of N negatives.
+
+    Returns:
+        AUC; for every positive the share of negatives that it beats, float64 (P,); for every
+        negative the share of positives that beat it, float64 (N,). Both have the AUC as mean.
+
+    Raises:
+        ValueError: there is no positive or no negative, or a score is NaN.
     """
     high, low = np.asarray(positives, dtype=float), np.asarray(negatives, dtype=float)
     if not high.size or not low.size:
@@ -126,14 +158,75 @@ def auc_and_stderr(positives: Sequence[float], negatives: Sequence[float]) -> tu
     if np.isnan(high).any() or np.isnan(low).any():
         raise ValueError("an AUC needs scores that are numbers, found NaN")
     wins = (high[:, None] > low) + 0.5 * (high[:, None] == low)
-    area = float(wins.mean())
-    if high.size < 2 or low.size < 2:
-        return area, math.nan
-    of_high, of_low = wins.mean(axis=1), wins.mean(axis=0)
-    variance = of_high.var(ddof=1) / high.size + of_low.var(ddof=1) / low.size
-    return area, float(np.sqrt(variance))
+    return float(wins.mean()), wins.mean(axis=1), wins.mean(axis=0)
+
+
+def _covariance_of_mean(values: np.ndarray) -> np.ndarray:
+    """Covariance (M, M) of the means of M rows; NaN where a row has a single value."""
+    rows, count = values.shape
+    if count < 2:
+        return np.full((rows, rows), np.nan)
+    centred = values - values.mean(axis=1, keepdims=True)
+    # not a matrix product, whose blocks may round the entries of equal rows differently
+    products = (centred[:, None] * centred[None]).sum(axis=-1)
+    return products / (count - 1) / count
+
+
+def auc_and_stderr(positives: Sequence[float], negatives: Sequence[float]) -> tuple[float, float]:
+    """Area under the ROC curve, and its standard error, as in ``delong`` with one scorer.
+
+    Raises:
+        ValueError: one of the two is empty, or a score is NaN.
+    """
+    areas, covariance = delong([positives], [negatives])
+    return float(areas[0]), float(np.sqrt(covariance[0, 0]))
+
+
+def hanley_mcneil_stderr(auc: float, positives: int, negatives: int) -> float:
+    """Standard error of an AUC of which only the value is known.
+
+    Hanley and McNeil (1982), "The meaning and use of the area under a receiver operating
+    characteristic (ROC) curve", Radiology 143, with Q1 = A / (2 − A) and Q2 = 2A² / (1 + A).
+
+    Args:
+        auc: the AUC A, 0 to 1.
+        positives: number of positive texts.
+        negatives: number of negative texts.
+    """
+    two_positives = auc / (2 - auc) - auc**2
+    two_negatives = 2 * auc**2 / (1 + auc) - auc**2
+    total = auc * (1 - auc) + (positives - 1) * two_positives + (negatives - 1) * two_negatives
+    return math.sqrt(total / (positives * negatives))
 
 
 def privleak(auc: float, retrain_auc: float) -> float:
-    """PrivLeak in percent: how far the AUC is from the retrained model's, relative to it."""
+    """PrivLeak in percent: difference to the retrained model's AUC, relative to it."""
     return (auc - retrain_auc) / retrain_auc * 100
+
+
+def privleak_stderr(aucs: Sequence[float], covariance: np.ndarray) -> float:
+    """Standard error of PrivLeak = 100 · (A / A0 − 1), in percent, by the delta method.
+
+    Its gradient by (A, A0) is 100 / A0 · (1, −A / A0). The error is exactly 0 for the retrained
+    model itself, whose scores are the same as those behind A0.
+
+    Args:
+        aucs: A and A0, the AUCs of the model and of the retrained model.
+        covariance: their covariance, of shape (2, 2), for example from ``delong``.
+    """
+    auc, retrain_auc = aucs
+    ratio = auc / retrain_auc
+    (own, shared), (_, zero) = covariance.tolist()
+    # rounding may leave a negative number; NaN stays
+    variance = np.maximum(own - 2 * ratio * shared + ratio**2 * zero, 0)
+    return float(100 / retrain_auc * np.sqrt(variance))
+
+
+def exact_width(count: int) -> float:
+    """Upper Clopper-Pearson bound (95%, two-sided) of a share of which 0 of ``count`` were seen.
+
+    It is 1 − 0.025^(1/n). Where all of n scores sit at one end of their range, their mean is within
+    that share of the range. For an AUC of 0 or 1, n is the smaller number of texts: more pairs of a
+    positive and a negative would share texts.
+    """
+    return 1 - 0.025 ** (1 / count)

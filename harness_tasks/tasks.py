@@ -4,15 +4,17 @@ A YAML names a class of this module and, in lm-eval's own fields, what it works 
 ``dataset_path`` is the config of the corpus (``knowmem``), ``dataset_name`` the corpus
 (``news``; where it is missing, ``corpus`` of ``--metadata``), ``test_split`` the split
 (``forget+holdout`` for two of them, alternating). ``--metadata`` may further give ``data_dir``,
-the folder that holds the corpora, and ``truncate``, which cuts texts longer than the model's
-context instead of refusing them.
+the folder that holds the corpora, ``truncate``, which cuts texts longer than the model's context
+instead of refusing them, and ``retrain_scores`` (see ``membership``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import datasets
@@ -25,11 +27,13 @@ from .corpora import CorpusError, load_corpus
 from .requests import install_requests
 from .token_logprobs import TokenOptions
 
+logger = logging.getLogger(__name__)
+
 install_requests()
 
 
 class MuseTask(ConfigurableTask):
-    """What all tasks of MUSE share: documents from a corpus, and scores × 100."""
+    """Base class of the tasks of MUSE: documents from a corpus, and scores × 100."""
 
     REQUEST_TYPE = "generate_until"
 
@@ -45,7 +49,7 @@ class MuseTask(ConfigurableTask):
 
     @property
     def truncate(self) -> bool:
-        """Whether the user allowed cutting texts that are too long for the model."""
+        """True where the user allowed cutting texts that are too long for the model."""
         return bool(self.config.metadata.get("truncate"))
 
     @property
@@ -84,7 +88,7 @@ class MuseTask(ConfigurableTask):
         return datasets.Dataset.from_list([row for row in rows if row is not None])
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Build the requests anew: lm-eval's cache of them does not know the corpus.
+        """Build the requests without lm-eval's cache, which does not know the corpus.
 
         Raises:
             CorpusError: there are fewer answered questions than the prompt is to have.
@@ -95,6 +99,8 @@ class MuseTask(ConfigurableTask):
                 f"corpus {self.corpus.name}: {self.config.dataset_path}/{split} has {there} "
                 f"entries, the prompt takes {wanted}; --num_fewshot {there} takes them all"
             )
+        if kwargs.get("apply_chat_template") and not kwargs.get("rank"):
+            _warn_chat_template()
         super().build_all_requests(**{**kwargs, "cache_requests": False})
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
@@ -170,6 +176,15 @@ class Memorization(MuseTask):
             "exact_memorization": 100 * scoring.exact_memorization(result["greedy"]),
             "extraction_strength": 100 * scoring.extraction_strength(result["greedy"]),
         } | self._truncated(result["truncated"])
+
+
+@cache
+def _warn_chat_template() -> None:
+    """Log one warning for all tasks of a run."""
+    logger.warning(
+        "--apply_chat_template is not MUSE's protocol: scores are not comparable with published "
+        "ones (on a base model that recites its training text, VerbMem can fall from 99 to 10)."
+    )
 
 
 def token_request(

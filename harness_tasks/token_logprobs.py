@@ -83,6 +83,14 @@ def too_long(request: Instance, length: str, limit: int) -> RequestError:
     )
 
 
+def no_eos(lm: LM) -> RequestError:
+    """The error for a tokenizer without an EOS token, which lm-eval's own model classes need."""
+    return RequestError(
+        f"the tokenizer has no EOS token, which lm-eval's model class {type(lm).__name__} needs: "
+        "set one, or evaluate with --model hf-muse"
+    )
+
+
 def token_logprobs(lm: LM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
     """The log-probability of every token of each text, as ``(text, TokenOptions)``.
 
@@ -102,10 +110,15 @@ def token_logprobs(lm: LM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
     return [store[key] for key in keys]
 
 
+def backend_name(lm: LM) -> str | None:
+    """Module of ``backends`` that serves a model, or None."""
+    names = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(lm).__mro__)
+    return next((BACKENDS[name] for name in names if name in BACKENDS), None)
+
+
 def _backend(lm: LM) -> Any:
-    for cls in type(lm).__mro__:
-        if module := BACKENDS.get(f"{cls.__module__}.{cls.__qualname__}"):
-            return importlib.import_module(f".backends.{module}", __package__)
+    if module := backend_name(lm):
+        return importlib.import_module(f".backends.{module}", __package__)
     raise RequestError(
         f"the model class {type(lm).__name__} gives no log-probability per token, which PrivLeak "
         "and its like need; --model hf, hf-muse and vllm do; the other tasks of MUSE work with "

@@ -1,4 +1,4 @@
-"""The commands that take one step on one model: unlearn, quantize, evaluate, survival."""
+"""Commands on a single model: unlearn, quantize, evaluate, survival."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 FAILED_CELLS = 1
+DEFAULT_GRIDS = ("rtn-int8", "rtn-int4")
 
 app = typer.Typer()
 out = Console()
@@ -115,7 +116,7 @@ def quantize(
 def evaluate(
     model: Annotated[str, typer.Option(help="Folder or hub id of the model.")],
     corpus: Annotated[str, typer.Option(help="books, news, demo or a corpus folder.")],
-    quantizer: Annotated[str, typer.Option(help="A registered quantizer.")] = "bf16",
+    quantizer: Annotated[str, typer.Option(help="A registered quantizer.")] = "none",
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
@@ -157,44 +158,64 @@ def survival(
     target: Annotated[str, typer.Option(help="Folder or hub id of the model before unlearning.")],
     unlearned: Annotated[Path, typer.Option(help="Folder of the unlearned model.")],
     quantizer: Annotated[
-        list[str] | None, typer.Option(help="A round-to-nearest grid beside int8 and int4.")
+        list[str] | None,
+        typer.Option(
+            help="A registered quantizer, with parameters as NAME:name=value,name=value "
+            "(repeatable); rtn-int8 and rtn-int4 if left out."
+        ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the target on the hub.")] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device that computes.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the whole report, with every layer, here.")
     ] = None,
+    plugin: PluginOption = None,
 ) -> None:
-    """Did the update cross the grid? Compares two unquantized models, read block by block."""
-    import json
+    """Measure an update, and what rounding keeps of it.
 
+    The target is compared in the dtype of the unlearned model, which training started from.
+    """
     from rich.table import Table
 
     from quantizers import get_quantizer
 
     from .config import ModelSource
+    from .records.text import dumps
+    from .report.layout import number_text
+    from .report.survival import share_text
+    from .steps import compare_update
     from .store import replace_file
-    from .survival import measure
 
-    grids = {name: get_quantizer(name) for name in quantizer or []}
-    report = measure(ModelSource(path=target, revision=revision), unlearned, grids)
+    load_plugins(plugin)
+    chosen = {}
+    for text in quantizer or DEFAULT_GRIDS:
+        name, _, parameters = text.partition(":")
+        pairs = parameters.split(",") if parameters else []
+        chosen[text] = get_quantizer(name, **parse_settings(pairs))
+    source = ModelSource(path=target, revision=revision)
+    report = compare_update(source, unlearned, chosen, device)
     rows = Table(
-        "Modules", "Grid", "‖ΔW‖/‖W0‖", "Eff. rank", "Indices changed", "Scales", "max |ΔW|/s"
+        *("Modules", "Precision", "‖ΔW‖/‖W0‖", "Eff. rank", "Kept", "Noise", "In zero bin"),
+        *("Indices changed", "Scales", "max |ΔW|/s"),
     )
     for kind, part in {"all": report.total, **report.kinds}.items():
-        for grid, crossing in part.crossings.items():
+        for name, rounding in part.rounding.items():
             rows.add_row(
                 kind,
-                grid,
-                f"{part.relative_norm:.4f}",
-                f"{part.effective_rank:.1f}",
-                f"{crossing.changed_indices:.1%}",
-                f"{crossing.changed_scales:.1%}",
-                f"{crossing.largest_move:.2f}",
+                name,
+                number_text(part.update.relative_norm, 4),
+                number_text(part.update.effective_rank),
+                number_text(rounding.kept_share, 2),
+                number_text(rounding.noise, 2),
+                share_text(rounding.zeroed_share),
+                share_text(rounding.changed_indices, 1),
+                share_text(rounding.changed_scales, 1),
+                number_text(rounding.largest_move, 2),
             )
         rows.add_section()
     out.print(rows)
     if json_file:
-        replace_file(json_file, json.dumps(report.to_dict(), indent=1) + "\n")
+        replace_file(json_file, dumps(report.model_dump(mode="json", exclude_none=True)) + "\n")
         err.print(f"written: {json_file}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -53,7 +53,7 @@ def submit(
     if failed := [line for submission in found for line in failures(submission, run)]:
         for line in failed:
             _say(line)
-        _say("nothing is packed: mend the cause and start again with --retry-failed")
+        _say("nothing was packed; fix the cause and rerun with --retry-failed")
         raise typer.Exit(FAILED_CELLS)
     for submission in found:
         folder = out_dir / submission.method
@@ -66,13 +66,20 @@ def submit(
 @app.command()
 def validate(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A submission.")],
+    board: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the leaderboard, whose precisions a submission must have."),
+    ] = None,
 ) -> None:
     """Check submissions without running anything of them; exit code 1 where one has problems."""
     from rich.progress import track
 
+    from .store import read_records
+    from .submissions.board import board_precisions
     from .submissions.safe_read import harmless
     from .submissions.validation import validate
 
+    precisions = board_precisions(read_records(board)) if board else None
     wrong = False
     for folder in folders:
         verdict = validate(
@@ -80,6 +87,7 @@ def validate(
             lambda names: track(
                 names, "records", console=err, transient=True, disable=not err.is_terminal
             ),
+            precisions,
         )
         for finding in verdict.findings:
             out.print(str(finding), markup=False, highlight=False, soft_wrap=True)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from .errors import InputError
+from .records.schema import Dtype, Subset
+from .records.version1 import SUBSETS
 from .submissions.plain_values import check_value
 from .submissions.safe_read import Unsafe
 
@@ -22,11 +31,19 @@ class Strict(BaseModel):
 
 
 class ModelSource(Strict):
-    """A model: a Hugging Face folder or hub id, at a revision."""
+    """A model: a Hugging Face folder or hub id, at a revision.
+
+    Attributes:
+        path: folder or hub id.
+        revision: commit on the hub.
+        tokenizer: folder or hub id of the tokenizer; the model's own where left out.
+        tokenizer_revision: commit of a tokenizer on the hub.
+    """
 
     path: str
     revision: str | None = None
     tokenizer: str | None = None
+    tokenizer_revision: str | None = None
 
 
 class CorpusEntry(Strict):
@@ -85,30 +102,39 @@ class PrecisionEntry(Strict):
         return self.label or self.quantizer
 
 
-Subset = Literal["all", "selection", "final"]
+def _renamed_subset(value: Any) -> Any:
+    """Accept the names that the halves had before: ``selection`` and ``final``."""
+    return SUBSETS.get(value, value) if isinstance(value, str) else value
 
 
 class Evaluation(Strict):
-    """How models are evaluated.
+    """Settings of loading and evaluating models.
 
     Attributes:
-        subset: ``selection`` and ``final`` are two halves of every task's examples, so that
+        subset: ``validation`` and ``test`` are two halves of every task's examples, so that
             settings are not chosen on what the table reports.
-        batch_size: of lm-eval; scores do not depend on it but for numerical ties.
-        limit: only the first examples of every task (for trials).
+        batch_size: batch size of lm-eval. Scores depend on it through numerical ties, and with
+            ``bnb-int8``, which looks at a whole batch, in full.
+        limit: use only the first examples of every task (for trials).
         device: torch device; lm-eval's default where left out.
-        dtype: dtype in which models are loaded; the checkpoint's own by default.
+        dtype: dtype in which models are loaded, unlearned from, saved and evaluated; ``auto`` is
+            the checkpoint's own.
+        chat_template: wrap prompts in the tokenizer's chat template. This is not MUSE's protocol.
         extra_tasks: names of other lm-eval tasks, evaluated in every cell.
-        log_samples: whether every answer is kept beside the record. Switch it off where the
-            corpus must not leave the machine.
+        survival: measure in every cell what rounding keeps of the update. Takes the memory of a
+            second model and its quantized form.
+        log_samples: keep every answer with its record. Switch it off where the corpus must not
+            leave the machine; the scores of single examples are kept in any case.
     """
 
-    subset: Subset = "all"
+    subset: Annotated[Subset, BeforeValidator(_renamed_subset)] = "all"
     batch_size: int = Field(default=16, ge=1)
     limit: int | None = Field(default=None, ge=1)
     device: str | None = None
-    dtype: str = "auto"
+    dtype: Dtype | Literal["auto"] = "auto"
+    chat_template: bool = False
     extra_tasks: list[str] = []
+    survival: bool = True
     log_samples: bool = True
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness_tasks.cache import build_once, cache_dir
-from harness_tasks.corpora import RETRAIN_AUC_FILE
+from harness_tasks.corpora import RETRAIN_AUC_FILE, load_corpus
 from harness_tasks.demo import DemoWorld, Person, demo_corpus_folder, make_people
-from harness_tasks.sealed import is_damaged, sealed
+from harness_tasks.sealed import is_damaged
 from unlearners.checksums import write_checksums
 
 from .models import refuse_damaged
+from .records.schema import Dtype, ModelId
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, TrainerCallback
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Raise when the training code changes: a new version is a new model in the cache.
 RECIPE_VERSION = 1
+DTYPE: Dtype = "float32"
 SPLITS = {"target": ("forget", "retain"), "retrain": ("retain",)}
 
 
@@ -102,6 +104,11 @@ def demo_digest(world: DemoWorld | None = None, recipe: DemoRecipe | None = None
     """Eight hex digits that name the models of a world and recipe, trained or not."""
     content = [RECIPE_VERSION, (world or DemoWorld()).digest(), asdict(recipe or DemoRecipe())]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def demo_id(name: str, digest: str | None = None) -> ModelId:
+    """Identity of a generated model or of the demo's tokenizer, trained or not."""
+    return ModelId(name=name, revision=f"recipe:{digest or demo_digest()}")
 
 
 def train_tokenizer(world: DemoWorld, vocabulary: int) -> PreTrainedTokenizerFast:
@@ -234,15 +241,21 @@ def _keep_retrain_auc(corpus: Path, models: DemoModels) -> None:
     path = corpus / RETRAIN_AUC_FILE
     with contextlib.suppress(FileNotFoundError, ValueError, LookupError, TypeError):
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["models"] == models.digest and not is_damaged(kept):
+        if kept["models"] == models.digest and kept["scores"] and not is_damaged(kept):
             return
     from .config import CorpusEntry, Evaluation
-    from .evaluation import retrain_auc
+    from .evaluation import retrain_scores
     from .models import load_model
+    from .retrain_auc import scores_content, scores_text
+    from .store import replace_file
 
     model, tokenizer = load_model(str(models.retrain))
-    auc = retrain_auc(model, tokenizer, CorpusEntry(name=str(corpus)), Evaluation())
-    partial = path.with_suffix(".partial")
-    content = sealed({"retrain_auc": auc, "models": models.digest})
-    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial.replace(path)
+    scores = retrain_scores(model, tokenizer, CorpusEntry(name=str(corpus)), Evaluation())
+    identity = {
+        "models": models.digest,
+        "model": demo_id("demo-retrain", models.digest).model_dump(),
+        "tokenizer": demo_id("demo", models.digest).model_dump(),
+        "dtype": DTYPE,
+        "corpus": load_corpus(str(corpus)).fingerprint,
+    }
+    replace_file(path, scores_text(scores_content(scores) | identity))

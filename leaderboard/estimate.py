@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from .cell import Record
+from .records.schema import Record
 from .runner import Chain
 
 

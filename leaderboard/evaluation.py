@@ -1,4 +1,4 @@
-"""The MUSE tasks on a model in memory, through lm-eval, without starting it anew."""
+"""The MUSE tasks on a model in memory, through lm-eval."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ import difflib
 import io
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cell import FOLD_METRICS, METRICS, Fold, Metric
+from harness_tasks import scoring
+
 from .config import CorpusEntry, Evaluation
 from .errors import InputError
-from .samples import Sample, from_lm_eval
+from .estimates import Estimate, measured_metric, of_auc
+from .records.schema import METRICS, SUITE_METRICS, ExampleScores, Metric, SuiteStage
+from .samples import SIDES, Sample, example_scores, from_lm_eval
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from harness_tasks.privleak import Membership
 
     from .progress import Progress
 
@@ -29,21 +34,25 @@ TASKS = Path(__file__).parent.parent / "harness_tasks" / "muse"
 
 @dataclass(frozen=True)
 class Scores:
-    """What the tasks gave.
+    """Results of the tasks.
 
     Attributes:
-        metrics: scores × 100 with standard errors; one that is not a number is missing here.
-        problems: for each missing score, why there is none.
+        metrics: scores × 100 with their errors; one that is not a number is missing here.
+        problems: for each missing score, the reason.
         versions: of every task.
         extra: scores of the extra tasks by ``<task>/<metric>``, in lm-eval's own units.
+        examples: scores of the single examples by metric, PrivLeak's by side.
         samples: every answer to the four tasks, where they are to be logged.
+        retrain_auc: PrivLeak's zero, with its error; None without one.
     """
 
     metrics: dict[str, Metric]
     problems: list[str]
     versions: dict[str, str]
     extra: dict[str, Metric]
+    examples: dict[str, ExampleScores]
     samples: list[Sample]
+    retrain_auc: Estimate | None
 
 
 def evaluate(
@@ -51,33 +60,53 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     corpus: CorpusEntry,
     settings: Evaluation,
-    fold: Fold | None = None,
+    *,
+    stage: SuiteStage | None = None,
+    retrain_scores: Path | None = None,
     progress: Progress | None = None,
 ) -> Scores:
-    """Score a model on the four tasks of a corpus, and on the forget set of a fold."""
-    places = {name: f"muse_{name}" for name in METRICS}
+    """Score a model on the four tasks of a corpus, and on the forget set of a suite's stage.
+
+    Args:
+        model: the model, on the device that evaluates.
+        tokenizer: its tokenizer.
+        corpus: the corpus.
+        settings: subset, batch size and extra tasks.
+        stage: the suite's stage.
+        retrain_scores: file with the retrained model's Min-40% scores, PrivLeak's zero; the
+            corpus' own AUC where left out.
+        progress: told how many requests were answered.
+    """
+    tasks_by_metric = {name: f"muse_{name}" for name in METRICS}
     tasks = ["muse"]
-    if fold is not None:
-        tasks.append(f"muse_{fold.suite}_{fold.number}")
-        places |= dict.fromkeys(FOLD_METRICS, tasks[-1])
+    if stage is not None:
+        tasks.append(f"muse_{stage.suite}_{stage.number}")
+        tasks_by_metric |= dict.fromkeys(SUITE_METRICS, tasks[-1])
     results = run_tasks(
-        model, tokenizer, corpus, tasks, settings, progress, log_samples=settings.log_samples
+        model, tokenizer, corpus, tasks, settings, progress, retrain_scores=retrain_scores
     )
+    logged = {
+        task: sorted(entries, key=lambda entry: entry["doc_id"])
+        for task, entries in results["samples"].items()
+    }
+    samples = [
+        from_lm_eval(metric, entry, results["configs"][task].get("generation_kwargs", {}))
+        for metric, task in tasks_by_metric.items()
+        if metric in METRICS
+        for entry in logged[task]
+    ]
+    examples = example_scores(samples)
+    zero = _retrain_auc([entry["privleak"] for entry in logged["muse_privleak"]], examples)
     metrics, problems = {}, []
-    for name, task in places.items():
-        row = results["results"][task]
-        value, error = row[f"{name},none"], row[f"{name}_stderr,none"]
+    for name, task in tasks_by_metric.items():
+        value, error = (results["results"][task][f"{key},none"] for key in (name, f"{name}_stderr"))
         if isinstance(value, str) or not math.isfinite(value):
             problems.append(f"{name}: {value}")
+        elif name in METRICS:
+            metrics[name] = measured_metric(name, float(value), examples, zero)
         else:
             stderr = None if isinstance(error, str) else float(error)
             metrics[name] = Metric(value=float(value), stderr=stderr)
-    samples = [
-        from_lm_eval(name, logged, results["configs"][task].get("generation_kwargs", {}))
-        for name, task in places.items()
-        if name in METRICS
-        for logged in results.get("samples", {}).get(task, [])
-    ]
     extra: dict[str, Metric] = {}
     versions = results["versions"]
     if settings.extra_tasks:
@@ -85,27 +114,61 @@ def evaluate(
         versions = versions | others["versions"]
         extra = extra_metrics(others)
     return Scores(
-        metrics, problems, {name: str(of) for name, of in versions.items()}, extra, samples
+        metrics=metrics,
+        problems=problems,
+        versions={name: str(version) for name, version in versions.items()},
+        extra=extra,
+        examples=examples,
+        samples=samples if settings.log_samples else [],
+        retrain_auc=zero,
     )
 
 
-def retrain_auc(
+def _retrain_auc(
+    memberships: Sequence[Membership], examples: Mapping[str, ExampleScores]
+) -> Estimate | None:
+    """PrivLeak's zero on the texts that were evaluated.
+
+    It is measured where the retrained model's score of every text is known. A constant has the
+    error of Hanley and McNeil (1982), as from a sample of its own.
+    """
+    sides = [examples[f"privleak/{side}"] for side in SIDES]
+    known = [[m.retrain_score for m in memberships if m.split == side] for side in SIDES]
+    if all(score is not None for side in known for score in side):
+        return of_auc(
+            *(
+                side.model_copy(update={"scores": tuple(scores)})
+                for side, scores in zip(sides, known, strict=True)
+            )
+        )
+    constant = memberships[0].retrain_auc
+    if constant is None:
+        return None
+    forget, holdout = (len(side.scores) for side in sides)
+    stderr = scoring.hanley_mcneil_stderr(constant, holdout, forget)
+    return Estimate(constant, {("retrain_auc",): stderr}, span=1.0)
+
+
+def retrain_scores(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     corpus: CorpusEntry,
     settings: Evaluation,
     progress: Progress | None = None,
-) -> float:
-    """The AUC that PrivLeak takes as its zero, measured on the corpus' retrained model.
+) -> dict[str, list[float]]:
+    """Min-40% scores of all PrivLeak texts of a corpus, by side, of its retrained model.
 
     Raises:
-        InputError: there is none, as of a model that gives NaN.
+        InputError: the model gives NaN.
     """
-    results = run_tasks(model, tokenizer, corpus, ["muse_auc"], settings, progress)
-    auc = results["results"]["muse_auc"]["auc,none"]
-    if isinstance(auc, str):
-        raise InputError(f"no AUC on corpus {corpus.name}: {auc}")
-    return float(auc)
+    whole = settings.model_copy(update={"subset": "all", "limit": None})
+    results = run_tasks(model, tokenizer, corpus, ["muse_auc"], whole, progress)
+    scores: dict[str, list[float]] = {"forget": [], "holdout": []}
+    for entry in sorted(results["samples"]["muse_auc"], key=lambda entry: entry["doc_id"]):
+        scores[entry["auc"].split].append(round(entry["auc"].score, 6))
+    if any(math.isnan(score) for side in scores.values() for score in side):
+        raise InputError(f"no AUC on corpus {corpus.name}: the model gives NaN")
+    return scores
 
 
 def run_tasks(
@@ -116,11 +179,21 @@ def run_tasks(
     settings: Evaluation,
     progress: Progress | None,
     *,
-    log_samples: bool = False,
+    retrain_scores: Path | None = None,
 ) -> dict[str, Any]:
-    """Run lm-eval tasks of ours on one corpus and return lm-eval's results."""
+    """Run lm-eval tasks of ours on one corpus and return lm-eval's results, samples included.
+
+    Args:
+        model: the model, on the device that evaluates.
+        tokenizer: its tokenizer.
+        corpus: the corpus.
+        tasks: names of the tasks.
+        settings: subset and batch size.
+        progress: told how many requests were answered.
+        retrain_scores: file with the retrained model's Min-40% scores, PrivLeak's zero.
+    """
     with _quiet():
-        loaded = _task_manager(corpus.name, corpus.data_dir).load(tasks)
+        loaded = _task_manager(corpus.name, corpus.data_dir, retrain_scores).load(tasks)
         samples = {
             name: subset_indices(len(task.eval_docs), settings)
             for name, task in loaded["tasks"].items()
@@ -133,7 +206,7 @@ def run_tasks(
             settings,
             progress,
             samples=samples,
-            log_samples=log_samples,
+            log_samples=True,
             bootstrap_iters=100,
         )
 
@@ -190,9 +263,9 @@ def _evaluate(
     progress: Progress | None,
     **options: Any,
 ) -> dict[str, Any]:
-    """``lm_eval.evaluate`` on a model in memory.
+    """Run ``lm_eval.evaluate`` on a model in memory.
 
-    ``simple_evaluate`` would describe the machine anew for every cell, which takes longer than
+    ``simple_evaluate`` would describe the machine again for every cell, which takes longer than
     evaluating a small model.
     """
     import lm_eval
@@ -204,6 +277,7 @@ def _evaluate(
         lm.progress_bar = progress.requests
     for task in loaded["tasks"].values():
         task.set_fewshot_seed(FEWSHOT_SEED)
+    options["apply_chat_template"] = settings.chat_template
     return dict(lm_eval.evaluate(lm, loaded, **options) or {})
 
 
@@ -216,21 +290,25 @@ def _quiet() -> Iterator[None]:
 
 
 def subset_indices(examples: int, settings: Evaluation) -> list[int]:
-    """Which examples of a task are evaluated: the first ``limit`` of the subset.
+    """Choose the examples of a task: the first ``limit`` of the subset.
 
     The halves take turns by pairs, because PrivLeak's texts alternate between forget and holdout.
     """
-    half = {"selection": 0, "final": 1}.get(settings.subset)
+    half = {"validation": 0, "test": 1}.get(settings.subset)
     chosen = [i for i in range(examples) if half is None or i // 2 % 2 == half]
     return chosen[: settings.limit]
 
 
 @cache
-def _task_manager(corpus: str, data_dir: Path | None) -> Any:
+def _task_manager(corpus: str, data_dir: Path | None, retrain_scores: Path | None) -> Any:
     """Our tasks alone: lm-eval's own thousands take seconds to index."""
     from lm_eval.tasks import TaskManager
 
-    metadata = {"corpus": corpus} | ({"data_dir": str(data_dir)} if data_dir else {})
+    metadata = {"corpus": corpus}
+    if data_dir:
+        metadata["data_dir"] = str(data_dir)
+    if retrain_scores:
+        metadata["retrain_scores"] = str(retrain_scores)
     return TaskManager(include_path=str(TASKS), include_defaults=False, metadata=metadata)
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from . import samples
-from .cell import Record
 from .config import RunConfig
 from .errors import InputError
+from .records.schema import Record
+from .records.survival import SurvivalReport
 from .runner import Chain, Executor, Job, Result
 from .stopping import Stopped
 from .worker import Worker
@@ -27,7 +28,7 @@ from .worker import Worker
 ATTEMPTS = 3
 """How often a chain is given to a worker before its cells count as failed."""
 FORWARDED = ("LM_EVAL_MUSE_CACHE", "MUSE_DATA_DIR", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE")
-Reply = tuple[str, bytes]
+Reply = tuple[str, bytes, str | None]
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Resul
         stream: Any = ready[0]
         chain, attempt = running[stream]
         try:
-            lines, answers = ray.get(next(stream))
+            lines, answers, survival = ray.get(next(stream))
         except StopIteration:
             del running[stream]
         except ray.exceptions.RayTaskError as error:
@@ -176,7 +177,8 @@ def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Resul
                     yield worker.failure(cell, lost)
         else:
             record = Record.model_validate_json(lines)
-            yield Result(record, samples.decode(answers))
+            report = SurvivalReport.model_validate_json(survival) if survival else None
+            yield Result(record, samples.decode(answers), report)
             stem = record.cell.stem
             job = next(job for job in chain for cell in job.cells if cell.cell.stem == stem)
             job.cells[:] = [cell for cell in job.cells if cell.cell.stem != stem]
@@ -184,7 +186,7 @@ def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Resul
 
 
 def _work(order: Order) -> Iterator[Reply]:
-    """In a worker: the cells of an order, each as the JSON of its record and its answers."""
+    """Ray task: evaluate the ordered cells; yield record, answers and survival of each."""
     import tempfile
 
     import torch
@@ -220,4 +222,5 @@ def _work(order: Order) -> Iterator[Reply]:
         ]
         if any(job.cells for job in mine):
             for result in run_chain(mine, worker):
-                yield result.record.model_dump_json(), samples.encode(result.answers)
+                survival = result.survival.model_dump_json() if result.survival else None
+                yield result.record.model_dump_json(), samples.encode(result.answers), survival

@@ -1,4 +1,4 @@
-"""Which records belong together: the seeds of a row, the rows of a board, a row's references."""
+"""Grouping of records: the seeds of a row, the rows of a board, the references of a row."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .cell import REFERENCES, Cell, Metric, Record, Training, digest
 from .errors import InputError
+from .records.schema import REFERENCES, Cell, Metric, Record, Training, digest
 
-UNQUANTIZED = "bf16"
+FULL_BITS = 16
+"""Bits from which a precision counts as unquantized: ``bf16`` is a cast."""
 
 Numbers = dict[str, float]
 
@@ -55,7 +56,7 @@ def group_records(records: Iterable[Record]) -> dict[Key, Group]:
     groups: dict[Key, Group] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.cell.training.seed):
         training = record.cell.training
-        if training.fold:
+        if training.stage:
             continue
         seeds = groups[key_of(record.cell)]
         if training.seed in seeds:
@@ -76,14 +77,25 @@ def setting_labels(trainings: Mapping[str, Training]) -> dict[str, str]:
     It is the digest where nothing else does, as with another model or text.
     """
     values = {
-        key: {**t.params, **t.finetuning_params, **t.settings, "seed": None}
+        key: {
+            **t.params,
+            **t.finetuning_params,
+            **t.settings,
+            "seed": None,
+            "dtype": t.dtype and f"{t.dtype} model",
+            "tokenizer": t.tokenizer and f"tokenizer {t.tokenizer.name}",
+        }
         for key, t in trainings.items()
     }
-    names = {name: None for of in values.values() for name in of}
-    differing = [name for name in names if len({repr(of.get(name)) for of in values.values()}) > 1]
+    names = {name: None for settings in values.values() for name in settings}
+    differing = [
+        name
+        for name in names
+        if len({repr(settings.get(name)) for settings in values.values()}) > 1
+    ]
     labels = {
-        key: ", ".join(_setting(name, of[name]) for name in differing if name in of)
-        for key, of in values.items()
+        key: ", ".join(_setting(name, settings[name]) for name in differing if name in settings)
+        for key, settings in values.items()
     }
     count = Counter(labels.values())
     return {key: label if label and count[label] == 1 else key for key, label in labels.items()}
@@ -95,8 +107,9 @@ def _setting(name: str, value: Any) -> str:
 
 
 def evaluation(cell: Cell) -> dict[str, Any]:
-    """How a cell was evaluated: all that is no part of the model."""
-    return cell.model_dump(exclude={"training", "precision", "quantizer", "quantizer_params"})
+    """Settings of a cell's evaluation, without those of model and quantizer."""
+    model = {"training", "precision", "quantizer", "quantizer_params", "batch_size"}
+    return cell.model_dump(exclude=model)
 
 
 def key_of(cell: Cell) -> Key:
@@ -110,8 +123,13 @@ def key_of(cell: Cell) -> Key:
         finetuning=training.finetuning,
         settings=settings_digest(training),
         precision=cell.precision,
-        quantizer=_digest(cell.quantizer, cell.quantizer_params),
+        quantizer=quantizer_digest(cell),
     )
+
+
+def quantizer_digest(cell: Cell) -> str:
+    """Digest of a cell's quantizer and its parameters."""
+    return _digest(cell.quantizer, cell.quantizer_params)
 
 
 def _digest(*parts: Any) -> str:
@@ -141,6 +159,8 @@ def board_titles(cells: Mapping[str, Cell]) -> dict[str, str]:
             parts.append(f"{cell.subset} half")
         if cell.limit is not None:
             parts.append(f"first {cell.limit} examples")
+        if cell.chat_template:
+            parts.append("chat template")
         titles[key] = ", ".join(parts)
     tasks = {
         key: f" with {', '.join(cell.extra_tasks)}"
@@ -157,20 +177,21 @@ def board_titles(cells: Mapping[str, Cell]) -> dict[str, str]:
 
 
 class Peers:
-    """Finds, for a group, those that it is compared with."""
+    """Finds the groups that a group is compared with."""
 
     def __init__(self, groups: Mapping[Key, Group]) -> None:
         self._references: dict[tuple[str, ...], list[Record]] = defaultdict(list)
         self._unquantized: dict[tuple[str, ...], Group] = {}
         self._trainings: dict[tuple[str, ...], dict[str, Training]] = defaultdict(dict)
         self._quantizers: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for key, group in groups.items():
+        for key, group in sorted(groups.items(), key=lambda item: -bits(first(item[1]))):
+            record = first(group)
             if key.method in REFERENCES:
                 place = (key.method, key.board, key.precision, key.quantizer)
                 self._references[place] += group.values()
-            if next(iter(group.values())).cell.quantizer == UNQUANTIZED:
-                self._unquantized[self._checkpoint(key)] = group
-            training = next(iter(group.values())).cell.training
+            if bits(record) >= FULL_BITS:
+                self._unquantized.setdefault(self._checkpoint(key), group)
+            training = record.cell.training
             self._trainings[key.board, key.method, key.finetuning][key.settings] = training
             self._quantizers[key.board, key.precision].add(key.quantizer)
 
@@ -178,31 +199,64 @@ class Peers:
     def _checkpoint(key: Key) -> tuple[str, ...]:
         return key.board, key.method, key.finetuning, key.settings
 
-    def reference(self, role: str, key: Key, group: Group) -> Numbers:
-        """Scores of the target or retrain model, evaluated alike under the same quantizer.
+    def reference(self, role: str, key: Key, group: Group) -> Record | None:
+        """Record of the target or retrain model, evaluated in the same way.
 
-        Of several targets it is the one that the group was unlearned from. Where it is not clear
-        which one is meant, there are no scores.
+        It has the quantizer, dtype and tokenizer of the group. Of several targets it is the one
+        that the group was unlearned from. Where that leaves more than one there is none.
         """
-        found = self._references[role, key.board, key.precision, key.quantizer]
-        if role == "target":
-            model = next(iter(group.values())).cell.training.model
-            found = [record for record in found if record.cell.training.model == model]
-        return finite(found[0].metrics) if len(found) == 1 else {}
+        training = first(group).cell.training
+        found = [
+            record
+            for record in self._references[role, key.board, key.precision, key.quantizer]
+            if _loaded_alike(record.cell.training, training)
+            and (role != "target" or record.cell.training.model == training.model)
+        ]
+        return found[0] if len(found) == 1 else None
 
-    def unquantized(self, key: Key, group: Group) -> Group:
-        """The same checkpoints before quantization, by seed; empty where this is they."""
-        found = self._unquantized.get(self._checkpoint(key), {})
-        return {} if found is group else found
+    def unquantized(self, key: Key) -> Group:
+        """Records of the same checkpoints before quantization, by seed.
+
+        These are those of ``none``; of ``bf16`` where there are no others.
+        """
+        return self._unquantized.get(self._checkpoint(key), {})
+
+    def retrained(self, key: Key, group: Group) -> Record | None:
+        """Record of the unquantized retrained model, on which PrivLeak's zero is measured."""
+        training = first(group).cell.training
+        zero = first(group).cell.retrain_auc
+        for (role, board, *_), records in self._references.items():
+            if role != "retrain" or board != key.board:
+                continue
+            for record in records:
+                own = record.cell.training
+                same = zero is not None and own.model == zero.model
+                if same and not record.is_quantized and _loaded_alike(own, training):
+                    return record
+        return None
 
     def setting(self, key: Key) -> str:
-        """What sets the checkpoint apart from others of its name; empty where there are none."""
+        """Settings that tell the checkpoint from others of its name; empty without others."""
         trainings = self._trainings[key.board, key.method, key.finetuning]
         return setting_labels(trainings)[key.settings] if len(trainings) > 1 else ""
 
     def variant(self, key: Key) -> str:
-        """The digest of the quantizer where another one has its name, else empty."""
+        """Digest of the quantizer where another one has its name, otherwise empty."""
         return key.quantizer if len(self._quantizers[key.board, key.precision]) > 1 else ""
+
+
+def first(group: Group) -> Record:
+    """The record of the first seed."""
+    return next(iter(group.values()))
+
+
+def bits(record: Record) -> float:
+    """Bits per weight; infinity for a checkpoint that is not quantized."""
+    return math.inf if record.bits is None else record.bits
+
+
+def _loaded_alike(one: Training, other: Training) -> bool:
+    return one.dtype == other.dtype and one.tokenizer == other.tokenizer
 
 
 def finite(metrics: Mapping[str, Metric]) -> Numbers:

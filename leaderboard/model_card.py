@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment
 
-from .cell import CorpusId, ModelId, Training
+from .records.schema import CorpusId, ModelId, Training
 
 _TEMPLATE = """\
 ---

@@ -1,25 +1,39 @@
-"""Models as Hugging Face folders: loading, saving, and what identifies their weights."""
+"""Models as Hugging Face folders: load, save, and pin weights, tokenizer and dtype."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from harness_tasks.cache import build_once
 from harness_tasks.corpora import is_folder
 from unlearners.checksums import CHECKSUMS, damaged_file, write_checksums
 
-from .cell import ModelId
 from .config import ModelSource
 from .errors import InputError
+from .records.schema import Dtype, ModelId
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "chat_template.jinja",
+)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 HUB_ID = re.compile(r"(?=.{1,96}$)[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -30,6 +44,7 @@ def load_model(
     *,
     revision: str | None = None,
     tokenizer: str | None = None,
+    tokenizer_revision: str | None = None,
     dtype: str | torch.dtype = "auto",
     device: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -41,6 +56,7 @@ def load_model(
         path: a folder or a hub id.
         revision: commit, branch or tag on the hub.
         tokenizer: folder or hub id of the tokenizer, where it is not the model's.
+        tokenizer_revision: commit, branch or tag of that tokenizer.
         dtype: of the weights; ``auto`` is the checkpoint's own.
         device: where the model goes; the first GPU, or the CPU, where left out.
 
@@ -58,7 +74,7 @@ def load_model(
     try:
         _refuse_other_weights(Path(path, SAFE_WEIGHTS_INDEX_NAME))
         loaded = AutoTokenizer.from_pretrained(
-            tokenizer or path, revision=None if tokenizer else revision
+            tokenizer or path, revision=tokenizer_revision if tokenizer else revision
         )
         if Path(path, QUANTIZER_FILE).is_file():
             model = load_quantized(path)
@@ -102,7 +118,7 @@ def refuse_damaged(folder: Path) -> None:
 
 
 def identify(source: ModelSource) -> ModelId:
-    """What pins a model's weights: a commit on the hub, or a digest of the folder's files.
+    """Pin a model's weights by a commit on the hub, or by a digest of the folder's files.
 
     Raises:
         InputError: neither a model folder nor a hub id with a full commit as revision.
@@ -113,18 +129,108 @@ def identify(source: ModelSource) -> ModelId:
         weights = sorted(folder.glob("*.safetensors"))
         if not weights:
             raise InputError(f"{folder} is not a model folder: it has no *.safetensors")
-        digest = hashlib.sha256()
-        for path in (folder / "config.json", *weights):
-            with path.open("rb") as handle:
-                while chunk := handle.read(2**20):
-                    digest.update(chunk)
-        return ModelId(name=folder.name, revision=f"sha256:{digest.hexdigest()[:16]}")
+        return ModelId(name=folder.name, revision=_digest((folder / "config.json", *weights)))
     if not source.revision or not COMMIT.fullmatch(source.revision):
         raise InputError(
             f"{source.path}: a model on the hub needs `revision:` with its full commit, so that "
             f"records say which weights they are about; found {source.revision!r}"
         )
     return ModelId(name=source.path, revision=source.revision)
+
+
+def identify_tokenizer(source: ModelSource) -> ModelId:
+    """Pin the tokenizer of a model by a commit on the hub, or by a digest of its files.
+
+    Raises:
+        InputError: the folder has no tokenizer, or a tokenizer on the hub has no full commit.
+    """
+    place = source.tokenizer or source.path
+    folder = Path(place)
+    if is_folder(folder):
+        files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+        if not files:
+            raise InputError(
+                f"{place} has no tokenizer: give `tokenizer:`, a folder or hub id that has one"
+            )
+        return ModelId(name=folder.name, revision=_digest(files))
+    revision = source.tokenizer_revision if source.tokenizer else source.revision
+    if not revision or not COMMIT.fullmatch(revision):
+        raise InputError(
+            f"{place}: a tokenizer on the hub needs `tokenizer_revision:` with its full commit, so "
+            f"that records say which one was used; found {revision!r}"
+        )
+    return ModelId(name=place, revision=revision)
+
+
+def resolve_dtype(source: ModelSource, dtype: Dtype | str) -> Dtype:
+    """Find the dtype in which a model is loaded: ``dtype``, or for ``auto`` the checkpoint's own.
+
+    Raises:
+        InputError: the checkpoint's dtype cannot be read, or is none that can be trained.
+    """
+    if dtype == "auto":
+        dtype = _stored_dtype(source)
+    for known in get_args(Dtype):
+        if dtype == known:
+            return known
+    raise InputError(
+        f"{source.path} is stored in {dtype}: set evaluation.dtype to one of "
+        f"{', '.join(get_args(Dtype))}"
+    )
+
+
+def _stored_dtype(source: ModelSource) -> str:
+    """Read the dtype from ``config.json``, or from the first weight where that has none."""
+    folder = Path(source.path)
+    if folder.is_dir():
+        path = folder / "config.json"
+    else:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = Path(hf_hub_download(source.path, "config.json", revision=source.revision))
+        except Exception as error:  # the hub's own errors share no base class
+            raise InputError(
+                f"{source.path}: the hub does not tell its dtype ({type(error).__name__}): set "
+                "evaluation.dtype"
+            ) from error
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        stored = config.get("dtype") or config.get("torch_dtype") or _first_dtype(path.parent)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be read as a model's configuration: {error}") from error
+    return str(stored).removeprefix("torch.")
+
+
+def _first_dtype(folder: Path) -> str:
+    from safetensors import SafetensorError, safe_open
+
+    names = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np") as file:
+                for key in file.keys():  # noqa: SIM118
+                    stored = file.get_slice(key).get_dtype()
+                    return names.get(stored, stored)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return "float32"
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """SHA-256 over the bytes of files, abbreviated; read once while they stay as they are."""
+    stats = ((path, path.stat()) for path in paths)
+    return _cached_digest(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+
+
+@cache
+def _cached_digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, _, _ in files:
+        with path.open("rb") as handle:
+            while chunk := handle.read(2**20):
+                digest.update(chunk)
+    return f"sha256:{digest.hexdigest()[:16]}"
 
 
 def _refuse_other_weights(index: Path) -> None:

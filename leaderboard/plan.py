@@ -1,7 +1,8 @@
-"""From a configuration to the cells of its grid, every setting resolved and checked."""
+"""The plan of a grid: its cells, with every setting resolved and checked."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -15,32 +16,53 @@ from unlearners import Unlearner, UnlearnerError, UnlearningData, get_unlearner
 from unlearners.finetuning import Finetuning, get_finetuning
 from unlearners.training import TrainingSettings
 
-from .cell import REFERENCES, Cell, CorpusId, Fold, ModelId, Training, digest
-from .config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, Suite, UnlearnEntry
-from .demo_models import demo_digest, demo_models
+from .config import (
+    CorpusEntry,
+    Evaluation,
+    ModelSource,
+    PrecisionEntry,
+    RunConfig,
+    Suite,
+    UnlearnEntry,
+)
+from .demo_models import DTYPE, demo_id, demo_models
 from .errors import InputError
 from .evaluation import check_extra_tasks
-from .models import identify
+from .models import identify, identify_tokenizer, resolve_dtype
+from .records.schema import (
+    REFERENCES,
+    Cell,
+    CorpusId,
+    Dtype,
+    ModelId,
+    RetrainAuc,
+    SuiteStage,
+    Training,
+    digest,
+)
 
-FOLDS = 4
+STAGES = 4
 PUBLISHED_MODELS = {
-    ("news", "target"): ModelSource(
-        path="muse-bench/MUSE-News_target", revision="a2f39769e9a0b98ec1cdd12f65e9962502208935"
-    ),
-    ("news", "retrain"): ModelSource(
-        path="muse-bench/MUSE-News_retrain", revision="324ef49ee0a038078aba7d8de831edf57235c9b3"
-    ),
-    ("books", "target"): ModelSource(
-        path="muse-bench/MUSE-Books_target", revision="c8dd3fb23a726762ec66d277933c7cff6767f3c2"
-    ),
-    ("books", "retrain"): ModelSource(
-        path="muse-bench/MUSE-Books_retrain", revision="1d67430e4e8bdf2a65823740e909792519175ac2"
-    ),
+    (corpus, role): ModelSource(
+        path=f"muse-bench/MUSE-{corpus.title()}_{role}",
+        revision=revision,
+        # the published repositories hold no tokenizer
+        tokenizer="meta-llama/Llama-2-7b-hf",
+        tokenizer_revision="01c7f73d771dfac7d292323805ebc428287df4f9",
+    )
+    for corpus, role, revision in (
+        ("news", "target", "a2f39769e9a0b98ec1cdd12f65e9962502208935"),
+        ("news", "retrain", "324ef49ee0a038078aba7d8de831edf57235c9b3"),
+        ("books", "target", "c8dd3fb23a726762ec66d277933c7cff6767f3c2"),
+        ("books", "retrain", "1d67430e4e8bdf2a65823740e909792519175ac2"),
+    )
 }
+PUBLISHED_DTYPE: Dtype = "float32"
+"""Dtype in which the published models are stored."""
 
 
 class CorpusPlan:
-    """A corpus of the configuration and where its two models are."""
+    """A corpus of the configuration and its two models."""
 
     def __init__(self, entry: CorpusEntry) -> None:
         self.entry = entry
@@ -89,11 +111,61 @@ class CorpusPlan:
         return source
 
     def model_id(self, role: str) -> ModelId | None:
-        """What pins those weights, without training or loading anything."""
+        """Pin the weights of a model, without training or loading anything."""
         if self._is_demo:
-            return ModelId(name=f"demo-{role}", revision=f"recipe:{demo_digest()}")
+            return demo_id(f"demo-{role}")
         source = self.model(role)
         return identify(source) if source else None
+
+    def tokenizer_id(self, role: str) -> ModelId:
+        """Pin the tokenizer of a model, without loading anything.
+
+        Raises:
+            InputError: the model has no tokenizer, or one without a commit.
+        """
+        if self._is_demo:
+            return demo_id("demo")
+        return identify_tokenizer(self._required(role))
+
+    def dtype(self, role: str, configured: str) -> Dtype:
+        """Resolve ``evaluation.dtype`` for a model, without loading it.
+
+        Raises:
+            InputError: the checkpoint's own dtype cannot be read, or cannot be trained.
+        """
+        if configured == "auto" and self._is_demo:
+            return DTYPE
+        source = self._required(role)
+        if configured == "auto" and source in PUBLISHED_MODELS.values():
+            return PUBLISHED_DTYPE
+        return resolve_dtype(source, configured)
+
+    def _required(self, role: str) -> ModelSource:
+        source = self.model(role)
+        if source is None:
+            raise InputError(f"corpora: '{self.entry.name}' has no {role} model")
+        return source
+
+    def retrain_auc(self, settings: Evaluation) -> RetrainAuc | None:
+        """Origin of PrivLeak's zero; None for a corpus without one.
+
+        The constants of MUSE are for all texts of News and Books. For a part of them, and for
+        every other corpus, the grid's retrained model is measured on the texts evaluated; without
+        such a model it is the AUC that the corpus brings.
+
+        Raises:
+            CorpusError: the corpus' own AUC cannot be read.
+        """
+        published = self.corpus.published_auc
+        if published is not None and settings.subset == "all" and settings.limit is None:
+            return RetrainAuc(source="published", value=published, model=None)
+        model = self.model_id("retrain")
+        if model is not None:
+            return RetrainAuc(source="measured", value=None, model=model)
+        if published is not None:
+            return RetrainAuc(source="published", value=published, model=None)
+        value = self.corpus.retrain_auc
+        return None if value is None else RetrainAuc(source="corpus", value=value, model=None)
 
     def data(self, forget: str) -> UnlearningData:
         """The text of the split ``forget``, to unlearn, and the text that is kept."""
@@ -140,8 +212,8 @@ class PlannedTraining:
         """For people: what is being worked on."""
         t = self.training
         parts = [t.corpus.name, t.method] + ([] if t.is_reference else [t.finetuning])
-        if t.fold:
-            parts.append(f"{t.fold.suite} {t.fold.number}")
+        if t.stage:
+            parts.append(f"{t.stage.suite} {t.stage.number}")
         return " ".join(parts) + (f" seed {t.seed}" if t.seed else "")
 
 
@@ -194,6 +266,8 @@ def _reference(
     training = Training(
         corpus=corpus.id,
         model=model,
+        tokenizer=corpus.tokenizer_id(role),
+        dtype=corpus.dtype(role, config.evaluation.dtype),
         method=role,
         params={},
         finetuning="none",
@@ -201,7 +275,7 @@ def _reference(
         settings={},
         seed=0,
     )
-    return PlannedTraining(training, corpus, _cells(training, precisions, config))
+    return PlannedTraining(training, corpus, _cells(training, corpus, precisions, config))
 
 
 def _unlearned(
@@ -223,6 +297,8 @@ def _unlearned(
         training = Training(
             corpus=corpus.id,
             model=target,
+            tokenizer=corpus.tokenizer_id("target"),
+            dtype=corpus.dtype("target", config.evaluation.dtype),
             method=entry.method,
             params=unlearner.to_dict(),
             finetuning=finetuning.name,
@@ -231,7 +307,9 @@ def _unlearned(
             seed=seed,
         )
         recipe = Recipe(unlearner, finetuning, settings)
-        yield PlannedTraining(training, corpus, _cells(training, precisions, config), recipe)
+        yield PlannedTraining(
+            training, corpus, _cells(training, corpus, precisions, config), recipe
+        )
         for suite in config.suites:
             yield from _folds(suite, training, corpus, recipe, precisions, config)
 
@@ -246,22 +324,26 @@ def _folds(
 ) -> Iterator[PlannedTraining]:
     """Four growing forget sets, each from the target, or four one after another."""
     parent: PlannedTraining | None = None
-    for number in range(1, FOLDS + 1):
+    for number in range(1, STAGES + 1):
         before = digest(parent.training) if parent else None
         training = whole.model_copy(
             update={
                 "corpus": whole.corpus.model_copy(update={"forget": f"{suite}/forget_{number}"}),
-                "fold": Fold(suite=suite, number=number, parent=before),
+                "stage": SuiteStage(suite=suite, number=number, parent=before),
             }
         )
-        cells = _cells(training, precisions, config)
+        cells = _cells(training, corpus, precisions, config)
         planned = PlannedTraining(training, corpus, cells, recipe, parent)
         yield planned
         if suite == "sust":
             parent = planned
 
 
-def _cells(training: Training, precisions: Precisions, config: RunConfig) -> list[PlannedCell]:
+def _cells(
+    training: Training, corpus: CorpusPlan, precisions: Precisions, config: RunConfig
+) -> list[PlannedCell]:
+    settings = config.evaluation
+    retrain_auc = corpus.retrain_auc(settings)
     return [
         PlannedCell(
             Cell(
@@ -269,9 +351,12 @@ def _cells(training: Training, precisions: Precisions, config: RunConfig) -> lis
                 precision=entry.name,
                 quantizer=entry.quantizer,
                 quantizer_params=quantizer.to_dict(),
-                subset=config.evaluation.subset,
-                limit=config.evaluation.limit,
-                extra_tasks=tuple(config.evaluation.extra_tasks),
+                subset=settings.subset,
+                limit=settings.limit,
+                extra_tasks=tuple(settings.extra_tasks),
+                chat_template=settings.chat_template,
+                batch_size=settings.batch_size if quantizer.depends_on_batch else None,
+                retrain_auc=retrain_auc,
             ),
             quantizer,
         )
@@ -306,7 +391,6 @@ def _located(where: str, build: Any, name: str, **params: Any) -> Any:
 
 
 def _refuse_twins(plan: list[PlannedTraining]) -> None:
-    stems = [planned.training.stem for planned in plan]
-    for stem in stems:
-        if stems.count(stem) > 1:
+    for stem, count in Counter(planned.training.stem for planned in plan).items():
+        if count > 1:
             raise InputError(f"the configuration asks twice for the same checkpoint: {stem}")

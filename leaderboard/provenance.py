@@ -1,4 +1,4 @@
-"""Where and with what a record was made."""
+"""Machine and versions that make a record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .cell import Provenance, Seconds
+from .records.schema import Provenance, Seconds, TrainingRun
 
 PACKAGES = (
     "lm-eval-muse",
@@ -35,10 +35,25 @@ def provenance(
     *,
     seconds: Seconds | None = None,
     tasks: dict[str, str] | None = None,
+    batch_size: int | None = None,
     retrain_auc: float | None = None,
+    retrain_auc_stderr: float | None = None,
+    training: TrainingRun | None = None,
 ) -> Provenance:
-    """Describe this process, now."""
+    """Describe this process, now.
+
+    Args:
+        device: torch device that evaluated.
+        seconds: wall times of the cell's parts.
+        tasks: versions of the tasks.
+        batch_size: of the evaluation.
+        retrain_auc: PrivLeak's zero.
+        retrain_auc_stderr: its standard error.
+        training: circumstances of the training.
+    """
     import torch
+
+    on_gpu = device.startswith("cuda")
 
     # kibibytes on Linux, bytes on macOS
     unit = 1024 if sys.platform == "darwin" else 1
@@ -47,13 +62,18 @@ def provenance(
         packages=_packages(),
         python=platform.python_version(),
         platform=platform.platform(),
-        device=torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        device=torch.cuda.get_device_name(device) if on_gpu else device,
+        cuda=torch.version.cuda if on_gpu else None,
         threads=torch.get_num_threads(),
         git=_git_state(),
         tasks=tasks or {},
+        batch_size=batch_size,
         retrain_auc=retrain_auc,
+        retrain_auc_stderr=retrain_auc_stderr,
+        training=training,
         seconds=seconds,
         peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit // 1024,
+        peak_gpu_mib=torch.cuda.max_memory_allocated(device) // 2**20 if on_gpu else None,
     )
 
 

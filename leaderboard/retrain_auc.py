@@ -1,21 +1,25 @@
-"""The retrain AUC of a user's corpus: measured once, kept in its folder."""
+"""The zero of PrivLeak: Min-40% scores of a corpus' retrained model, measured once and kept."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness_tasks import scoring
 from harness_tasks.corpora import RETRAIN_AUC_FILE, Corpus, load_corpus
-from harness_tasks.sealed import sealed
+from harness_tasks.rows import read_json
+from harness_tasks.sealed import is_damaged, sealed
 
 from .config import CorpusEntry, Evaluation, ModelSource
 from .errors import InputError
-from .evaluation import retrain_auc
-from .models import identify, load_model
+from .evaluation import retrain_scores
+from .models import identify, identify_tokenizer, load_model, resolve_dtype
 from .store import write_atomically
 
 if TYPE_CHECKING:
+    from .plan import CorpusPlan
     from .progress import Progress
 
 
@@ -24,8 +28,14 @@ def keep_retrain_auc(
 ) -> float:
     """Measure a model that was trained without the forget set; write ``retrain_auc.json``.
 
-    Beside the AUC the file names the model and the corpus' fingerprint. Where it is there
-    already, of the same model and text, nothing is measured again.
+    With the AUC the file holds the score of every text, and names model, tokenizer, dtype and the
+    corpus' fingerprint. Nothing is measured again where it holds those of the same model and text.
+
+    Args:
+        entry: the corpus, a folder of the user's.
+        model: the retrained model.
+        settings: device, dtype and batch size.
+        progress: told what is going on.
 
     Raises:
         InputError: the corpus is not a user's folder, holds the AUC of something else, or the
@@ -37,34 +47,113 @@ def keep_retrain_auc(
             f"corpus {corpus.name} has a retrain AUC of its own; this command is for a folder "
             "of yours"
         )
-    weights = identify(model)
-    measured = {"model": weights.model_dump(), "corpus": corpus.fingerprint}
-    path = Path(corpus.location, RETRAIN_AUC_FILE)
-    if (kept := _kept(corpus, path, measured)) is not None:
-        return kept
-    progress.stage(f"{corpus.name}: AUC of {weights.name}")
-    loaded, tokenizer = load_model(
-        model.path, revision=model.revision, dtype=settings.dtype, device=settings.device
+    measured = _identity(
+        identify(model).model_dump(),
+        identify_tokenizer(model).model_dump(),
+        resolve_dtype(model, settings.dtype),
+        corpus,
     )
-    auc = retrain_auc(loaded, tokenizer, entry, settings, progress)
-    if not 0 < auc < 1:
+    path = Path(corpus.location, RETRAIN_AUC_FILE)
+    if corpus.retrain_auc is not None:
+        if _is_of(read_json(path), measured):
+            return corpus.retrain_auc
         raise InputError(
-            f"the AUC of {weights.name} on corpus {corpus.name} is {auc:g}: it tells every forget "
-            "from every holdout text, and no model's PrivLeak can be compared with that; was it "
-            "trained without the forget set?"
+            f"{path} holds {corpus.retrain_auc:g}, which is not of this model and text; records "
+            "may depend on it: remove the file to measure again"
         )
-    write_atomically(path, json.dumps(sealed({"retrain_auc": auc, **measured}), indent=1) + "\n")
-    return auc
+    progress.stage(f"{corpus.name}: AUC of {measured['model']['name']}")
+    content = _measure(entry, model, measured["dtype"], settings, progress)
+    if not 0 < content["retrain_auc"] < 1:
+        raise InputError(
+            f"the AUC of {measured['model']['name']} on corpus {corpus.name} is "
+            f"{content['retrain_auc']:g}: it tells every forget from every holdout text, and no "
+            "model's PrivLeak can be compared with that; was it trained without the forget set?"
+        )
+    write_atomically(path, scores_text(content | measured))
+    return float(content["retrain_auc"])
 
 
-def _kept(corpus: Corpus, path: Path, measured: dict[str, Any]) -> float | None:
-    """The AUC that is there, if it is of the same model and text."""
-    if (auc := corpus.retrain_auc) is None:
-        return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if {key: content.get(key) for key in measured} != measured:
-        raise InputError(
-            f"{path} holds {auc:g}, which is not of this model and text; records may depend on "
-            "it: remove the file to measure anew"
-        )
-    return auc
+def run_retrain_scores(
+    corpus: CorpusPlan, settings: Evaluation, folder: Path, progress: Progress
+) -> Path:
+    """File with the scores of the retrained model of a grid, measured at the first call.
+
+    It is the corpus' own file where that is of the same model, tokenizer, dtype and text;
+    otherwise a file in the run's folder.
+
+    Args:
+        corpus: a corpus of the grid with a retrained model.
+        settings: how models are loaded and evaluated.
+        folder: of the run.
+        progress: told what is going on.
+
+    Raises:
+        InputError: the model cannot be loaded, or gives NaN.
+    """
+    source, model = corpus.model("retrain"), corpus.model_id("retrain")
+    if source is None or model is None:
+        raise InputError(f"corpora: '{corpus.entry.name}' has no retrain model")
+    measured = _identity(
+        model.model_dump(),
+        corpus.tokenizer_id("retrain").model_dump(),
+        corpus.dtype("retrain", settings.dtype),
+        corpus.corpus,
+    )
+    own = Path(corpus.corpus.location, RETRAIN_AUC_FILE)
+    key = hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16]
+    kept = folder / "retrain" / f"{corpus.id.name}-{key}.json"
+    for path in (own, kept):
+        if path.is_file() and _is_of(read_json(path), measured):
+            return path
+    kept.unlink(missing_ok=True)  # damaged
+    progress.stage(f"{corpus.id.name}: scores of the retrained model")
+    content = _measure(corpus.entry, source, measured["dtype"], settings, progress)
+    write_atomically(kept, scores_text(content | measured))
+    return kept
+
+
+def scores_content(scores: dict[str, list[float]]) -> dict[str, Any]:
+    """The AUC of scores by side, and the scores themselves."""
+    auc, _ = scoring.auc_and_stderr(scores["holdout"], scores["forget"])
+    return {"retrain_auc": auc, "scores": scores}
+
+
+def scores_text(content: dict[str, Any]) -> str:
+    """Content of a file of scores, with its checksum."""
+    return json.dumps(sealed(content), indent=1) + "\n"
+
+
+def _measure(
+    entry: CorpusEntry,
+    model: ModelSource,
+    dtype: str,
+    settings: Evaluation,
+    progress: Progress,
+) -> dict[str, Any]:
+    loaded, tokenizer = load_model(
+        model.path,
+        revision=model.revision,
+        tokenizer=model.tokenizer,
+        tokenizer_revision=model.tokenizer_revision,
+        dtype=dtype,
+        device=settings.device,
+    )
+    return scores_content(retrain_scores(loaded, tokenizer, entry, settings, progress))
+
+
+def _identity(
+    model: dict[str, Any], tokenizer: dict[str, Any], dtype: str, corpus: Corpus
+) -> dict[str, Any]:
+    return {
+        "model": model,
+        "tokenizer": tokenizer,
+        "dtype": dtype,
+        "corpus": corpus.fingerprint,
+    }
+
+
+def _is_of(content: Any, measured: dict[str, Any]) -> bool:
+    """Tell whether a file of scores is whole and of this model and text."""
+    if not isinstance(content, dict) or is_damaged(content) or "scores" not in content:
+        return False
+    return all(content.get(key) == value for key, value in measured.items())

@@ -80,6 +80,8 @@ class Runner:
         self.progress.advance(outcome.kept)
         for result in self.executor(chains, self.worker):
             record = result.record
+            if result.survival is not None:
+                self.folder.write_survival(result.survival)
             path = self.folder.write_record(record, result.answers)
             outcome.done += record.status == "done"
             outcome.failed += record.status != "done"

@@ -1,4 +1,4 @@
-"""What a model answered, example by example: kept beside the records, one file per cell.
+"""Answers of a model, example by example, one file per cell.
 
 ``samples/<cell>.jsonl.gz`` holds one JSON object per line; its record has the SHA-256 of the
 lines. The four scores can be computed from them again.
@@ -19,8 +19,9 @@ from pydantic import ConfigDict
 
 from harness_tasks import scoring
 
-from .cell import Frozen
+from .records.schema import ExampleScores, Frozen
 
+SIDES = ("forget", "holdout")
 SHOWN = 400
 """Characters of a prompt that are kept, from its end."""
 MOST_BYTES = 2**26
@@ -32,7 +33,8 @@ class Sample(Frozen):
 
     Attributes:
         task: the metric it counts for.
-        example: its place among the task's examples.
+        example: its position among the task's examples.
+        document: the document that it is about, where the corpus names one.
         prompt: end of the prompt, or the question; None where nothing is generated.
         response: what was generated, cut at the stop strings.
         reference: what MUSE compares it with.
@@ -44,6 +46,7 @@ class Sample(Frozen):
 
     task: Literal["verbmem", "knowmem", "privleak", "utility"]
     example: int
+    document: str | None = None
     prompt: str | None = None
     response: str | None = None
     reference: str | None = None
@@ -72,11 +75,35 @@ def from_lm_eval(task: str, logged: Mapping[str, Any], generation: Mapping[str, 
     return Sample(
         task=task,  # type: ignore[arg-type]
         example=logged["doc_id"],
+        document=doc.get("document"),
         prompt=prompt[-SHOWN:],
         response=scoring.cut_at(responses[0], generation["until"]),
         reference=responses[2] if len(responses) > 2 else logged["target"],
         score=logged[task],
     )
+
+
+def example_scores(samples: Iterable[Sample]) -> dict[str, ExampleScores]:
+    """Scores without text, by task, in the order of the examples; PrivLeak's by side.
+
+    Documents are kept where several examples of a task share one.
+    """
+    groups: dict[str, list[Sample]] = {}
+    for sample in sorted(samples, key=lambda sample: sample.example):
+        name = f"{sample.task}/{sample.split}" if sample.split else sample.task
+        groups.setdefault(name, []).append(sample)
+    found = {}
+    for name, members in groups.items():
+        documents = [sample.document for sample in members if sample.document is not None]
+        shared = len({*documents}) < len(documents) == len(members)
+        found[name] = ExampleScores(
+            examples=tuple(sample.example for sample in members),
+            scores=tuple(
+                None if math.isnan(sample.score) else round(sample.score, 6) for sample in members
+            ),
+            documents=tuple(documents) if shared else None,
+        )
+    return found
 
 
 def encode(samples: Iterable[Sample]) -> bytes:

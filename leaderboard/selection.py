@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from .cell import Cell
 from .errors import InputError
 from .plan import PlannedTraining
+from .records.schema import Cell
 
 
 def label(cell: Cell) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
+from collections.abc import Mapping
+from functools import reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness_tasks.cache import build_once
 from harness_tasks.calibration import with_calibration
 from harness_tasks.corpora import load_corpus
-from quantizers import CalibratedQuantizer, get_quantizer
+from quantizers import CalibratedQuantizer, Quantizer, get_quantizer
 from quantizers.saving import save_quantized
 from unlearners import UnlearningData
 
@@ -24,7 +27,10 @@ from .models import load_model, save_model
 from .plan import PlannedTraining, Recipe, make_plan
 from .processes import join_processes
 from .progress import Progress
+from .records.schema import UNQUANTIZED
+from .records.survival import SurvivalReport
 from .report.loss import plot_losses
+from .survival import SurvivalMeter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,7 +51,8 @@ def load_source(
         source.path,
         revision=source.revision,
         tokenizer=source.tokenizer,
-        dtype=settings.dtype,
+        tokenizer_revision=source.tokenizer_revision,
+        dtype=planned.corpus.dtype(role, settings.dtype),
         device=settings.device,
     )
 
@@ -103,7 +110,7 @@ def unlearn_to_folder(
         name="unlearn",
         corpora=[corpus.model_copy(update={"target": model})],
         unlearn=[entry],
-        precisions=[PrecisionEntry(quantizer="bf16")],
+        precisions=[PrecisionEntry(quantizer=UNQUANTIZED)],
     )
     planned = make_plan(config)[-1]
     if planned.recipe is None:
@@ -190,6 +197,34 @@ def evaluate_model(
     )
     transform = with_calibration(transform, tokenizer, found, corpus.forget, corpus.retain)
     return evaluate_in_memory(transform(model), tokenizer, corpus, settings, progress=progress)
+
+
+def compare_update(
+    target: ModelSource,
+    unlearned: Path,
+    quantizers: Mapping[str, Quantizer],
+    device: str | None = None,
+) -> SurvivalReport:
+    """Compare an unlearned model with its target, loaded in the same dtype.
+
+    Args:
+        target: the model before unlearning.
+        unlearned: folder of the unlearned model, adapters merged, not quantized.
+        quantizers: by the name of their precision in the report.
+        device: torch device that computes.
+
+    Raises:
+        InputError: a model cannot be loaded.
+        QuantizerError: the two cannot be compared.
+    """
+    after, _ = load_model(str(unlearned), device=device)
+    before, _ = load_model(target.path, revision=target.revision, dtype=after.dtype, device="cpu")
+    meter = SurvivalMeter(before, after, unlearned.resolve().name)
+    reports = [
+        meter.measure(name, quantizer, quantizer(copy.deepcopy(after)))
+        for name, quantizer in quantizers.items()
+    ]
+    return reduce(SurvivalReport.merge, reports)
 
 
 def refuse_full(folder: Path) -> None:

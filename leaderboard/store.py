@@ -1,4 +1,4 @@
-"""A run's folder: one run at a time, records written whole and never overwritten."""
+"""Folder of a run: one process at a time, records written whole and never overwritten."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from harness_tasks import sealed
 
 from . import samples
-from .cell import Cell, Record, Training
 from .errors import InputError
+from .records.schema import Cell, Record, Training
+from .records.survival import SurvivalReport
+from .records.text import dumps
+from .records.version1 import upgrade
 
 RUN_FILE = "run.json"
 # what a process leaves that is killed between making a file and giving it its name
@@ -26,6 +30,8 @@ LEFTOVERS = (
     ".*.tmp",
     "records/.*",
     "samples/.*",
+    "survival/.*",
+    "retrain/.*",
     "checkpoints/*/.*",
     "checkpoints/*/training/*.partial",
     "references/*.partial",
@@ -99,22 +105,56 @@ class RunFolder:
                 place.mkdir(exist_ok=True)
                 path.rename(place / f"{path.stem}.{len(list(place.iterdir()))}.json")
 
+    def write_survival(self, report: SurvivalReport) -> None:
+        """Write a checkpoint's survival report, with the precisions it held before."""
+        path = survival_path(self.path, report.checkpoint)
+        kept = read_survival(self.path, report.checkpoint)
+        if kept is not None:
+            report = kept.merge(report)
+        replace_file(path, dumps(report.model_dump(mode="json", exclude_none=True)) + "\n")
+
     def write_record(self, record: Record, answers: Sequence[samples.Sample] = ()) -> Path:
-        """Write a record, sealed, and before it its answers; one that exists stays as it is."""
+        """Write a record with its checksum, and before it its answers; an existing one stays."""
         path = record_path(self.path, record.cell)
         if answers and not path.exists():
             lines = samples.encode(answers)
             replace_file(self.samples_path(record.cell), samples.compress(lines))
             record = record.model_copy(update={"samples": samples.sha256(lines)})
-        content = json.loads(record.model_dump_json())
-        record = record.model_copy(update={sealed.SEAL: sealed.digest(content)})
-        write_atomically(path, record.model_dump_json(indent=1) + "\n")
+        write_atomically(path, record_text(record))
         return path
 
 
 def record_path(folder: Path, cell: Cell) -> Path:
-    """Where the record of ``cell`` is, or will be."""
+    """Path of the record of ``cell``."""
     return folder / "records" / f"{cell.stem}.json"
+
+
+def record_text(record: Record) -> str:
+    """Content of a record's file, with its checksum."""
+    content = json.loads(record.model_dump_json())
+    return dumps(sealed.sealed(content)) + "\n"
+
+
+def survival_path(folder: Path, checkpoint: str) -> Path:
+    """Path of the survival report of a checkpoint."""
+    return folder / "survival" / f"{checkpoint}.json"
+
+
+def read_survival(folder: Path, checkpoint: str) -> SurvivalReport | None:
+    """Read the survival report of a checkpoint; None where there is none.
+
+    Raises:
+        InputError: the file is not one.
+    """
+    path = survival_path(folder, checkpoint)
+    try:
+        return SurvivalReport.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a survival report; delete it and evaluate the checkpoint again"
+        ) from error
 
 
 def checkpoints(folder: Path) -> set[str]:
@@ -173,9 +213,9 @@ def read_record(path: Path) -> Record:
         InputError: there is none, or it is not as it was written.
     """
     try:
-        text = path.read_bytes()
-        record = Record.model_validate_json(text)
-        damaged = sealed.is_damaged(json.loads(text))
+        content = json.loads(path.read_bytes())
+        record = parse_record(content)
+        damaged = sealed.is_damaged(content)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -190,6 +230,20 @@ def read_record(path: Path) -> Record:
             "to have its cell run again"
         )
     return record
+
+
+def parse_record(content: Any) -> Record:
+    """The record in the content of a file, of this version or of version 1.
+
+    Raises:
+        ValueError: it is not a record.
+    """
+    if isinstance(content, dict) and content.get("schema_version", 1) == 1:
+        try:
+            content = upgrade(content)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"a part of version 1 is missing: {error}") from error
+    return Record.model_validate_json(json.dumps(content))
 
 
 def _is_empty(path: Path) -> bool:

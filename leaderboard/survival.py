@@ -1,88 +1,82 @@
-"""What of a checkpoint's update survives rounding, measured once per checkpoint."""
+"""Measurement of what rounding keeps of a checkpoint's update, as the report of a run has it."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
-from harness_tasks.sealed import SEAL, digest, sealed
-from quantizers import Quantizer, get_quantizer
-from quantizers.rtn import RoundToNearest
-from quantizers.survival import SurvivalReport, survival
+from .records.schema import Survival
+from .records.survival import LayerSurvival, Rounding, SurvivalReport, Update
 
-from .config import ModelSource
-from .errors import InputError
-from .store import replace_file
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-ALWAYS = ("rtn-int8", "rtn-int4")
+    from quantizers import Quantizer
+    from quantizers.survival import Summary
 
 
-def measure(
-    target: ModelSource, unlearned: Path, precisions: dict[str, Quantizer]
-) -> SurvivalReport:
-    """Compare two unquantized models over the run's round-to-nearest grids, and int8 and int4.
+class SurvivalMeter:
+    """Compares one checkpoint with its target, precision after precision.
 
     Args:
-        target: the model before unlearning.
-        unlearned: folder of the unlearned model.
-        precisions: the run's quantizers by name; those that are not round-to-nearest have no
-            grid of their own to cross.
-    """
-    grids = {name: get_quantizer(name) for name in ALWAYS} | precisions
-    first = get_quantizer(ALWAYS[0])
-    return survival(
-        local_folder(target),
-        unlearned,
-        {
-            name: grid
-            for name, grid in grids.items()
-            if isinstance(grid, RoundToNearest)
-            and isinstance(first, RoundToNearest)
-            and (grid.skip, grid.quantize_head) == (first.skip, first.quantize_head)
-        },
-    )
-
-
-def measure_once(
-    file: Path, target: ModelSource, unlearned: Path, precisions: dict[str, Quantizer]
-) -> dict[str, Any]:
-    """The report as JSON, from ``file`` where it is whole and covers all precisions already."""
-    if file.exists():
-        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):  # damaged
-            kept = json.loads(file.read_text(encoding="utf-8"))
-            whole = kept.pop(SEAL) == digest(kept)
-            if whole and _grids(precisions) <= kept["total"]["crossings"].keys():
-                return kept
-    report = measure(target, unlearned, precisions).to_dict()
-    replace_file(file, json.dumps(sealed(report), indent=1) + "\n")
-    return report
-
-
-def _grids(precisions: dict[str, Quantizer]) -> Iterable[str]:
-    return {name for name, grid in precisions.items() if isinstance(grid, RoundToNearest)}
-
-
-def local_folder(source: ModelSource) -> Path:
-    """The folder of a model; one on the hub is in the local cache once it was loaded.
+        target: the model before unlearning, in the dtype that training started from.
+        unlearned: the checkpoint, adapters merged, before quantization.
+        name: of the checkpoint.
 
     Raises:
-        InputError: it is neither a folder nor on the hub.
+        QuantizerError: the two cannot be compared.
     """
-    if Path(source.path).is_dir():
-        return Path(source.path)
-    from huggingface_hub import snapshot_download
 
-    try:
-        return Path(
-            snapshot_download(
-                source.path,
-                revision=source.revision,
-                allow_patterns=["*.safetensors", "*.json"],
-            )
+    def __init__(self, target: PreTrainedModel, unlearned: PreTrainedModel, name: str) -> None:
+        from quantizers.survival import measure_update
+
+        self._target, self._unlearned, self._name = target, unlearned, name
+        self._update = measure_update(target, unlearned)
+
+    def measure(
+        self, precision: str, quantizer: Quantizer, quantized: PreTrainedModel
+    ) -> SurvivalReport:
+        """Measure one precision.
+
+        Args:
+            precision: its name.
+            quantizer: the quantizer, bound to its text if it is calibrated.
+            quantized: the checkpoint as the quantizer returned it.
+
+        Raises:
+            QuantizerError: the target cannot be quantized in the same way.
+        """
+        from quantizers.survival import measure_rounding
+
+        rounding = None
+        if quantizer.bits is not None:
+            rounding = measure_rounding(self._target, self._unlearned, quantizer, quantized)
+        return _report(self._name, precision, self._update, rounding)
+
+
+def at_precision(report: SurvivalReport, precision: str) -> Survival:
+    """The totals that a record keeps."""
+    return Survival(update=report.total.update, rounding=report.total.rounding.get(precision))
+
+
+def _report(
+    name: str, precision: str, update: Summary[Any], rounding: Summary[Any] | None
+) -> SurvivalReport:
+    def part(size: Any, effect: Any) -> LayerSurvival:
+        return LayerSurvival(
+            update=Update.model_validate(dataclasses.asdict(size)),
+            rounding={precision: Rounding.model_validate(dataclasses.asdict(effect))}
+            if effect
+            else {},
         )
-    except Exception as error:  # the hub's own errors share no base class
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{source.path}: no such model: {reason}") from error
+
+    def parts(group: str) -> dict[str, LayerSurvival]:
+        effects = getattr(rounding, group) if rounding else {}
+        return {key: part(size, effects.get(key)) for key, size in getattr(update, group).items()}
+
+    return SurvivalReport(
+        checkpoint=name,
+        total=part(update.total, rounding.total if rounding else None),
+        kinds=parts("kinds"),
+        layers=parts("layers"),
+    )

@@ -1,7 +1,7 @@
 """A declared search over settings: its trials are an ordinary grid, its rule is stated.
 
-Trials are evaluated on one half of every task's examples (``subset: selection``); the settings
-chosen are written as a configuration of the other half (``subset: final``), so that no setting is
+Trials are evaluated on one half of every task's examples (``subset: validation``); the settings
+chosen are written as a configuration of the other half (``subset: test``), so that no setting is
 chosen on what the final table reports.
 """
 
@@ -17,7 +17,6 @@ from pydantic import ConfigDict, Field, model_validator
 from .config import RunConfig, Strict, UnlearnEntry, parse, read_yaml
 from .groups import evaluation, settings_digest
 from .plan import PlannedTraining
-from .scores import bits
 from .table import Row
 
 RULE = (
@@ -90,13 +89,13 @@ class SweepConfig(RunConfig):
         return self
 
     def trials(self) -> RunConfig:
-        """The grid of all trials, on the selection half."""
+        """The grid of all trials, on the validation half."""
         entries = [entry for search in self.search for entry in search.trials()]
-        return self._run(entries, "selection", self.name)
+        return self._run(entries, "validation", self.name)
 
     def chosen(self, entries: list[UnlearnEntry]) -> RunConfig:
-        """The grid of the chosen settings, on the final half."""
-        return self._run(entries, "final", f"{self.name}-final")
+        """The grid of the chosen settings, on the test half."""
+        return self._run(entries, "test", f"{self.name}-final")
 
     def _run(self, entries: list[UnlearnEntry], subset: str, name: str) -> RunConfig:
         content = self.model_dump(mode="json", exclude={"search"})
@@ -123,10 +122,10 @@ def select(rows: list[Row], plan: list[PlannedTraining]) -> tuple[list[UnlearnEn
     planned = {settings_digest(p.training): p for p in plan if p.recipe}
     ours = evaluation(plan[0].cells[0].cell)  # the folder may hold trials on other examples
     rows = [row for row in rows if evaluation(row.records[0].cell) == ours]
-    lowest = min(bits(row.precision) for row in rows)
+    lowest = min(row.bits for row in rows)
     best: dict[tuple[str, str, str], Row | None] = {}
     for row in rows:  # best first, those that forgot before those that did not
-        if row.settings in planned and bits(row.precision) == lowest:
+        if row.settings in planned and row.bits == lowest:
             group = (row.corpus, row.method, row.finetuning)
             if best.get(group) is None:
                 best[group] = row if "score" in row.values else None

@@ -4,42 +4,57 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
+from typing import Any
 
-from .cell import METRICS, REFERENCES, Metric, Record
+from .estimates import Estimate, Z, mean_over_seeds, of_auc, of_metric, of_record
 from .groups import (
-    UNQUANTIZED,
+    FULL_BITS,
     Board,
     Group,
     Key,
     Peers,
+    bits,
     finite,
+    first,
     group_records,
     make_boards,
+    quantizer_digest,
 )
-from .scores import bits, combine, recovery, way_back
+from .records.schema import METRICS, REFERENCES, UNQUANTIZED, Record
+from .scores import FORGETTING, combine, forgot, untestable, way_back
+
+Estimates = dict[str, Estimate]
+
+RANGES = {
+    "verbmem": (0.0, 100.0),
+    "knowmem": (0.0, 100.0),
+    "privleak": (-100.0, math.inf),
+    "utility": (0.0, 100.0),
+}
+"""Lowest and highest possible value of a metric."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number with what is known of its error.
+    """A number of the table.
 
     Attributes:
         mean: over seeds.
+        stderr: standard error over documents and, with several seeds, over seeds; None where it
+            is not known, and at an edge.
+        low: lower end of the 95% interval where all documents agree (an edge), otherwise None.
+        high: upper end of it.
         spread: sample standard deviation over seeds; None with a single one.
-        stderr: lm-eval's standard error; only with a single seed.
     """
 
     mean: float
-    spread: float | None = None
     stderr: float | None = None
-
-    @property
-    def error(self) -> float | None:
-        """What is shown behind ±."""
-        return self.stderr if self.spread is None else self.spread
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +69,12 @@ class Row:
         values: the four metrics; for each ``recovery_…`` in points and ``way_back_…`` as a share;
             ``forget_quality`` and ``score``; one without a number is missing.
         extra: scores of other tasks, in lm-eval's own units; one that a seed lacks is missing.
-        forgot: whether every seed passed the gate; None where that is unknown.
-        setting: what sets the checkpoint apart from others of the same name; empty without such.
-        variant: the quantizer's digest where another one has the same name, else empty.
+        forgot: verdict of the gate on the unquantized checkpoint; None where it is not known.
+        setting: settings that tell the checkpoint from others of the same name; may be empty.
+        variant: the quantizer's digest where another one has the same name, otherwise empty.
+        ranked: True where the checkpoint has a score at all precisions that the board is ordered
+            by.
+        reasons: reasons for numbers and ranks that are missing.
     """
 
     board: Board
@@ -71,6 +89,8 @@ class Row:
     forgot: bool | None
     setting: str
     variant: str
+    ranked: bool = False
+    reasons: tuple[str, ...] = ()
 
     @property
     def corpus(self) -> str:
@@ -79,37 +99,60 @@ class Row:
 
     @property
     def seeds(self) -> int:
-        """How many there are."""
+        """Number of seeds."""
         return len(self.records)
 
     @property
+    def bits(self) -> float:
+        """Bits per weight; infinity for a checkpoint that is not quantized."""
+        return bits(self.records[0])
+
+    @property
+    def dtype(self) -> str | None:
+        """Dtype of the weights that are not quantized; None where no record knows it."""
+        return next((r.dtype for r in self.records if r.dtype), self.records[0].dtype)
+
+    @property
     def is_reference(self) -> bool:
-        """Whether this is a target or retrain row, which are not ranked."""
+        """True for target and retrain rows, which are not ranked."""
         return self.method in REFERENCES
 
     @property
     def is_quantized(self) -> bool:
-        """Whether a quantizer changed the checkpoint."""
-        return self.records[0].cell.quantizer != UNQUANTIZED
+        """True where a quantizer took bits from the weights."""
+        return self.bits < FULL_BITS
+
+    @property
+    def is_unchanged(self) -> bool:
+        """True for the checkpoint as saved."""
+        return self.records[0].cell.quantizer == UNQUANTIZED
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why numbers are missing."""
-        return tuple(
+        """Reasons for missing numbers, failures included."""
+        failures = (
             f"{r.status}: {r.reason}" for r in self.records if r.status != "done" or r.reason
         )
+        return (*failures, *self.reasons)
 
     @property
     def checkpoint(self) -> tuple[str, ...]:
-        """What its rows at all precisions share."""
+        """Identity that its rows at all precisions share."""
         return self.board.title, self.method, self.finetuning, self.settings
+
+    @property
+    def precision_key(self) -> tuple[str, str]:
+        """Identity of the precision: its name and the quantizer's digest."""
+        return self.precision, self.quantizer
 
 
 def build_table(records: Iterable[Record]) -> list[Row]:
-    """Rows of all boards: references first, then methods, best first.
+    """Build the rows of all boards: references first, then methods, best first.
 
-    Methods are ordered by their score at the lowest precision; those that did not forget (the
-    gate) come after all that did, those without a score last.
+    Methods are ordered by their score at the precisions of a board with the fewest bits at which
+    target and retrain can be told apart: the mean over all quantizers with that many bits. Those
+    that did not forget (the gate) come after all that did, and those that lack one of these
+    scores are not ranked and come last.
 
     Raises:
         InputError: two records are of one cell.
@@ -118,38 +161,56 @@ def build_table(records: Iterable[Record]) -> list[Row]:
     boards = make_boards(groups)
     peers = Peers(groups)
     rows = [_row(key, group, boards[key.board], peers) for key, group in groups.items()]
-    return sorted(rows, key=_order(rows))
+    ordered: list[Row] = []
+    for board in sorted({row.board for row in rows}):
+        ordered += _order([row for row in rows if row.board == board])
+    return ordered
 
 
-def lowest_precision(rows: Iterable[Row]) -> str:
-    """The precision with the fewest bits; of several, the first by name."""
-    return min((row.precision for row in rows), key=lambda name: (bits(name), name))
+def ranking_precisions(rows: Sequence[Row]) -> list[Row]:
+    """Target rows at the precisions that a board is ordered by; empty where none has scores.
+
+    Args:
+        rows: of one board.
+    """
+    references = [row for row in rows if row.method == "target"]
+    scored: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
+    for row in rows:
+        if "score" in row.values:
+            scored[row.checkpoint].add(row.precision_key)
+    for width in sorted({row.bits for row in references}):
+        members = [row for row in references if row.bits == width]
+        if any({row.precision_key for row in members} <= found for found in scored.values()):
+            return sorted(members, key=lambda row: row.precision)
+    return []
 
 
 def _row(key: Key, group: Group, board: Board, peers: Peers) -> Row:
     is_reference = key.method in REFERENCES
-    target, retrain = (peers.reference(role, key, group) for role in REFERENCES)
-    unquantized = peers.unquantized(key, group)
-    columns: dict[str, list[float | None]] = defaultdict(list)
-    verdicts = []
-    for seed, record in group.items():
-        metrics = finite(record.metrics)
-        before = finite(unquantized[seed].metrics) if seed in unquantized else {}
+    retrained = peers.retrained(key, group)
+    unquantized = peers.unquantized(key)
+    seeds = {seed: _estimates(record, retrained) for seed, record in group.items()}
+    before = {seed: _estimates(record, retrained) for seed, record in unquantized.items()}
+    columns: dict[str, list[Estimate | None]] = defaultdict(list)
+    target, retrain = (
+        _estimates(peers.reference(role, key, group), retrained) for role in REFERENCES
+    )
+    for seed, metrics in seeds.items():
         for metric in METRICS:
-            columns[metric].append(metrics.get(metric))
-            columns[f"recovery_{metric}"].append(recovery(metrics, before, metric))
-        if is_reference:
-            continue
-        for metric in METRICS:
-            share = way_back(metrics.get(metric), before.get(metric), target.get(metric))
-            columns[f"way_back_{metric}"].append(share)
-        scores = combine(metrics, target, retrain)
-        columns["forget_quality"].append(scores.forget_quality)
-        columns["score"].append(scores.score)
-        verdicts.append(scores.forgot)
+            now, then = metrics.get(metric), before.get(seed, {}).get(metric)
+            columns[metric].append(now)
+            if unquantized is not group:
+                columns[f"recovery_{metric}"].append(now - then if now and then else None)
+        if not is_reference:
+            scores = combine(metrics, target, retrain)
+            columns["forget_quality"].append(scores.forget_quality)
+            columns["score"].append(scores.score)
+    means = {name: _mean(found, (key, name)) for name, found in columns.items()}
+    values = {name: _value(name, mean, columns[name]) for name, mean in means.items() if mean}
+    if not is_reference and unquantized is not group:
+        values |= _ways_back(key, means, before, target)
     records = tuple(group.values())
-    tasks = sorted({name for record in records for name in record.extra})
-    extra = {name: [finite(record.extra).get(name) for record in records] for name in tasks}
+    reason = untestable(target, retrain, FORGETTING) if key.method == "retrain" else None
     return Row(
         board=board,
         method=key.method,
@@ -158,62 +219,129 @@ def _row(key: Key, group: Group, board: Board, peers: Peers) -> Row:
         settings=key.settings,
         quantizer=key.quantizer,
         records=records,
-        values=_summaries(columns, records[0].metrics),
-        extra=_summaries(extra, records[0].extra),
-        forgot=None if None in verdicts or not verdicts else all(verdicts),
+        values=values,
+        extra=_extra(records),
+        forgot=None if is_reference else _gate(key, group, peers),
         setting=peers.setting(key),
         variant=peers.variant(key),
+        reasons=(f"no forget quality at this precision: {reason}",) if reason else (),
     )
 
 
-def _summaries(
-    columns: Mapping[str, list[float | None]], single: Mapping[str, Metric]
-) -> dict[str, Value]:
-    """Mean and spread over seeds; nothing where a seed has no number.
+def _estimates(record: Record | None, retrained: Record | None) -> Estimates:
+    """Metrics of a record that are numbers, with PrivLeak's zero from the retrained model."""
+    if record is None:
+        return {}
+    zero = None
+    if retrained is not None and {"privleak/forget", "privleak/holdout"} <= (
+        retrained.examples.keys()
+    ):
+        zero = of_auc(retrained.examples["privleak/forget"], retrained.examples["privleak/holdout"])
+    found = {name: of_record(record, name, zero) for name in METRICS}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
 
-    Args:
-        columns: numbers by seed.
-        single: metrics of the first seed, for the error where it is the only one.
-    """
-    values = {}
-    for name, numbers in columns.items():
-        known = [number for number in numbers if number is not None]
-        if not known or len(known) < len(numbers):
+
+def _gate(key: Key, group: Group, peers: Peers) -> bool | None:
+    """Decide the gate on the unquantized checkpoint, on the means over its seeds."""
+    unquantized = peers.unquantized(key)
+    if not unquantized or unquantized.keys() != group.keys():
+        return None
+    record = first(unquantized)
+    place = key._replace(
+        precision=record.cell.precision,
+        quantizer=quantizer_digest(record.cell),
+    )
+    target, retrain = (
+        _estimates(peers.reference(role, place, unquantized), None) for role in REFERENCES
+    )
+    seeds = [_estimates(member, None) for member in unquantized.values()]
+    means = {name: _mean([seed.get(name) for seed in seeds], (place, name)) for name in METRICS}
+    return forgot({name: mean for name, mean in means.items() if mean}, target, retrain)
+
+
+def _ways_back(
+    key: Key, means: Mapping[str, Estimate | None], before: Mapping[int, Estimates], target: Any
+) -> dict[str, Value]:
+    ways = {}
+    for metric in METRICS:
+        now = means.get(metric)
+        then = _mean([seed.get(metric) for seed in before.values()], (key, metric, "before"))
+        if now is None or then is None or metric not in target:
             continue
-        if len(known) > 1:
-            values[name] = Value(fmean(known), spread=stdev(known))
-        else:
-            stderr = single[name].stderr if name in single else None
-            finite = stderr is not None and math.isfinite(stderr)
-            values[name] = Value(known[0], stderr=stderr if finite else None)
+        share = way_back(metric, now, then, target[metric])
+        if share is not None:
+            ways[f"way_back_{metric}"] = Value(share)
+    return ways
+
+
+def _mean(numbers: Sequence[Estimate | None], key: Any) -> Estimate | None:
+    """Mean over seeds; None where a seed has no number."""
+    known = [number for number in numbers if number is not None]
+    if not known or len(known) < len(numbers):
+        return None
+    return mean_over_seeds(known, key)
+
+
+def _value(name: str, mean: Estimate, seeds: Sequence[Estimate | None]) -> Value:
+    numbers = [seed.value for seed in seeds if seed is not None]
+    stderr = mean.stderr
+    value = Value(mean.value, spread=stdev(numbers) if len(numbers) > 1 else None)
+    if stderr is None:
+        return value
+    if not mean.is_edge:
+        return replace(value, stderr=stderr)
+    lowest, highest = RANGES.get(name, (-math.inf, math.inf))
+    return replace(
+        value,
+        low=max(lowest, mean.value - Z * stderr),
+        high=min(highest, mean.value + Z * stderr),
+    )
+
+
+def _extra(records: Sequence[Record]) -> dict[str, Value]:
+    """Scores of other tasks; one that a seed lacks is missing."""
+    values = {}
+    for name in sorted({name for record in records for name in record.extra}):
+        seeds = [
+            of_metric(name, record.extra[name], record.cell.stem)
+            if name in finite(record.extra)
+            else None
+            for record in records
+        ]
+        if mean := _mean(seeds, (name, records[0].cell.stem)):
+            values[name] = _value(name, mean, seeds)
     return values
 
 
-def _order(rows: Sequence[Row]) -> Callable[[Row], tuple]:
-    """Sort key: board, references, then (forgot, score) at the lowest precision, then bits."""
+def _order(rows: list[Row]) -> list[Row]:
+    """Order the rows of a board and say which are not ranked."""
+    wanted = {row.precision_key: row.precision for row in ranking_precisions(rows)}
     checkpoints: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         checkpoints[row.checkpoint].append(row)
-    lowest = {}
+    keys, ordered = {}, []
     for checkpoint, members in checkpoints.items():
-        name = lowest_precision(members)
-        lowest[checkpoint] = next(row for row in members if row.precision == name)
+        scores = {r.precision_key: r.values["score"].mean for r in members if "score" in r.values}
+        missing = [name for key, name in wanted.items() if key not in scores]
+        top = max(members, key=lambda row: (row.bits, row.precision))
+        if top.is_reference:
+            keys[checkpoint] = (REFERENCES.index(top.method), False, 0.0, checkpoint)
+            continue
+        ranked = bool(wanted) and not missing
+        score = fmean(scores[key] for key in wanted) if ranked else scores.get(top.precision_key)
+        group = len(REFERENCES) + (not ranked)
+        keys[checkpoint] = (group, not top.forgot, 1.0 if score is None else -score, checkpoint)
+        if missing:
+            reason = f"not ranked: no score at {', '.join(sorted(missing))}"
+            members = [
+                replace(row, reasons=(*row.reasons, reason)) if row is top else row
+                for row in members
+            ]
+        checkpoints[checkpoint] = [replace(row, ranked=ranked) for row in members]
+    for checkpoint in sorted(checkpoints, key=keys.__getitem__):
+        ordered += sorted(checkpoints[checkpoint], key=_by_precision)
+    return ordered
 
-    def key(row: Row) -> tuple:
-        last = lowest[row.checkpoint]
-        score = last.values.get("score")
-        rank = (
-            (REFERENCES.index(row.method), 0.0)
-            if row.is_reference
-            else (len(REFERENCES) + (not last.forgot), -score.mean if score else 1.0)
-        )
-        return (
-            row.board,
-            *rank,
-            *row.checkpoint,
-            -bits(row.precision),
-            row.precision,
-            row.quantizer,
-        )
 
-    return key
+def _by_precision(row: Row) -> tuple[Any, ...]:
+    return -row.bits, row.precision, row.quantizer

@@ -1,4 +1,4 @@
-"""Whether a record can be had again: its cell is evaluated anew and compared, place by place.
+"""Re-evaluate a record's cell and compare the results field by field.
 
 On the machine that made a record, with the same versions, every number and answer comes out
 bit by bit the same. Elsewhere kernels add up in another order, near-ties between two tokens fall
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import samples
-from .cell import Metric, Provenance, Record
 from .config import RunConfig
 from .errors import InputError
 from .plan import PlannedCell, PlannedTraining
 from .progress import Progress
+from .records.schema import Metric, Provenance, Record
 from .samples import Sample
 from .selection import label
 from .store import RunFolder, checkpoints
@@ -28,11 +28,23 @@ from .worker import Result, Worker
 TrainingPolicy = Literal["missing", "never", "always"]
 
 ENVIRONMENT = ("python", "platform", "device", "threads")
-"""What decides numbers, beside the packages."""
-RESULTS = {"status", "reason", "metrics", "extra", "survival", "calibration", "samples"}
+"""Parts of the provenance that decide numbers, packages aside."""
+RESULTS = {
+    "status",
+    "reason",
+    "bits",
+    "dtype",
+    "metrics",
+    "examples",
+    "survival",
+    "calibration",
+    "extra",
+    "samples",
+}
 NUMBERS = ("metrics", "extra")
-FOLLOWING = ("survival", "samples")
-"""What cannot stay the same, digit by digit, where numbers differ at all."""
+ERRORS = (".stderr", ".low", ".high")
+FOLLOWING = ("examples", "survival", "samples")
+"""Fields that cannot stay the same, digit by digit, where numbers differ at all."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,11 @@ def find_cell(
     Raises:
         InputError: there is none; with what sets the nearest one apart.
     """
+    if record.schema_version == 1:
+        raise InputError(
+            "the record is of version 1, which does not hold dtype and tokenizer: run its "
+            "cell again with this version"
+        )
     name = label(record.cell)
     wanted = _flat(record.cell.model_dump(mode="json"))
     apart = []
@@ -203,7 +220,7 @@ def answer_differences(recorded: Sequence[Sample], found: Sequence[Sample]) -> I
 
 def _covered(place: str, was: Any, now: Any, recorded: Record) -> bool:
     part = place.partition(".")[0]
-    if part in FOLLOWING or (part in NUMBERS and place.endswith(".stderr")):
+    if part in FOLLOWING or (part in NUMBERS and place.endswith(ERRORS)):
         return True
     if part not in NUMBERS or was is None or now is None:
         return False
@@ -214,7 +231,7 @@ def _covered(place: str, was: Any, now: Any, recorded: Record) -> bool:
 
 def _results(record: Record) -> dict[str, Any]:
     """What came out of a cell, by place."""
-    made = {"tasks": record.provenance.tasks, "retrain_auc": record.provenance.retrain_auc}
+    made = record.provenance.model_dump(include={"tasks", "retrain_auc"})
     return _flat(record.model_dump(include=RESULTS) | {"provenance": made})
 
 

@@ -1,4 +1,4 @@
-"""The work of a grid: makes checkpoints, quantizes and evaluates them, and hands back results."""
+"""The work of a grid: make checkpoints, quantize and evaluate them, and hand back results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,11 @@ from harness_tasks.calibration import calibration_facts, with_calibration
 from harness_tasks.corpora import CorpusError
 from harness_tasks.token_logprobs import RequestError
 from harness_tasks.transforms import merge_adapter
+from quantizers import QuantizerError
 from unlearners import Unlearner
 from unlearners.checksums import write_checksums
+from unlearners.facts import read_training_facts
 
-from .cell import Record, Seconds
 from .config import RunConfig
 from .errors import InputError, is_disk_full
 from .evaluation import evaluate
@@ -27,12 +28,16 @@ from .models import load_model, refuse_damaged, save_model
 from .plan import PlannedCell, PlannedTraining
 from .progress import Progress
 from .provenance import provenance
+from .records.schema import Record, Seconds, TrainingRun
+from .records.survival import SurvivalReport
+from .retrain_auc import run_retrain_scores
 from .samples import Sample
 from .steps import drop_trainer_checkpoints, load_source, unlearn
 from .store import RunFolder
-from .survival import measure_once
+from .survival import SurvivalMeter, at_precision
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -43,15 +48,17 @@ CONFIGURATION_ERRORS = (InputError, CorpusError, RequestError)
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of one cell.
+    """Result of one cell.
 
     Attributes:
-        record: its numbers, or why there are none.
-        answers: what the model answered, where that is to be logged.
+        record: its numbers, or the reason why there are none.
+        answers: the model's answers, where they are to be logged.
+        survival: what this precision keeps of the update, layer by layer.
     """
 
     record: Record
     answers: Sequence[Sample] = field(default=())
+    survival: SurvivalReport | None = None
 
 
 @dataclass(frozen=True)
@@ -59,14 +66,18 @@ class Checkpoint:
     """A model in memory, before quantization.
 
     Attributes:
-        seconds: how long it took to train; None where it was loaded.
-        survival: what of its update survives rounding; None for a reference model.
+        seconds: time that its training took; None where it was loaded.
+        training: circumstances of its training; None for a reference model, and where they are
+            not known.
+        meter: measures what quantizers keep of its update; None for a reference model, and where
+            that is switched off or cannot be measured.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     seconds: float | None
-    survival: dict[str, Any] | None = None
+    training: TrainingRun | None = None
+    meter: SurvivalMeter | None = None
 
 
 class Worker:
@@ -80,6 +91,7 @@ class Worker:
 
     def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress) -> None:
         self.config, self.folder, self.progress = config, folder, progress
+        self._target: tuple[tuple[Any, ...], PreTrainedModel] | None = None
         gc.freeze()  # what is imported stays: collecting after a cell need not walk through it
 
     def run(self, planned: PlannedTraining, cells: Sequence[PlannedCell]) -> Iterator[Result]:
@@ -107,7 +119,7 @@ class Worker:
                 yield self.failure(cell, error)
 
     def failure(self, cell: PlannedCell, error: Exception) -> Result:
-        """Why a cell has no numbers; the next run does not try it again by itself.
+        """Make the record of a failed cell, which only ``--retry-failed`` tries again.
 
         Raises:
             Exception: ``error`` itself where it is about the device and not the cell.
@@ -122,6 +134,7 @@ class Worker:
                 cell=cell.cell,
                 status="diverged" if isinstance(error, DivergedError) else "failed",
                 reason=f"{type(error).__name__}: {error}",
+                bits=cell.quantizer.bits,
                 provenance=provenance(self.config.evaluation.device or "cpu"),
             )
         )
@@ -150,8 +163,10 @@ class Worker:
             self.progress.stage(f"{planned.title}: loading")
             refuse_damaged(saved)
             drop_trainer_checkpoints(folder / "training")
-            loaded = load_model(str(saved), dtype=settings.dtype, device=settings.device)
-            return Checkpoint(*loaded, None, self._survival(planned, folder))
+            loaded = load_model(
+                str(saved), dtype=planned.training.dtype or "auto", device=settings.device
+            )
+            return self._measured(planned, Checkpoint(*loaded, None))
         model, tokenizer = self._start(planned)
         if adapter.is_dir():
             refuse_damaged(adapter)
@@ -171,7 +186,7 @@ class Worker:
             seconds = time.monotonic() - start
         save_model(model, tokenizer, saved)
         drop_trainer_checkpoints(folder / "training")
-        return Checkpoint(model, tokenizer, seconds, self._survival(planned, folder))
+        return self._measured(planned, Checkpoint(model, tokenizer, seconds))
 
     def _start(self, planned: PlannedTraining) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The weights that a training starts from."""
@@ -180,16 +195,43 @@ class Worker:
         before = self._checkpoint(planned.parent)
         return before.model, before.tokenizer
 
-    def _survival(self, planned: PlannedTraining, folder: Path) -> dict[str, Any] | None:
-        target = planned.corpus.model("target")
-        if target is None:
+    def _measured(self, planned: PlannedTraining, checkpoint: Checkpoint) -> Checkpoint:
+        """Add what is known of a checkpoint's training and update."""
+        folder = self.folder.checkpoint_path(planned.training)
+        facts = read_training_facts(folder / "training")
+        training = TrainingRun.model_validate(asdict(facts)) if facts else None
+        meter = None
+        if self.config.evaluation.survival:
+            try:
+                meter = SurvivalMeter(
+                    self._load_target(planned), checkpoint.model, planned.training.stem
+                )
+            except QuantizerError as error:
+                self.progress.say(f"{planned.title}: survival is not measured: {error}")
+        return replace(checkpoint, training=training, meter=meter)
+
+    def _load_target(self, planned: PlannedTraining) -> PreTrainedModel:
+        """The model before unlearning, in main memory; the last one is kept for the next."""
+        training = planned.training
+        key = (training.corpus, training.model, training.dtype)
+        if self._target is None or self._target[0] != key:
+            self._target = None
+            settings = self.config.evaluation.model_copy(update={"device": "cpu"})
+            self._target = key, load_source(planned, "target", settings)[0]
+        return self._target[1]
+
+    def _retrain_scores(self, planned: PlannedTraining, cell: PlannedCell) -> Path | None:
+        """File with the retrained model's scores, where PrivLeak's zero is measured."""
+        zero = cell.cell.retrain_auc
+        if zero is None or zero.source != "measured":
             return None
-        precisions = {cell.cell.precision: cell.quantizer for cell in planned.cells}
-        return measure_once(folder / "survival.json", target, folder / "model", precisions)
+        settings = self.config.evaluation
+        return run_retrain_scores(planned.corpus, settings, self.folder.path, self.progress)
 
     def _evaluate(
         self, planned: PlannedTraining, cell: PlannedCell, checkpoint: Checkpoint
     ) -> Result:
+        zero = self._retrain_scores(planned, cell)
         start = time.monotonic()
         quantizer = with_calibration(
             cell.quantizer,
@@ -205,33 +247,53 @@ class Worker:
             checkpoint.tokenizer,
             planned.corpus.entry,
             self.config.evaluation,
-            planned.training.fold,
-            self.progress,
+            stage=planned.training.stage,
+            retrain_scores=zero,
+            progress=self.progress,
         )
         seconds = Seconds(
-            training=checkpoint.seconds,
-            quantizing=quantized - start,
-            evaluating=time.monotonic() - quantized,
+            training=_rounded(checkpoint.seconds, 3),
+            quantizing=round(quantized - start, 3),
+            evaluating=round(time.monotonic() - quantized, 3),
         )
-        device = str(model.device)
+        report = None
+        if checkpoint.meter:
+            report = checkpoint.meter.measure(cell.cell.precision, quantizer, model)
+        zero_auc = scores.retrain_auc
+        device, dtype = str(model.device), str(_plain_dtype(model)).removeprefix("torch.")
         del model
         gc.collect()
         record = Record(
             cell=cell.cell,
             status="done" if scores.metrics else "failed",
             reason="; ".join(scores.problems) or None,
+            bits=quantizer.bits,
+            dtype=dtype,
             metrics=scores.metrics,
-            survival=checkpoint.survival,
+            examples=scores.examples,
+            survival=at_precision(report, cell.cell.precision) if report else None,
             calibration=calibration_facts(quantizer),
             extra=scores.extra,
             provenance=provenance(
                 device,
                 seconds=seconds,
                 tasks=scores.versions,
-                retrain_auc=planned.corpus.corpus.retrain_auc,
+                batch_size=self.config.evaluation.batch_size,
+                retrain_auc=_rounded(zero_auc.value) if zero_auc else None,
+                retrain_auc_stderr=_rounded(zero_auc.stderr) if zero_auc else None,
+                training=checkpoint.training,
             ),
         )
-        return Result(record, scores.samples)
+        return Result(record, scores.samples, report)
+
+
+def _rounded(number: float | None, digits: int = 6) -> float | None:
+    return None if number is None else round(number, digits)
+
+
+def _plain_dtype(model: PreTrainedModel) -> torch.dtype:
+    """Dtype of the embeddings, which no quantizer here changes but a cast of the whole model."""
+    return model.get_input_embeddings().weight.dtype  # type: ignore[return-value]
 
 
 def _remove(folder: Path) -> None:

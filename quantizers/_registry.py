@@ -31,7 +31,8 @@ def register_quantizer(name: str, **preset: Any) -> Callable[[Q], Q]:
     Stack it to give one class several names (``rtn-int8``, ``rtn-int4``).
 
     Raises:
-        QuantizerError: the name is taken, or cannot stand in a file's name.
+        QuantizerError: the name is taken or cannot stand in a file's name, or the class does not
+            say how many ``bits`` its weights have.
     """
     if not NAME.fullmatch(name):
         raise QuantizerError(
@@ -46,6 +47,7 @@ def register_quantizer(name: str, **preset: Any) -> Callable[[Q], Q]:
                 f"quantizer '{name}' of {cls.__module__} is already registered by "
                 f"{owner.__module__}; choose another name"
             )
+        _require_bits(name, cls)
         registry.register(name, target=partial(cls, **preset))
         return cls
 
@@ -81,6 +83,7 @@ def _discover() -> dict[str, str]:
                     f"quantizer '{point.name}' of distribution {owner} is {target!r}; the entry "
                     "point must name a subclass of quantizers.Quantizer"
                 )
+            _require_bits(point.name, target)
             registry.register(point.name, target=partial(target))
         distributions[point.name] = owner
     return distributions
@@ -144,6 +147,16 @@ def _factory(name: str) -> tuple[type[Quantizer], Mapping[str, Any]]:
     """The class registered as ``name`` and its preset parameters."""
     factory = registry.get(name)
     return factory.func, factory.keywords
+
+
+def _require_bits(name: str, cls: type[Quantizer]) -> None:
+    """Refuse a class without ``bits``; a field without a default is no attribute of the class."""
+    if not hasattr(cls, "bits") and all(field.name != "bits" for field in dataclasses.fields(cls)):
+        raise QuantizerError(
+            f"quantizer '{name}': {cls.__name__} does not say how many bits its weights have; add "
+            "`bits: ClassVar[float | None] = 4` (None if it does not quantize), a field or a "
+            "property of that name"
+        )
 
 
 def _explain(error: ValidationError) -> str:

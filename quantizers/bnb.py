@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ._registry import register_quantizer
 from .base import Quantizer, QuantizerError
@@ -33,9 +33,10 @@ class BitsAndBytes4bit(Quantizer):
         quant_type: ``"fp4"`` (e2m1) or ``"nf4"`` (quantiles of a normal distribution).
         double_quant: Quantize the scales too.
         skip: Shell-style patterns of module names to leave as they are.
-        quantize_head: Whether the output head is quantized too.
+        quantize_head: Quantize the output head too.
     """
 
+    bits: ClassVar[int] = 4
     quant_type: Literal["fp4", "nf4"]
     double_quant: bool = False
     skip: tuple[str, ...] = ()
@@ -58,6 +59,16 @@ class BitsAndBytes4bit(Quantizer):
             bnb_4bit_compute_dtype=model.dtype,
         )
 
+    def dequantize(self, module: nn.Module) -> Tensor | None:
+        """Return the weight of a layer, outputs × inputs, in the dtype it was quantized from."""
+        from bitsandbytes.functional import dequantize_4bit
+        from bitsandbytes.nn import Linear4bit
+
+        if isinstance(module, Linear4bit):
+            weight: Any = module.weight
+            return dequantize_4bit(weight.data, weight.quant_state)
+        return super().dequantize(module)
+
     def load(self, folder: Path) -> PreTrainedModel:
         """Load such a folder, computing as before it was saved."""
         return _compute_as_configured(super().load(folder))
@@ -74,12 +85,18 @@ class BitsAndBytes8bit(Quantizer):
     Attributes:
         threshold: Magnitude from which an input feature counts as an outlier; 0 for none.
         skip: Shell-style patterns of module names to leave as they are.
-        quantize_head: Whether the output head is quantized too.
+        quantize_head: Quantize the output head too.
     """
 
+    bits: ClassVar[int] = 8
     threshold: float = 6.0
     skip: tuple[str, ...] = ()
     quantize_head: bool = False
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """True with a threshold: an outlier in any text decides for the feature in all texts."""
+        return self.threshold > 0
 
     def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
         """Replace every linear layer by bitsandbytes' ``Linear8bitLt``.
@@ -95,6 +112,18 @@ class BitsAndBytes8bit(Quantizer):
             load_in_8bit=True,
             llm_int8_threshold=self.threshold,
         )
+
+    def dequantize(self, module: nn.Module) -> Tensor | None:
+        """Return the weight of a layer in float32, outputs × inputs: index · scale / 127."""
+        from bitsandbytes.functional import int8_vectorwise_dequant
+        from bitsandbytes.nn import Linear8bitLt
+
+        if isinstance(module, Linear8bitLt):
+            weight: Any = module.weight
+            # The first forward pass moves the scales from the weight to the state.
+            scales = weight.SCB if module.state.SCB is None else module.state.SCB
+            return int8_vectorwise_dequant(weight.data, scales)
+        return super().dequantize(module)
 
 
 @torch.no_grad()

@@ -43,7 +43,7 @@ class Calibration:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """What a record says of it, as JSON values: all but the tokens themselves."""
+        """Origin of the text as JSON values, without the tokens."""
         return {
             "source": f"sha256:{self.source}",
             "texts": self.texts,

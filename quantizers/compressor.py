@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ._registry import register_quantizer
@@ -37,9 +38,10 @@ class Int4(CalibratedQuantizer):
         group_size: Input features that share a scale; where a layer's inputs are no multiple of
             it, the largest of 96, 64 and 32 below it that divides them, or else a row.
         skip: Shell-style patterns of module names to leave as they are.
-        quantize_head: Whether the output head is quantized too.
+        quantize_head: Quantize the output head too.
     """
 
+    bits: ClassVar[int] = 4
     group_size: int = 128
     skip: tuple[str, ...] = ()
     quantize_head: bool = False
@@ -151,6 +153,10 @@ class AWQ(Int4):
     """
 
     symmetric = False
+
+    def dequantize(self, module: nn.Module) -> Tensor | None:
+        """Return None: features were scaled, the weights are not those of the model given."""
+        return None
 
     def recipe(self, model: PreTrainedModel, schemes: dict[str, Any]) -> list[Any]:
         """AWQ's scaling, then rounding.

@@ -1,4 +1,4 @@
-"""Which layers of a model are quantized: its linear projections."""
+"""Linear projections of a model, the layers that are quantized."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def linear_layers(
     Args:
         model: Its weights in float16, bfloat16, float32 or float64, or on the meta device.
         skip: Shell-style patterns of module names to leave out as well (``"*.down_proj"``).
-        head: Whether the output head is quantized too.
+        head: Include the output head.
 
     Raises:
         QuantizerError: nothing is left to quantize, a pattern matches nothing, the head is asked
@@ -85,7 +85,7 @@ def linear_layers(
     if not layers:
         raise QuantizerError(
             f"nothing to quantize in {type(model).__name__}: no nn.Linear or Conv1D is left "
-            "beside the output head, tied weights and skipped modules"
+            "apart from the output head, tied weights and skipped modules"
         )
     return layers
 
@@ -97,6 +97,43 @@ def as_linear(layer: LinearLayer) -> nn.Linear:
     linear.weight = nn.Parameter(layer.weight.T.contiguous(), requires_grad=False)
     linear.bias = layer.module.bias  # type: ignore[assignment]
     return linear
+
+
+@torch.no_grad()
+def effective_weight(module: nn.Module) -> torch.Tensor:
+    """Return the weight that a layer computes with.
+
+    Args:
+        module: A layer whose outputs are linear in its inputs. Without a plain floating
+            ``weight`` it multiplies an identity matrix of inputs × inputs, in the dtype of its
+            bias or else of its first floating tensor.
+
+    Returns:
+        ``module.weight`` where that is a plain floating parameter; otherwise outputs × inputs.
+
+    Raises:
+        QuantizerError: the layer has neither such a weight nor ``in_features``.
+    """
+    weight = getattr(module, "weight", None)
+    if type(weight) is nn.Parameter and weight.dtype in FLOATS:
+        return weight.detach()
+    inputs = getattr(module, "in_features", None)
+    if inputs is None:
+        raise QuantizerError(
+            f"{type(module).__name__} has neither a floating weight nor in_features; override "
+            "dequantize in its quantizer"
+        )
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    # Zeros in place of the bias: subtracting it from the outputs would leave a rounding error.
+    no_bias = {
+        name: torch.zeros_like(tensor)
+        for name, tensor in tensors.items()
+        if name.rpartition(".")[2] == "bias"
+    }
+    floats = (t for t in (*no_bias.values(), *tensors.values()) if t.dtype in FLOATS)
+    example = next(floats, torch.empty(0))
+    identity = torch.eye(inputs, dtype=example.dtype, device=example.device)
+    return torch.func.functional_call(module, no_bias, (identity,)).T
 
 
 def check_finite(name: str, values: torch.Tensor) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @register_quantizer("rtn-int2-packed", bits=2)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PackedRoundToNearest(RoundToNearest):
-    """`RoundToNearest` in its packed form: 2, 4 or 8 bits per index beside the scales.
+    """`RoundToNearest` in its packed form: 2, 4 or 8 bits per index, and the scales.
 
     3 bits take the room of 4, and 6 that of 8. Each forward pass dequantizes one layer at a time
     into the dtype of its input, which gives the weights of the simulated form to the last bit.
@@ -50,6 +50,12 @@ class PackedRoundToNearest(RoundToNearest):
             check_finite(layer.name, packed.scales)
             model.set_submodule(layer.name, packed)
         return model
+
+    def dequantize(self, module: nn.Module) -> Tensor | None:
+        """Return the weight of a layer, outputs × inputs, in the dtype it was quantized from."""
+        if isinstance(module, PackedLinear):
+            return module.dequantize(module.dtype)
+        return super().dequantize(module)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write a checkpoint that only `load` reads."""
@@ -73,6 +79,7 @@ class PackedLinear(nn.Module):
             its lowest bits, as two's complement.
         scales: As `Grid.scales` gives them, outputs × groups.
         bias: The layer's own, or None.
+        dtype: Dtype of the weight that was packed.
     """
 
     indices: Tensor
@@ -80,10 +87,17 @@ class PackedLinear(nn.Module):
     bias: nn.Parameter | None
 
     def __init__(
-        self, inputs: int, outputs: int, grid: Grid, bias: nn.Parameter | None, device: torch.device
+        self,
+        inputs: int,
+        outputs: int,
+        grid: Grid,
+        bias: nn.Parameter | None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features, self.grid = inputs, outputs, grid
+        self.dtype = dtype
         self.storage_bits = next(bits for bits in (2, 4, 8) if bits >= grid.bits)
         width = -(-inputs * self.storage_bits // 8)
         self.register_buffer(
@@ -137,4 +151,5 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
 def _empty(layer: LinearLayer, grid: Grid, device: torch.device) -> PackedLinear:
     inputs = layer.weight.shape[layer.axis]
     outputs = layer.weight.shape[1 - layer.axis]
-    return PackedLinear(inputs, outputs, grid, layer.module.bias, device)  # type: ignore[arg-type]
+    bias: nn.Parameter | None = layer.module.bias  # type: ignore[assignment]
+    return PackedLinear(inputs, outputs, grid, bias, layer.weight.dtype, device)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from ._registry import register_quantizer
 from .base import Quantizer
@@ -32,14 +33,19 @@ class Quanto(Quantizer):
     per output. Scales are kept in the model's dtype. ``Conv1D`` layers become ``nn.Linear``.
 
     Attributes:
-        weights: What the weights become: ``"int8"``, ``"int4"``, ``"int2"`` or ``"float8"``.
+        weights: Dtype of the quantized weights: ``"int8"``, ``"int4"``, ``"int2"`` or ``"float8"``.
         skip: Shell-style patterns of module names to leave as they are.
-        quantize_head: Whether the output head is quantized too.
+        quantize_head: Quantize the output head too.
     """
 
     weights: Literal["int8", "int4", "int2", "float8"]
     skip: tuple[str, ...] = ()
     quantize_head: bool = False
+
+    @property
+    def bits(self) -> int:
+        """Bits per weight."""
+        return {"int8": 8, "int4": 4, "int2": 2, "float8": 8}[self.weights]
 
     @torch.no_grad()
     def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -55,6 +61,14 @@ class Quanto(Quantizer):
         self._insert(model)
         freeze(model)
         return model
+
+    def dequantize(self, module: nn.Module) -> Tensor | None:
+        """Return the weight of a layer, outputs × inputs, in the dtype of its scales."""
+        from optimum.quanto import QLinear
+
+        if isinstance(module, QLinear):
+            return module.weight.dequantize()
+        return super().dequantize(module)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write a checkpoint that only `load` reads."""

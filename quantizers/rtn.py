@@ -33,7 +33,7 @@ class RoundToNearest(Quantizer):
         group_size: Input features that share a scale, ``"row"`` or ``"tensor"``.
         restricted: Restricted symmetric grid instead of Eq. 2.
         skip: Shell-style patterns of module names to leave as they are.
-        quantize_head: Whether the output head is quantized too.
+        quantize_head: Quantize the output head too.
     """
 
     bits: int

@@ -20,7 +20,7 @@ def save_quantized(model: PreTrainedModel, folder: str | Path, quantizer: Quanti
     """Write ``model``, as ``quantizer`` returned it, to a folder that `load_quantized` reads.
 
     Any ``from_pretrained`` reads it too, except for packed round-to-nearest and quanto.
-    ``quantizer.json`` beside the weights names the quantizer, its parameters and where its
+    ``quantizer.json`` next to the weights names the quantizer, its parameters and where its
     calibration text came from. The tokenizer is the caller's to save.
 
     Raises:

@@ -1,262 +1,291 @@
-"""What of an update survives rounding: did the weights cross the grid?
+"""Size of an unlearning update, and the part of it that a quantizer keeps.
 
-Compares a target model W0 with its unlearned form Wu, layer by layer, from two folders of
-safetensors (read block by block) or two models in memory. How behaviour recovers under the same
-quantizer is measured elsewhere and belongs beside these numbers: many moves in one direction can
-survive rounding on average where few indices change, and the other way round.
+Compares a target model W0 with its unlearned form Wu, layer by layer. ΔW = Wu − W0 is the update,
+and Q(Wu) − Q(W0) is the update after quantization. The scores of the quantized model say whether
+text comes back; these numbers say why.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-import statistics
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .base import QuantizerError
-from .checkpoint import empty_model
+from .base import Quantizer, QuantizerError
 from .grid import BLOCK_ELEMENTS, Grid
-from .linear import LinearLayer, check_finite, linear_layers
+from .layer_pairs import LayerPair, layer_pairs
+from .linear import check_finite, linear_layers
 from .rtn import RoundToNearest
 
-Source: TypeAlias = str | Path | PreTrainedModel
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Crossing:
-    """How an update moved weights over one grid.
+class Update:
+    """Size of an update, of one layer or over several.
 
     Attributes:
+        parameters: Number of weights.
+        norm: ‖ΔW‖, Frobenius.
+        relative_norm: ‖ΔW‖ / ‖W0‖; None where W0 is zero.
+        effective_rank: (Σσ²)² / Σσ⁴ over the singular values σ of ΔW: r where r of them are equal
+            and the rest zero; 0 for no update. Over several layers, their mean.
+    """
+
+    parameters: int
+    norm: float
+    relative_norm: float | None
+    effective_rank: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rounding:
+    """Effect of a quantizer Q on an update, of one layer or over several.
+
+    The first three are None where ΔW is zero. The others cover the layers that are rounded to the
+    nearest on an integer grid, and are None where there are none.
+
+    Attributes:
+        kept_share: ⟨Q(Wu) − Q(W0), ΔW⟩ / ‖ΔW‖²: 1 where Q keeps the update on average, 0 where it
+            removes the update.
+        noise: ‖Q(Wu) − Q(W0) − ΔW‖ / ‖ΔW‖.
+        zeroed_share: Share of ‖ΔW‖² on weights that Q maps to zero in W0.
         changed_indices: Share of weights whose index differs, each model on its own scales.
         changed_scales: Share of groups whose scale differs.
         largest_move: max |ΔW| / s, in steps of the target's grid.
     """
 
+    kept_share: float | None
+    noise: float | None
+    zeroed_share: float | None
+    changed_indices: float | None
+    changed_scales: float | None
+    largest_move: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary(Generic[T]):
+    """A measurement in total, by kind of layer and by layer.
+
+    Attributes:
+        total: Over all layers.
+        kinds: Over the layers of one kind, by the last part of their names (``q_proj``).
+        layers: By the name of the layer.
+    """
+
+    total: T
+    kinds: Mapping[str, T]
+    layers: Mapping[str, T]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Summary as JSON values."""
+        return dataclasses.asdict(self)
+
+
+@torch.no_grad()
+def measure_update(target: PreTrainedModel, unlearned: PreTrainedModel) -> Summary[Update]:
+    """Measure the update of every linear layer apart from the output head.
+
+    Args:
+        target: Model before unlearning, on any device; its weights are moved to the device of
+            ``unlearned`` layer by layer.
+        unlearned: Model after unlearning, adapters merged.
+
+    Raises:
+        QuantizerError: the models differ in dtype, shapes or layers, or a weight is not finite.
+    """
+    sums = {pair.name: _update_sums(pair) for pair in layer_pairs(target, unlearned)}
+    return _summarize(sums, _update)
+
+
+def measure_rounding(
+    target: PreTrainedModel,
+    unlearned: PreTrainedModel,
+    quantizer: Quantizer,
+    quantized: PreTrainedModel,
+) -> Summary[Rounding] | None:
+    """Measure the part of an update that a quantizer keeps, over the layers of `measure_update`.
+
+    Layers that the quantizer leaves alone count with their own weights. Memory holds one more
+    model: a quantized copy of the target, on the device of ``unlearned``.
+
+    Args:
+        target: Model before unlearning, on any device.
+        unlearned: Model after unlearning, adapters merged.
+        quantizer: Quantizer, bound to its text if it is calibrated.
+        quantized: Model that ``quantizer`` returned for a copy of ``unlearned``.
+
+    Returns:
+        None where `Quantizer.dequantize` gives None.
+
+    Raises:
+        QuantizerError: ``quantized`` is ``unlearned`` itself though the quantizer changes
+            weights, the models differ in dtype, shapes or layers, or a weight is not finite.
+    """
+    if quantized is unlearned and quantizer.bits is not None:
+        raise QuantizerError(
+            f"{type(quantizer).__name__} got the unlearned model itself; quantize a copy of it "
+            "(copy.deepcopy), since the two are compared"
+        )
+    pairs = layer_pairs(target, unlearned)
+    if pairs[0].dequantized(quantizer, quantized) is None:
+        return None
+    grids = _grids(quantizer, target)
+    # Gradients stay enabled here: a quantizer may train.
+    quantized_target = quantizer(copy.deepcopy(target).to(unlearned.device))  # type: ignore[arg-type]
+    sums = {}
+    with torch.no_grad():
+        for pair in pairs:
+            old = pair.dequantized(quantizer, quantized_target)
+            new = pair.dequantized(quantizer, quantized)
+            if old is None or new is None:
+                return None
+            sums[pair.name] = _rounding_sums(pair, old, new, grids.get(pair.name))
+    return _summarize(sums, _rounding)
+
+
+def _grids(quantizer: Quantizer, target: PreTrainedModel) -> dict[str, Grid]:
+    """Grids of the layers that are rounded to the nearest."""
+    if not isinstance(quantizer, RoundToNearest):
+        return {}
+    return {layer.name: quantizer.grid for layer in linear_layers(target, skip=quantizer.skip)}
+
+
+def _summarize(layers: Mapping[str, S], result: Callable[[Sequence[S]], T]) -> Summary[T]:
+    kinds = defaultdict(list)
+    for name, sums in layers.items():
+        kinds[name.rpartition(".")[2]].append(sums)
+    return Summary(
+        total=result(list(layers.values())),
+        kinds={kind: result(members) for kind, members in kinds.items()},
+        layers={name: result([sums]) for name, sums in layers.items()},
+    )
+
+
+class _UpdateSums(NamedTuple):
+    """Sums over a layer that add up over layers."""
+
+    parameters: int
+    delta_squares: float
+    target_squares: float
+    effective_rank: float
+
+
+def _update_sums(pair: LayerPair) -> _UpdateSums:
+    old, new = pair.weights()
+    if new.shape[0] < new.shape[1]:  # ΔWᵀΔW, whose eigenvalues are σ², is then the smaller one
+        old, new = old.T, new.T
+    sums = torch.zeros(2, dtype=torch.float64, device=new.device)
+    gram = torch.zeros(2 * new.shape[1:], dtype=_compute_dtype(new), device=new.device)
+    for before, after in _blocks(old, new):
+        delta = after - before
+        gram.addmm_(delta.T, delta)
+        sums += torch.stack([_squares(delta), _squares(before)])
+    trace = gram.diagonal().sum(dtype=torch.float64)
+    squares = torch.linalg.vector_norm(gram, dtype=torch.float64).square()
+    values = _finite(pair.name, torch.stack([*sums, trace.square(), squares]), old, new)
+    rank = values[2] / values[3] if values[3] else 0.0
+    return _UpdateSums(new.numel(), values[0], values[1], rank)
+
+
+def _update(layers: Sequence[_UpdateSums]) -> Update:
+    parameters, delta_squares, target_squares, ranks = map(sum, zip(*layers, strict=True))
+    return Update(
+        parameters=parameters,
+        norm=math.sqrt(delta_squares),
+        relative_norm=math.sqrt(delta_squares / target_squares) if target_squares else None,
+        effective_rank=ranks / len(layers),
+    )
+
+
+class _RoundingSums(NamedTuple):
+    """Sums over a layer; without an integer grid all but the four in the middle are zero."""
+
+    on_grid: int
+    groups: int
+    delta_squares: float
+    kept: float
+    noise_squares: float
+    zeroed_squares: float
     changed_indices: float
     changed_scales: float
     largest_move: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Survival:
-    """An update and what the grids make of it, for one layer or over several.
-
-    Attributes:
-        parameters: Number of weights.
-        norm: ‖ΔW‖, Frobenius, with ΔW = Wu − W0.
-        relative_norm: ‖ΔW‖ / ‖W0‖.
-        effective_rank: (Σσ²)² / Σσ⁴ over the singular values σ of ΔW: r where r of them are equal
-            and the rest zero; 0 for no update. Over several layers, their mean.
-        crossings: For each quantizer's name, how weights moved over its grid.
-    """
-
-    parameters: int
-    norm: float
-    relative_norm: float
-    effective_rank: float
-    crossings: Mapping[str, Crossing]
+def _rounding_sums(
+    pair: LayerPair, old_rounded: Tensor, new_rounded: Tensor, grid: Grid | None
+) -> _RoundingSums:
+    old, new = pair.weights()
+    sums = torch.zeros(4, dtype=torch.float64, device=new.device)
+    for before, after, q_before, q_after in _blocks(old, new, old_rounded, new_rounded):
+        delta, moved = after - before, q_after - q_before
+        kept = (moved.double() * delta).sum()
+        zeroed = torch.where(q_before == 0, delta, 0)
+        sums += torch.stack([_squares(delta), kept, _squares(moved - delta), _squares(zeroed)])
+    crossing = sums.new_zeros(3) if grid is None else _crossing(grid, old, new)
+    values = _finite(pair.name, torch.cat([sums, crossing]), old, new, old_rounded, new_rounded)
+    if grid is None:
+        return _RoundingSums(0, 0, *values)
+    return _RoundingSums(new.numel(), math.prod(grid.scales_shape(*new.shape)), *values)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SurvivalReport:
-    """`Survival` in total, per module kind (``q_proj``) and per layer (the module's name)."""
+def _crossing(grid: Grid, old: Tensor, new: Tensor) -> Tensor:
+    """Number of changed indices, number of changed scales, and largest move in steps; float64."""
+    scales = grid.scales(old), grid.scales(new)
+    changed_scales = (scales[0] != scales[1]).sum()
+    changed_indices = torch.zeros_like(changed_scales)
+    largest = torch.zeros((), dtype=scales[0].dtype, device=new.device)
+    by_row = [values.expand(len(new), -1) for values in scales]
+    for before, after, old_scales, new_scales in _blocks(old, new, *by_row):
+        moves = grid.peaks(after - before) / old_scales
+        largest = torch.maximum(largest, moves.max())
+        old_indices = grid.to_indices_(before.clone(), old_scales)
+        new_indices = grid.to_indices_(after.clone(), new_scales)
+        changed_indices += (old_indices != new_indices).sum()
+    return torch.stack([changed_indices.double(), changed_scales.double(), largest.double()])
 
-    total: Survival
-    kinds: Mapping[str, Survival]
-    layers: Mapping[str, Survival]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        return dataclasses.asdict(self)
-
-
-@torch.no_grad()
-def survival(
-    target: Source, unlearned: Source, quantizers: Mapping[str, RoundToNearest]
-) -> SurvivalReport:
-    """Measure an update against the grids of round-to-nearest quantizers.
-
-    Of folders, memory holds two blocks of about a million weights (two layers for a grid with one
-    scale per tensor) and one square matrix of a layer's smaller side, never a model.
-
-    Args:
-        target: The model before unlearning: in memory, or a folder with safetensors.
-        unlearned: The model afterwards (adapters merged), of the same architecture.
-        quantizers: The grids, by the name under which they are reported. All must quantize the
-            same layers (``skip``, ``quantize_head``).
-
-    Raises:
-        QuantizerError: the quantizers differ in their layers, the models in their shapes, a
-            folder is no model folder or lacks a weight, or a weight is not finite.
-    """
-    choices = {(quantizer.skip, quantizer.quantize_head) for quantizer in quantizers.values()}
-    if len(choices) != 1:
-        raise QuantizerError(
-            "survival needs at least one quantizer, all with the same skip and quantize_head; "
-            f"got {', '.join(quantizers) or 'none'}"
-        )
-    skip, head = choices.pop()
-    skeleton = target if isinstance(target, PreTrainedModel) else empty_model(Path(target))
-    grids = {name: quantizer.grid for name, quantizer in quantizers.items()}
-    with _weights(target) as before, _weights(unlearned) as after:
-        layers = {
-            layer.name: _measure(layer, before(layer), after(layer), grids)
-            for layer in linear_layers(skeleton, skip=skip, head=head)
-        }
-    kinds = defaultdict(list)
-    for name, sums in layers.items():
-        kinds[name.rpartition(".")[2]].append(sums)
-    return SurvivalReport(
-        total=_Sums.over(layers.values()).result(),
-        kinds={kind: _Sums.over(members).result() for kind, members in kinds.items()},
-        layers={name: sums.result() for name, sums in layers.items()},
+def _rounding(layers: Sequence[_RoundingSums]) -> Rounding:
+    total = _RoundingSums(*map(sum, zip(*layers, strict=True)))
+    squares = total.delta_squares
+    return Rounding(
+        kept_share=total.kept / squares if squares else None,
+        noise=math.sqrt(total.noise_squares / squares) if squares else None,
+        zeroed_share=total.zeroed_squares / squares if squares else None,
+        changed_indices=total.changed_indices / total.on_grid if total.on_grid else None,
+        changed_scales=total.changed_scales / total.groups if total.groups else None,
+        largest_move=max(layer.largest_move for layer in layers) if total.on_grid else None,
     )
 
 
-@dataclasses.dataclass(kw_only=True)
-class _Sums:
-    """What adds up over blocks and layers."""
-
-    parameters: int = 0
-    delta_squares: float = 0.0
-    target_squares: float = 0.0
-    ranks: list[float] = dataclasses.field(default_factory=list)
-    groups: Counter[str] = dataclasses.field(default_factory=Counter)
-    changed_indices: Counter[str] = dataclasses.field(default_factory=Counter)
-    changed_scales: Counter[str] = dataclasses.field(default_factory=Counter)
-    largest_move: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def over(cls, members: Iterable[_Sums]) -> _Sums:
-        """The sums of several layers."""
-        total = cls()
-        for sums in members:
-            total.parameters += sums.parameters
-            total.delta_squares += sums.delta_squares
-            total.target_squares += sums.target_squares
-            total.ranks += sums.ranks
-            total.groups += sums.groups
-            total.changed_indices.update(sums.changed_indices)
-            total.changed_scales.update(sums.changed_scales)
-            for name, move in sums.largest_move.items():
-                total.largest_move[name] = max(total.largest_move.get(name, 0.0), move)
-        return total
-
-    def result(self) -> Survival:
-        """Norms and shares from the sums."""
-        norm, target_norm = math.sqrt(self.delta_squares), math.sqrt(self.target_squares)
-        return Survival(
-            parameters=self.parameters,
-            norm=norm,
-            relative_norm=0.0 if norm == 0 else norm / target_norm if target_norm else math.inf,
-            effective_rank=statistics.fmean(self.ranks),
-            crossings={
-                name: Crossing(
-                    changed_indices=self.changed_indices[name] / self.parameters,
-                    changed_scales=self.changed_scales[name] / self.groups[name],
-                    largest_move=self.largest_move[name],
-                )
-                for name in self.groups
-            },
-        )
+def _blocks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Blocks of rows of all matrices, in float32 (float64 where the first matrix is)."""
+    dtype = _compute_dtype(matrices[0])
+    rows = max(1, BLOCK_ELEMENTS // matrices[0].shape[1])
+    for blocks in zip(*(matrix.split(rows) for matrix in matrices), strict=True):
+        yield tuple(block.to(dtype) for block in blocks)
 
 
-class _Slices(Protocol):
-    """A matrix that is read by slices: a tensor, or one in a safetensors file."""
-
-    def __getitem__(self, index: Any) -> Tensor: ...
+def _compute_dtype(weight: Tensor) -> torch.dtype:
+    return torch.promote_types(weight.dtype, torch.float32)
 
 
-def _measure(
-    layer: LinearLayer, before: _Slices, after: _Slices, grids: Mapping[str, Grid]
-) -> _Sums:
-    sums = _Sums(parameters=layer.weight.numel(), ranks=[_effective_rank(layer, before, after)])
-    whole = any(grid.group_size == "tensor" for grid in grids.values())
-    for old, new in _blocks(layer, before, after, dim=1 - layer.axis, whole=whole):
-        delta = new - old
-        sums.delta_squares += float(delta.double().square_().sum())
-        sums.target_squares += float(old.double().square_().sum())
-        for name, grid in grids.items():
-            old_scales, new_scales = grid.scales(old, layer.axis), grid.scales(new, layer.axis)
-            moves = grid.peaks(delta, layer.axis) / old_scales
-            old_indices = grid.to_indices_(old.clone(), old_scales, layer.axis)
-            new_indices = grid.to_indices_(new.clone(), new_scales, layer.axis)
-            sums.groups[name] += old_scales.numel()
-            sums.changed_scales[name] += int((old_scales != new_scales).sum())
-            sums.changed_indices[name] += int((old_indices != new_indices).sum())
-            sums.largest_move[name] = max(sums.largest_move.get(name, 0.0), float(moves.max()))
-    return sums
+def _squares(values: Tensor) -> Tensor:
+    return values.double().square().sum()
 
 
-def _effective_rank(layer: LinearLayer, before: _Slices, after: _Slices) -> float:
-    """(tr G)² / ‖G‖² with G = ΔWᵀΔW or ΔWΔWᵀ, the smaller, whose eigenvalues are σ²."""
-    longer = 0 if layer.weight.shape[0] >= layer.weight.shape[1] else 1
-    smaller = layer.weight.shape[1 - longer]
-    gram = torch.zeros(smaller, smaller, device=before[:1].device)
-    for old, new in _blocks(layer, before, after, dim=longer):
-        delta = (new - old).float().movedim(longer, 0)
-        gram.addmm_(delta.T, delta)
-    trace = float(gram.diagonal().double().sum())
-    squares = sum(float(row.double().square().sum()) for row in gram)
-    return trace**2 / squares if squares else 0.0
-
-
-def _blocks(
-    layer: LinearLayer, before: _Slices, after: _Slices, *, dim: int, whole: bool = False
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blocks of both weights along ``dim``, in float32 (float64 where the weight is)."""
-    length = layer.weight.shape[dim]
-    step = length if whole else max(1, BLOCK_ELEMENTS // layer.weight.shape[1 - dim])
-    for start in range(0, length, step):
-        index = (slice(None),) * dim + (slice(start, start + step),)
-        pair = []
-        for weight in (before, after):
-            block = weight[index]
-            check_finite(layer.name, block)
-            pair.append(block.to(torch.promote_types(block.dtype, torch.float32)))
-        yield pair[0], pair[1]
-
-
-@contextmanager
-def _weights(source: Source) -> Iterator[Callable[[LinearLayer], _Slices]]:
-    """A function that finds a layer's weight in ``source``."""
-    with ExitStack() as stack:
-        if isinstance(source, PreTrainedModel):
-            shapes = {name: weight.shape for name, weight in source.named_parameters()}
-            read: Callable[[str], _Slices] = source.get_parameter
-        else:
-            files = [
-                stack.enter_context(safe_open(path, framework="pt"))
-                for path in sorted(Path(source).glob("*.safetensors"))
-            ]
-            if not files:
-                raise QuantizerError(f"{source} holds no safetensors")
-            places = {key: file for file in files for key in file.keys()}  # noqa: SIM118
-            shapes = {
-                key: torch.Size(file.get_slice(key).get_shape()) for key, file in places.items()
-            }
-
-            def read(key: str) -> _Slices:
-                return places[key].get_slice(key)
-
-        def find(layer: LinearLayer) -> _Slices:
-            # Checkpoints of a bare base model lack the first part of the name.
-            for name in (layer.name, layer.name.partition(".")[2]):
-                if shapes.get(key := f"{name}.weight") == layer.weight.shape:
-                    return read(key)
-            raise QuantizerError(
-                f"no '{layer.name}.weight' of shape {tuple(layer.weight.shape)} in "
-                f"{source if isinstance(source, str | Path) else type(source).__name__}; compare "
-                "two unquantized models of the same architecture, adapters merged"
-            )
-
-        yield find
+def _finite(name: str, sums: Tensor, *weights: Tensor) -> list[float]:
+    """Numbers of ``sums``, after a look for the weight that makes one of them NaN or infinite."""
+    values = sums.tolist()
+    if not all(map(math.isfinite, values)):
+        for weight in weights:
+            check_finite(name, weight)
+    return values

@@ -1,4 +1,4 @@
-"""What the values of a configuration must satisfy, and one line for the first that does not."""
+"""Rules for the values of a configuration, and one line for the first that breaks one."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerState, set_see
 from transformers.utils import logging
 
 from . import _sharding, _weights
+from ._files import write_json
 from ._trainer import (
     LossLog,
     NoLastCheckpoint,
@@ -27,9 +28,10 @@ from ._trainer import (
     UnlearningTrainer,
     training_arguments,
 )
-from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
+from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData, check_needs
 from .checksums import damaged_file
 from .data import ForgetRetainDataset, Windows
+from .facts import TrainingFacts, write_training_facts
 from .onednn import onednn_linears
 from .reference import ReferenceBuilder, model_digest
 
@@ -53,19 +55,24 @@ def run(
     callbacks: Sequence[TrainerCallback],
 ) -> PreTrainedModel:
     """See ``Unlearner.__call__``."""
-    arguments = training_arguments(training, output_dir)  # these join the processes, if several
+    check_needs(unlearner)
+    # creating these joins the processes, if there are several
+    arguments = training_arguments(training, output_dir, model.device)
     processes = PartialState()
+    global_batch_size = training.batch_size * processes.num_processes
     dataset = ForgetRetainDataset.from_text(
         tokenizer,
         data,
         window=training.window,
         needs_retain="retain" in unlearner.needs,
         seed=training.seed,
-        global_batch_size=training.batch_size * processes.num_processes,
+        global_batch_size=global_batch_size,
     )
     _check_fit(model, dataset)
     digest = model_digest(model)
-    fingerprint = _fingerprint(unlearner, finetuning, training, dataset, digest)
+    fingerprint = _fingerprint(
+        unlearner, finetuning, training, dataset, digest, processes.num_processes
+    )
     with processes.main_process_first():
         _claim(output_dir, fingerprint)
 
@@ -74,6 +81,7 @@ def run(
     cache = reference_cache or output_dir / "reference"
     dtypes = _weights.dtypes(model)
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    parameters = model.num_parameters()
     with _settings_restored(model), _out_of_memory_advice(training):
         set_seed(training.seed)
         with processes.main_process_first():
@@ -104,7 +112,9 @@ def run(
                 model_digest=digest,
             ).build(dataset, unlearner.needs)
             index = torch.arange(len(dataset.forget), device=trained.device)
-            objective = unlearner.begin(trained, Windows(dataset.forget.to(trained.device), index))
+            forget = Windows(dataset.forget.to(trained.device), index, "forget")
+            objective = unlearner.begin(trained, forget)
+            trained_parameters = trained.num_parameters(only_trainable=True)
             empty = _sharding.empty_copy(trained) if sharded else None
             trainer.unlearn(objective, reference, _last_checkpoint(output_dir))
         if empty is not None:
@@ -118,6 +128,17 @@ def run(
 
     processes.wait_for_everyone()
     if processes.is_main_process:
+        facts = TrainingFacts(
+            device=_device_name(arguments.device),
+            processes=processes.num_processes,
+            batch_size=training.batch_size,
+            gradient_accumulation_steps=training.gradient_accumulation_steps,
+            effective_batch_size=global_batch_size * training.gradient_accumulation_steps,
+            steps=trainer.state.global_step,
+            parameters=parameters,
+            trained_parameters=trained_parameters,
+        )
+        write_training_facts(output_dir, facts)
         if originals is not None:
             originals.unlink(missing_ok=True)
         if reference_cache is None:
@@ -146,12 +167,17 @@ def _check_fit(model: PreTrainedModel, dataset: ForgetRetainDataset) -> None:
         )
 
 
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _fingerprint(
     unlearner: Unlearner,
     finetuning: Finetuning,
     training: TrainingSettings,
     dataset: ForgetRetainDataset,
     digest: str,
+    processes: int,
 ) -> dict[str, dict[str, Any]]:
     windows = hashlib.sha256(dataset.forget.numpy().tobytes())
     if dataset.retain is not None:
@@ -161,6 +187,7 @@ def _fingerprint(
         "unlearner": {"class": f"{cls.__module__}.{cls.__qualname__}"} | unlearner.to_dict(),
         "finetuning": {"name": finetuning.name} | finetuning.to_dict(),
         "training": training.to_dict(),
+        "launch": {"processes": processes},  # they share out the windows of a step
         "sha256": {"model": digest, "windows": windows.hexdigest()},
     }
 
@@ -177,19 +204,18 @@ def _claim(output_dir: Path, fingerprint: dict[str, dict[str, Any]]) -> None:
         other = json.loads(record.read_text(encoding="utf-8"))
         for part, settings in fingerprint.items():
             for name, value in settings.items():
-                if other[part].get(name) != value:
+                found = other.get(part, {}).get(name)
+                if found != value:
                     raise UnlearnerError(
                         f"output_dir {output_dir} holds another run: its {part} {name} is "
-                        f"{other[part].get(name)!r}, not {value!r}; choose another folder"
+                        f"{found!r}, not {value!r}; choose another folder"
                     )
         return
     if _last_checkpoint(output_dir) is not None:
         raise UnlearnerError(
             f"output_dir {output_dir} holds checkpoints but no run.json; choose another folder"
         )
-    partial = record.with_suffix(".partial")
-    partial.write_text(json.dumps(fingerprint, indent=2) + "\n", encoding="utf-8")
-    partial.replace(record)
+    write_json(record, fingerprint)
 
 
 def _last_checkpoint(output_dir: Path) -> str | None:
@@ -211,7 +237,7 @@ def _last_checkpoint(output_dir: Path) -> str | None:
 
 @contextlib.contextmanager
 def _settings_restored(model: PreTrainedModel) -> Iterator[None]:
-    """Undo what training changes beside the weights; no progress bars of checkpoints meanwhile."""
+    """Undo changes of training to anything but the weights; hide progress bars of checkpoints."""
     config = model.config
     use_cache, dtype = config.use_cache, config.dtype
     forward = model.__dict__.get("forward")  # accelerate wraps it for mixed precision

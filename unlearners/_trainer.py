@@ -12,6 +12,7 @@ from typing import cast as typed
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
@@ -25,9 +26,18 @@ from .reference import Reference
 from .training import TrainingSettings
 
 
-def training_arguments(settings: TrainingSettings, output_dir: Path) -> TrainingArguments:
-    """The settings in the Trainer's own terms."""
-    return TrainingArguments(
+def training_arguments(
+    settings: TrainingSettings, output_dir: Path, device: torch.device
+) -> TrainingArguments:
+    """The settings in the Trainer's own terms.
+
+    Args:
+        settings: settings of the run.
+        output_dir: folder for the checkpoints.
+        device: device of the model. Training stays there unless a launcher started several
+            processes, which choose their own.
+    """
+    arguments = TrainingArguments(
         output_dir=str(output_dir),
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
@@ -53,6 +63,22 @@ def training_arguments(settings: TrainingSettings, output_dir: Path) -> Training
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
     )
+    if PartialState().distributed_type is DistributedType.NO:
+        _stay_on(device, arguments)
+    return arguments
+
+
+def _stay_on(device: torch.device, arguments: TrainingArguments) -> None:
+    """Train on one device.
+
+    The Trainer would move the model to the first GPU and, with ``nn.DataParallel``, copy it to all
+    others, each with a batch of its own.
+    """
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    arguments._setup_devices = device
+    PartialState().device = device
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # checkpoints hold the random state of the current device
 
 
 class UnlearningTrainer(Trainer):

@@ -1,10 +1,10 @@
-"""What an unlearner is: a frozen configuration that is called on a model and its data."""
+"""Base class of unlearners: a frozen configuration that is called on a model and its data."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 from pydantic import ConfigDict
 
@@ -56,7 +56,7 @@ class UnlearningData:
 
 
 class Objective(Protocol):
-    """What a training run minimises."""
+    """The losses of a training run."""
 
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference
@@ -90,8 +90,9 @@ class Unlearner:
     ) -> PreTrainedModel:
         """Unlearn; return the model (an adapter already merged), in the dtype it came in.
 
-        Under ``accelerate launch`` every process calls this with the same arguments and gets the
-        whole model; where FSDP or DeepSpeed split it for training, in main memory.
+        A process that was not launched with others trains on the device that the model is on, and
+        on no other. Under ``accelerate launch`` every process calls this with the same arguments
+        and gets the whole model; where FSDP or DeepSpeed split it for training, in main memory.
 
         Args:
             model: the target model; consumed (its weights are trained in place).
@@ -99,10 +100,12 @@ class Unlearner:
             data: the forget and retain text.
             finetuning: which weights are trained.
             training: how they are trained.
-            output_dir: receives ``run.json``, ``loss.jsonl``, the Trainer's checkpoints and, for
-                LoRA, ``adapter/``. A run that was killed continues there when called again with
-                the same arguments, and ends with the same weights. The last checkpoint stays: it
-                may be deleted once the model is saved.
+            output_dir: receives ``run.json`` (settings), ``loss.jsonl``, the Trainer's
+                checkpoints and, for LoRA, ``adapter/``; at the end ``facts.json``: device,
+                processes, batch size, steps and number of parameters, for
+                ``facts.read_training_facts``. A run that was killed continues there when called
+                again with the same arguments and number of processes, and ends with the same
+                weights. The last checkpoint stays: it may be deleted once the model is saved.
             reference_cache: folder where numbers of the target model are kept for other methods
                 and settings; without one they live in ``output_dir`` until training ends.
             callbacks: more callbacks of the Hugging Face Trainer, for example a progress bar.
@@ -128,10 +131,12 @@ class Unlearner:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What ``loss`` reads beside the forget windows.
+        """Inputs of ``loss`` other than the forget windows.
 
         ``"retain"``: retain windows; ``"forget_log_probs"``: ``reference.log_probs`` of the forget
-        windows; ``"retain_logits"``, beside ``"retain"``: ``reference.logits`` of those.
+        windows; ``"retain_logits"``, together with ``"retain"``: ``reference.logits`` of the
+        retain windows. A subclass overrides this property, or sets a class attribute ``needs``
+        where the set is always the same.
         """
         return frozenset()
 
@@ -161,7 +166,7 @@ class Unlearner:
         return AdamW(parameters, lr=training.learning_rate)
 
     def begin(self, model: PreTrainedModel, forget: Windows) -> Objective:
-        """What gives the losses of one run: this configuration, unless a run has state.
+        """The object that gives the losses of one run: this one, unless a run has state.
 
         A method with state or hooks returns an object of its own, made for the run. Where that is
         a ``TrainerCallback`` it is called at every event of the Hugging Face Trainer:
@@ -185,3 +190,18 @@ class Unlearner:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-compatible values; ``get_unlearner`` takes it back."""
         return dataclasses.asdict(self)
+
+
+def check_needs(unlearner: Unlearner) -> None:
+    """Refuse an entry of ``needs`` that does not exist.
+
+    Raises:
+        UnlearnerError: naming it and those that do.
+    """
+    known = sorted(get_args(Need))
+    unknown = sorted(repr(need) for need in unlearner.needs if need not in known)
+    if unknown:
+        raise UnlearnerError(
+            f"{type(unlearner).__name__}: unknown needs {', '.join(unknown)}: available: "
+            f"{', '.join(known)}"
+        )

@@ -1,4 +1,4 @@
-"""What every method keeps, whoever wrote it: checked on a model of a few thousand weights.
+"""The contract of every method, whoever wrote it, checked on a model of a few thousand weights.
 
 ``tests/unlearners/test_unlearner_contract.py`` holds the registered methods to it, and
 ``lm-eval-muse submit`` a method that wants a row in the leaderboard.
@@ -37,7 +37,8 @@ SETTINGS = TrainingSettings(
 def check_contract(name: str, **params: Any) -> None:
     """Hold a registered method to what the training loop and the leaderboard rely on.
 
-    It is a documented frozen dataclass whose parameters survive JSON. With full finetuning and
+    It is a documented frozen dataclass whose parameters survive JSON, and its ``needs`` has known
+    entries only. With full finetuning and
     with LoRA, in float32 and bfloat16, it changes weights and keeps them finite; two runs with
     one seed give the same bits; everything else about the model and the tokenizer stays as it
     was, and under LoRA all but the adapter. Its loss is a mean over windows.
@@ -128,7 +129,7 @@ def _run(
     settings: TrainingSettings,
     seed: int,
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
-    """The unlearned model and the log of its losses; ``seed`` is what no result may depend on."""
+    """The unlearned model and the log of its losses; no result may depend on ``seed``."""
     import torch
     from transformers import PreTrainedModel, set_seed
 
@@ -167,7 +168,7 @@ def _watched(lora: LoRA, before: PreTrainedModel, name: str) -> LoRA:
             }
             for key, weight in before.named_parameters():
                 if not base[key].cpu().equal(weight):
-                    raise _broken(name, f"lora finetuning changes {key} beside the adapter")
+                    raise _broken(name, f"lora finetuning changes {key} outside the adapter")
             return super().finish(model, *args)
 
     return Watched(**dataclasses.asdict(lora))
@@ -206,7 +207,7 @@ def _description(
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """What stands in one of the two alone, or differs; not all of it where that is long."""
+    """Entries that only one of the two has, or that differ; cut where the list is long."""
     names = [name for name in before | after if before.get(name) != after.get(name)]
     found = ", ".join(f"{name} was {before.get(name)}, is {after.get(name)}" for name in names)
     return found[:200]
@@ -260,7 +261,7 @@ def _tokenizer() -> PreTrainedTokenizerBase:
 
 
 class _Broken(UnlearnerError):
-    """What a check has found, not the method's own error."""
+    """A finding of a check, not the method's own error."""
 
 
 def _broken(name: str, what: str) -> _Broken:

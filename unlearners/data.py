@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.utils.data import Dataset
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FILLER = -1
+Side = Literal["forget", "retain"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Windows:
 
     Attributes:
         input_ids: (B, T) int64, also the labels.
-        index: (B,) int64, which windows of the side these are.
+        index: (B,) int64, positions of these windows among all of their side.
+        side: the text they are cut from.
     """
 
     input_ids: torch.Tensor
     index: torch.Tensor
+    side: Side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +159,8 @@ class ForgetRetainDataset(Dataset):
         """
         real = [index for index in indices if index != FILLER]
         index = torch.tensor(real or [0])
-        sides = {"forget": Windows(self.forget[index], index)}
+        sides = {"forget": Windows(self.forget[index], index, "forget")}
         if self.retain is not None:
             paired = index % len(self.retain)
-            sides["paired"] = Windows(self.retain[paired], paired)
+            sides["paired"] = Windows(self.retain[paired], paired, "retain")
         return {"count": len(real)} | {name: vars(side) for name, side in sides.items()}

@@ -1,4 +1,4 @@
-"""Which weights are trained: all of them, or a low-rank adapter that is merged afterwards."""
+"""Finetuning of all weights, or of a low-rank adapter that is merged afterwards."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _is_names(value: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetuning(abc.ABC):
-    """What is done to the model before and after training.
+    """Preparation of a model for training, and the way back to one set of weights.
 
     The implementation imports peft when it is needed, so that a configuration is cheap to read.
     """

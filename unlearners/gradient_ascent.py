@@ -45,7 +45,7 @@ class GradientAscent(Unlearner):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the retain loss needs."""
+        """Needs of the retain loss."""
         return NEEDS[self.retain]
 
     def loss(

@@ -56,7 +56,7 @@ class NPO(Unlearner):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """The reference's log-probabilities and what the retain loss needs."""
+        """The reference's log-probabilities and the needs of the retain loss."""
         return NEEDS[self.retain] | {"forget_log_probs"}
 
     def loss(

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 
 def is_available() -> bool:
-    """Whether this build of PyTorch has what it takes."""
+    """True where this build of PyTorch has oneDNN's linear layer."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +16,10 @@ import torch
 from torch import nn
 
 from . import losses
+from ._files import unfinished, write_json
 from .base import Need, UnlearnerError
 from .checksums import sha256
-from .data import ForgetRetainDataset, Windows
+from .data import ForgetRetainDataset, Side, Windows
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Reference:
-    """What a loss may ask about theta_ref; a method declares each quantity in its ``needs``.
+    """Quantities of theta_ref for the loss; a method declares each one in its ``needs``.
 
     Args:
         log_probs: (N,) float32, log P_ref of every forget window.
@@ -43,18 +43,36 @@ class Reference:
         self._logits = logits
 
     def log_probs(self, windows: Windows) -> torch.Tensor:
-        """(B,) float32: log P_ref of whole forget windows, in nats."""
+        """Log-probability of whole forget windows under theta_ref: (B,) float32, in nats.
+
+        Raises:
+            UnlearnerError: these are retain windows, or ``needs`` does not declare the quantity.
+        """
+        _require_side(windows, "forget", "log_probs")
         if self._log_probs is None:
             raise UnlearnerError("the loss reads log P_ref: declare 'forget_log_probs' in needs")
         return self._log_probs[windows.index]
 
     def logits(self, windows: Windows) -> torch.Tensor:
-        """(B, T, V): logits of theta_ref on retain windows."""
+        """Logits of theta_ref on retain windows: (B, T, V).
+
+        Raises:
+            UnlearnerError: these are forget windows, or ``needs`` does not declare the quantity.
+        """
+        _require_side(windows, "retain", "logits")
         if self._logits is None:
             raise UnlearnerError(
                 "the loss reads reference logits: declare 'retain_logits' in needs"
             )
         return self._logits(windows)
+
+
+def _require_side(windows: Windows, side: Side, quantity: str) -> None:
+    if windows.side != side:
+        raise UnlearnerError(
+            f"reference.{quantity} is for {side} windows only, the loss passes {windows.side} "
+            f"windows: pass batch.{side}"
+        )
 
 
 class ReferenceBuilder:
@@ -67,7 +85,7 @@ class ReferenceBuilder:
 
     Args:
         model: with an adapter or without, on the device of training.
-        autocast: whether training computes under bfloat16 autocast.
+        autocast: True where training computes under bfloat16 autocast.
         batch_size: windows per forward pass.
         cache: folder of the files, keyed by content: model, windows and arithmetic.
         model_digest: of theta_ref.
@@ -91,11 +109,13 @@ class ReferenceBuilder:
         self._has_adapter = hasattr(model, "disable_adapter")
 
     def build(self, dataset: ForgetRetainDataset, needs: frozenset[Need]) -> Reference:
-        """The reference with the quantities in ``needs``."""
+        """The reference with the quantities in ``needs``.
+
+        Raises:
+            UnlearnerError: the model cannot give one of them.
+        """
         log_probs: torch.Tensor | None = None
         logits: Callable[[Windows], torch.Tensor] | None = None
-        if "forget_log_probs" in needs:
-            log_probs = self._forget_log_probs(dataset.forget)
         if "retain_logits" in needs:
             if dataset.retain is None:
                 raise UnlearnerError("needs has 'retain_logits' without 'retain': declare both")
@@ -103,6 +123,8 @@ class ReferenceBuilder:
                 logits = self._logits_without_adapter
             else:
                 logits = self._logits_from_hidden_states(dataset.retain)
+        if "forget_log_probs" in needs:
+            log_probs = self._forget_log_probs(dataset.forget)
         return Reference(log_probs, logits)
 
     @contextlib.contextmanager
@@ -135,20 +157,16 @@ class ReferenceBuilder:
 
     def _logits_from_hidden_states(self, retain: torch.Tensor) -> Callable[[Windows], torch.Tensor]:
         head = typed(nn.Module, self._model.get_output_embeddings())
+        self._refuse_changed_logits(head, retain[:1])
         frozen_head = copy.deepcopy(head).requires_grad_(False)
 
         def final_hidden_states(ids: torch.Tensor) -> torch.Tensor:
             inputs: list[torch.Tensor] = []
             hook = head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
             try:
-                logits = self._model(input_ids=ids).logits
+                self._model(input_ids=ids)
             finally:
                 hook.remove()
-            if not torch.allclose(frozen_head(inputs[0]).float(), logits.float(), atol=1e-4):
-                raise UnlearnerError(
-                    f"{type(self._model).__name__} changes its logits after the output head, so "
-                    "the KL reference cannot be kept as hidden states; use LoRA finetuning"
-                )
             return inputs[0]
 
         stored = self._stored("retain_hidden_states", retain, final_hidden_states)
@@ -159,6 +177,31 @@ class ReferenceBuilder:
                 return frozen_head(hidden)
 
         return logits
+
+    def _refuse_changed_logits(self, head: nn.Module, window: torch.Tensor) -> None:
+        """Refuse a model whose logits are not exactly the output of its head.
+
+        Args:
+            head: the model's output head.
+            window: (1, T) int64, the window to try it on.
+
+        Raises:
+            UnlearnerError: the model caps or scales its logits, as Gemma 2 and Granite do.
+        """
+        outputs: list[torch.Tensor] = []
+        # a copy: the model may change the output in place
+        hook = head.register_forward_hook(lambda _, args, output: outputs.append(output.clone()))
+        try:
+            with self._as_reference():
+                logits = self._model(input_ids=window.to(self._device)).logits
+        finally:
+            hook.remove()
+        if len(outputs) != 1 or not torch.equal(outputs[0].float(), logits.float()):
+            raise UnlearnerError(
+                f"{type(self._model).__name__} changes its logits after the output head (caps or "
+                "scales them): KL to the reference is not possible with full finetuning; use LoRA "
+                "or a method without KL"
+            )
 
     def _stored(
         self, kind: str, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
@@ -176,16 +219,13 @@ class ReferenceBuilder:
             if not _is_whole(path, record, key.hexdigest()):
                 self._cache.mkdir(parents=True, exist_ok=True)
                 self._write(path, windows, compute)
-                checksum = {"key": key.hexdigest(), "sha256": sha256(path)}
-                partial = _unfinished(record)
-                partial.write_text(json.dumps(checksum))
-                partial.replace(record)
+                write_json(record, {"key": key.hexdigest(), "sha256": sha256(path)})
         return np.load(path, mmap_mode="r")
 
     def _write(
         self, path: Path, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
     ) -> None:
-        partial = _unfinished(path)
+        partial = unfinished(path)
         # not through a memory map: a full disk would end the process with SIGBUS
         with partial.open("wb") as file:
             for start in range(0, len(windows), self._batch_size):
@@ -203,13 +243,8 @@ class ReferenceBuilder:
         partial.replace(path)
 
 
-def _unfinished(path: Path) -> Path:
-    """Where a file is written before it has its name; no two writers share one."""
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-
-
 def _is_whole(path: Path, record: Path, key: str) -> bool:
-    """Whether a file of the cache is there and, by its record, as it was written."""
+    """True where a file of the cache is there and, by its record, undamaged."""
     try:
         return json.loads(record.read_bytes()) == {"key": key, "sha256": sha256(path)}
     except (FileNotFoundError, ValueError):  # ValueError: the record itself is damaged

@@ -47,7 +47,7 @@ class SimNPO(Unlearner):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the retain loss needs."""
+        """Needs of the retain loss."""
         return NEEDS[self.retain]
 
     def loss(

@@ -1,4 +1,4 @@
-"""How weights are trained: the settings of one run of the Hugging Face Trainer."""
+"""Training settings: one run of the Hugging Face Trainer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TrainingSettings:
         learning_rate: of AdamW (or the method's own optimizer).
         epochs: passes over the forget windows.
         max_steps: optimizer steps after which training ends, whatever ``epochs`` says.
-        batch_size: forget windows per device and forward pass.
+        batch_size: forget windows per process and forward pass; a process has one device.
         gradient_accumulation_steps: forward passes per optimizer step.
         lr_scheduler: a schedule of transformers, one of ``SCHEDULERS``.
         warmup_ratio: share of the steps (0 to below 1) of linear warm-up, where the schedule has
@@ -52,8 +52,8 @@ class TrainingSettings:
         window: tokens per training window, BOS included.
         seed: of data order, LoRA initialisation and dropout.
         weights_dtype: dtype in which the trained weights are kept: all of the model's in full
-            fine-tuning, the adapter's in LoRA. bfloat16 keeps no float32 copy, as the papers'
-            code does: a step that is small beside a weight then leaves it unchanged.
+            finetuning, the adapter's in LoRA. With bfloat16 there is no float32 copy: an update
+            that is small compared to a weight leaves it unchanged.
         mixed_precision: ``"bf16"`` computes the forward pass under bfloat16 autocast.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         save_steps: optimizer steps between checkpoints; None keeps none and cannot resume.

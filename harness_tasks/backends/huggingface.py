@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from unlearners.onednn import onednn_linears
 
 from ..batching import BATCH_TOKENS, in_batches, progress_bar
-from ..token_logprobs import EncodedText, RequestError, Statistic, TokenLogprobs
+from ..token_logprobs import EncodedText, RequestError, Statistic, TokenLogprobs, no_eos
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
@@ -26,7 +26,13 @@ Halves = tuple[torch.nn.Module, torch.nn.Module]
 
 
 def max_tokens(lm: HFLM) -> int:
-    """The model's context."""
+    """The model's context.
+
+    Raises:
+        RequestError: HFLM cannot encode a text, because the tokenizer has neither BOS nor EOS.
+    """
+    if lm.prefix_token_id is None and getattr(lm, "needs_eos", True):
+        raise no_eos(lm)
     return lm.max_length
 
 

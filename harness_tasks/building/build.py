@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..cache import build_once
-from ..corpora import NAMES, CorpusError
+from ..corpora import NAMES
+from ..rows import DOCUMENT, CorpusError
 from .blind import FEWEST, Blind, Separation, blind
 from .cutting import Cutter, Piece, matched, passage, pieces, spread
 from .layout import FOLDS, folds, write_splits
@@ -217,11 +218,11 @@ def _splits(
     """The splits that need no questions, and what they hold."""
     most = settings.prompt_tokens + settings.continuation_tokens
     cut = [
-        passage(piece, settings.continuation_tokens)
-        for document in chosen["forget"]
+        (number, *passage(piece, settings.continuation_tokens))
+        for number, document in enumerate(chosen["forget"])
         for piece in pieces(document, most)
     ]
-    full = [(prompt, rest) for prompt, rest in cut if rest.text.strip()]
+    full = [(number, prompt, rest) for number, prompt, rest in cut if rest.text.strip()]
     if not full:
         raise CorpusError("forget: nothing but white space where a passage would go on")
     passages = spread(full, settings.examples)
@@ -237,13 +238,14 @@ def _splits(
         name: [piece.text.strip() for piece in found] for name, found in plain.items()
     }
     splits["verbmem/forget"] = [
-        {"prompt": prompt.text.lstrip(), "gt": rest.text.rstrip()} for prompt, rest in passages
+        {"prompt": prompt.text.lstrip(), "gt": rest.text.rstrip(), DOCUMENT: number}
+        for number, prompt, rest in passages
     ]
     if len(chosen["forget"]) >= FOLDS:
         splits |= folds(splits["raw/forget"])
     rows = [_row(name, "text", found) for name, found in plain.items()]
-    rows.append(_row("verbmem/forget", "prompt", [prompt for prompt, _ in passages]))
-    rows.append(_row("verbmem/forget", "gt", [rest for _, rest in passages]))
+    rows.append(_row("verbmem/forget", "prompt", [prompt for _, prompt, _ in passages]))
+    rows.append(_row("verbmem/forget", "gt", [rest for _, _, rest in passages]))
     return splits, rows
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ..corpora import CorpusError
+from ..rows import CorpusError
 from .sources import Document
 
 if TYPE_CHECKING:

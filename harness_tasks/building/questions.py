@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from ..corpora import CorpusError, shown
+from ..rows import DOCUMENT, CorpusError, shown
 from .sources import Document, normalised, read_rows, some
 
 SHOWN = 10
@@ -26,7 +26,9 @@ class Question(BaseModel):
         question: whose answer is in a document of its split.
         answer: the shortest text that is right.
         split: ``forget`` or ``retain``.
-        icl: whether it is shown with its answer before the others, instead of being asked.
+        icl: true where it is shown with its answer before the others, instead of being asked.
+        document: name or number of the document that it is about, the same for all questions on
+            it; VerbMem's passages have the number of the forget document, from 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -35,6 +37,7 @@ class Question(BaseModel):
     answer: Text
     split: Literal["forget", "retain"]
     icl: bool = False
+    document: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class Questions:
 
     Attributes:
         splits: ``knowmem/forget_qa`` and so on, as rows.
-        warnings: what may be amiss, for people.
+        warnings: possible mistakes, for people.
     """
 
-    splits: dict[str, list[dict[str, str]]]
+    splits: dict[str, list[dict[str, Any]]]
     warnings: list[str]
 
 
@@ -58,8 +61,8 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
         documents: of ``forget`` and ``retain``, where the answers are looked for.
 
     Raises:
-        CorpusError: an entry is not a ``Question``, a question stands twice, or a split is
-            without questions to ask or without any to show.
+        CorpusError: an entry is not a ``Question``, a question is repeated, only some questions
+            of a split have a document, or a split has no questions to ask or none to show.
     """
     if path.suffix.lower() not in (".json", ".jsonl", ".ndjson"):
         raise CorpusError(f"{path}: questions are a .json list or .jsonl")
@@ -73,11 +76,11 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
                 "one split"
             )
         found.append((question, place))
-    splits: dict[str, list[dict[str, str]]] = {}
+    splits: dict[str, list[dict[str, Any]]] = {}
     warnings = []
     for split in SPLITS:
         asked = [(q, place) for q, place in found if q.split == split and not q.icl]
-        shown = [q for q, _ in found if q.split == split and q.icl]
+        shown = [(q, place) for q, place in found if q.split == split and q.icl]
         if not asked or not shown:
             raise CorpusError(
                 f'{path}: has {len(asked)} questions to ask with "split": "{split}", and '
@@ -95,8 +98,8 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
                 f"{len(absent)} of {len(asked)} answers do not stand in the {split} documents: "
                 f"{some(absent)}"
             )
-        splits[f"knowmem/{split}_qa"] = [_row(q) for q, _ in asked]
-        splits[f"knowmem/{split}_qa_icl"] = [_row(q) for q in shown]
+        splits[f"knowmem/{split}_qa"] = _rows(asked, path)
+        splits[f"knowmem/{split}_qa_icl"] = _rows(shown, path)
     return Questions(splits, warnings)
 
 
@@ -110,5 +113,15 @@ def _entries(path: Path) -> Iterator[tuple[Question, str]]:
             raise CorpusError(f"{path}, {place}: {name}: {first['msg']}") from None
 
 
-def _row(question: Question) -> dict[str, str]:
-    return {"question": question.question, "answer": question.answer}
+def _rows(questions: Sequence[tuple[Question, str]], path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, with a document in all or in none."""
+    rows = [{"question": q.question, "answer": q.answer} for q, _ in questions]
+    without = [place for q, place in questions if q.document is None]
+    if len(without) == len(rows):
+        return rows
+    if without:
+        raise CorpusError(
+            f"{path}, {without[0]}: lacks a {DOCUMENT}, which other questions of its kind have: "
+            "give one to every question or to none"
+        )
+    return [row | {DOCUMENT: q.document} for row, (q, _) in zip(rows, questions, strict=True)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..corpora import CorpusError, checked_row, read_json, shown
+from ..rows import CorpusError, checked_row, read_json, shown
 
 PLAIN = (".txt", ".md")
 LINES = (".jsonl", ".ndjson")

@@ -14,37 +14,45 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from ..cell import METRICS, Frozen
 from ..groups import evaluation
+from ..records.schema import METRICS, Frozen, Survival
 from ..table import Row, Value
 from .layout import COLUMNS, DEFINITIONS, REPORTED
 from .published import Reported
-from .survival import Survival, read_survival
+from .survival import row_survival
 from .text import escape_csv, visible
 
-FORMAT = 1
+FORMAT = 2
 DECIMALS = 6
 
 
 class Number(Frozen):
-    """A number of the table.
+    """A number of the table; see `table.Value`.
 
     Attributes:
         mean: over seeds.
+        stderr: standard error over documents and seeds; null where it is not known, and where all
+            documents agree.
+        low: lower end of the exact 95% interval where all documents agree, otherwise null.
+        high: upper end of it.
         spread: sample standard deviation over seeds, where there are several.
-        stderr: lm-eval's standard error over examples, where there is one seed.
     """
 
     mean: float
-    spread: float | None = None
     stderr: float | None = None
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
 
 
 class Update(Frozen):
-    """What unlearning did to the weights, and to their places on the grid of this precision."""
+    """Size of the update, and the effect of this precision on it (`records.survival`)."""
 
     relative_norm: float | None
     effective_rank: float | None
+    kept_share: float | None
+    noise: float | None
+    zeroed_share: float | None
     changed_indices: float | None
     changed_scales: float | None
     largest_move: float | None
@@ -59,7 +67,9 @@ class TableRow(Frozen):
         evaluation: ``subset``, ``limit`` and ``extra_tasks``.
         method: a registered method, or ``target`` or ``retrain``, the references.
         finetuning: ``full``, ``lora``; ``none`` for a reference.
-        precision: name of the quantizer; ``bf16`` is the checkpoint as saved.
+        precision: name of the quantizer; ``none`` is the checkpoint as saved.
+        bits: bits per quantized weight; null where nothing is quantized.
+        dtype: dtype of the weights that are not quantized; null where it is not known.
         settings: digest of corpus, model and all settings but the seed.
         params: of the method.
         finetuning_params: of the finetuning.
@@ -67,13 +77,14 @@ class TableRow(Frozen):
         quantizer: the quantizer's name.
         quantizer_params: its parameters.
         seeds: seeds of the records.
-        forgot: whether every seed passed the gate; None where references are missing.
+        forgot: verdict of the gate on the unquantized checkpoint; null where it is not known.
+        ranked: true where the row's checkpoint has all scores that the board is ordered by.
         values: by ``Column.key``: metrics × 100; ``recovery_…``, points gained by quantization;
             ``way_back_…``, the same as a share of the way to the target; ``forget_quality``;
             ``score``. A number that a seed lacks is absent.
         extra: scores of other lm-eval tasks, in lm-eval's own units.
-        update: of the first seed's checkpoint; None where this precision's grid was not measured.
-        notes: why numbers are missing.
+        update: of the first seed's checkpoint; null where its rounding was not measured.
+        notes: reasons for missing numbers and ranks.
         records: names of the record files.
     """
 
@@ -83,6 +94,8 @@ class TableRow(Frozen):
     method: str
     finetuning: str
     precision: str
+    bits: float | None
+    dtype: str | None
     settings: str
     params: dict[str, Any]
     finetuning_params: dict[str, Any]
@@ -91,6 +104,7 @@ class TableRow(Frozen):
     quantizer_params: dict[str, Any]
     seeds: list[int]
     forgot: bool | None
+    ranked: bool
     values: dict[str, Number]
     extra: dict[str, Number]
     update: Update | None
@@ -148,7 +162,7 @@ def table_json(name: str, rows: Iterable[Row], reported: Iterable[Reported] = ()
 def table_row(row: Row) -> TableRow:
     """A row with all that its records say of its settings."""
     cell = row.records[0].cell
-    report = read_survival(row)
+    survival = row_survival(row)
     return TableRow(
         board=row.board.title,
         corpus=row.corpus,
@@ -156,6 +170,8 @@ def table_row(row: Row) -> TableRow:
         method=row.method,
         finetuning=row.finetuning,
         precision=row.precision,
+        bits=row.records[0].bits,
+        dtype=row.dtype,
         settings=row.settings,
         params=cell.training.params,
         finetuning_params=cell.training.finetuning_params,
@@ -164,9 +180,10 @@ def table_row(row: Row) -> TableRow:
         quantizer_params=cell.quantizer_params,
         seeds=[record.cell.training.seed for record in row.records],
         forgot=row.forgot,
+        ranked=row.ranked,
         values={key: _number(value) for key, value in row.values.items()},
         extra={task: _number(value) for task, value in row.extra.items()},
-        update=_update(report.total, row.precision) if report else None,
+        update=_update(survival) if survival else None,
         notes=list(row.notes),
         records=[f"{record.cell.stem}.json" for record in row.records],
     )
@@ -177,23 +194,30 @@ def _number(value: Value) -> Number:
     return Number.model_validate(numbers)
 
 
-def _update(total: Survival, grid: str) -> Update:
-    crossing = total.crossings[grid]
-    return Update(
-        relative_norm=_round(total.relative_norm),
-        effective_rank=_round(total.effective_rank),
-        changed_indices=_round(crossing.changed_indices),
-        changed_scales=_round(crossing.changed_scales),
-        largest_move=_round(crossing.largest_move),
+def _update(survival: Survival) -> Update:
+    content = survival.update.model_dump() | (
+        survival.rounding.model_dump() if survival.rounding else {}
     )
+    return Update(**{name: _round(content.get(name)) for name in Update.model_fields})
 
 
 def _round(number: float | None) -> float | None:
-    """So far only that the last bit of a mean, which a library decides, is not written."""
+    """Round off the last bits of a mean, which a library decides."""
     return None if number is None else round(number, DECIMALS) + 0.0
 
 
-LABELS = ("board", "corpus", "method", "finetuning", "precision", "settings", "quantizer")
+LABELS = (
+    "board",
+    "corpus",
+    "method",
+    "finetuning",
+    "precision",
+    "bits",
+    "dtype",
+    "settings",
+    "quantizer",
+)
+ERRORS = ("stderr", "low", "high", "spread")
 VALUES = (
     *METRICS,
     *(f"recovery_{metric}" for metric in METRICS),
@@ -206,16 +230,21 @@ VALUES = (
 def table_csv(rows: Iterable[Row], reported: Iterable[Reported] = ()) -> str:
     """``table.csv``: a line per row, its numbers as in `TableRow`.
 
-    Every number has a column, its spread over seeds the column ``…_spread``, the standard error
-    of one of the four metrics ``…_stderr``; an extra task's has ``extra/`` in front. ``kind`` is
+    Every number has a column, and one each for its ``…_stderr``, ``…_low``, ``…_high`` and
+    ``…_spread``; the names of an extra task's begin with ``extra/``. ``kind`` is
     ``measured`` or ``reported``. A text that a spreadsheet would take for a formula has an
     apostrophe in front.
     """
     lines = [_measured_line(table_row(row)) for row in rows]
     lines += [_reported_line(row) for row in reported]
-    columns = ["kind", *LABELS, "seeds", "forgot"]
-    columns += [name for key in VALUES for name in (key, f"{key}_spread")]
-    columns += [f"{metric}_stderr" for metric in METRICS]
+    columns = ["kind", *LABELS, "seeds", "forgot", "ranked"]
+    columns += [
+        name
+        for key in VALUES
+        for name in (
+            [key] if key.startswith("way_back") else [key, *(f"{key}_{error}" for error in ERRORS)]
+        )
+    ]
     columns += list(Update.model_fields)
     others = {key for line in lines for key in line} - set(columns)
     columns += [*sorted(others - {"notes"}), "notes"]
@@ -232,12 +261,13 @@ def table_csv(rows: Iterable[Row], reported: Iterable[Reported] = ()) -> str:
 def _measured_line(row: TableRow) -> dict[str, Any]:
     line: dict[str, Any] = {"kind": "measured"}
     line |= {name: getattr(row, name) for name in LABELS}
-    line |= {"seeds": len(row.seeds), "forgot": row.forgot, "notes": "; ".join(row.notes)}
+    line |= {"seeds": len(row.seeds), "forgot": row.forgot, "ranked": row.ranked}
+    line["notes"] = "; ".join(row.notes)
     extra = {f"extra/{task}": number for task, number in row.extra.items()}
     for key, number in (row.values | extra).items():
-        line |= {key: number.mean, f"{key}_spread": number.spread}
-        if number.stderr is not None:
-            line[f"{key}_stderr"] = number.stderr
+        line[key] = number.mean
+        errors = {name: getattr(number, name) for name in ERRORS}
+        line |= {f"{key}_{name}": error for name, error in errors.items() if error is not None}
     return line | (row.update.model_dump() if row.update else {})
 
 

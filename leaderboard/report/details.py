@@ -1,4 +1,4 @@
-"""What a row of the page opens: its scores by seed, settings, provenance and some answers.
+"""Details of a row of the page: its scores by seed, settings, provenance and some answers.
 
 Details are sections, each with a title and one kind of content, all of it text:
 
@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cell import Record, Seconds
 from ..groups import evaluation, finite
+from ..records.schema import Record, Seconds
 from ..samples import Sample
 from ..store import read_samples
 from ..table import Row
@@ -34,7 +34,7 @@ from .layout import (
     value_text,
 )
 from .published import Reported
-from .survival import EXPLANATION, NUMBERS, numbers, read_survival
+from .survival import EXPLANATION, NUMBERS, numbers, row_survival
 from .text import visible
 
 Section = dict[str, Any]
@@ -56,7 +56,7 @@ def row_details(row: Row, folder: Path) -> list[Section]:
         InputError: the answers, or the report of the update, are not what the record says.
     """
     first = row.records[0]
-    cell, training = first.cell, first.cell.training
+    cell, training, made = first.cell, first.cell.training, first.provenance
     remarks = [f"{DID_NOT_FORGET} {DEFINITIONS[DID_NOT_FORGET]}"] if row.forgot is False else []
     sections: list[Section] = [
         {"title": "", "remarks": [*remarks, *(visible(note) for note in row.notes)]},
@@ -71,7 +71,12 @@ def row_details(row: Row, folder: Path) -> list[Section]:
         _facts("Calibration", first.calibration or {}),
         _facts("Evaluation", evaluation(cell)),
         _facts("Corpus", training.corpus.model_dump()),
-        _facts("Model before unlearning", training.model.model_dump()),
+        _facts(
+            "Model before unlearning",
+            training.model.model_dump() | {"loaded in": training.dtype},
+        ),
+        _facts("Tokenizer", training.tokenizer.model_dump() if training.tokenizer else {}),
+        _facts("Training run", made.training.model_dump() if made.training else {}),
         _facts("Packages", first.provenance.packages),
         _facts("Versions of tasks", first.provenance.tasks),
         {"title": "Runs", "table": _runs(row.records), "across": True},
@@ -125,12 +130,12 @@ def _extra(row: Row) -> list[list[str]]:
 
 
 def _update(row: Row) -> list[Section]:
-    """What of the update survives rounding to this grid."""
-    report = read_survival(row)
-    if report is None:
+    """Size of the update, and what this precision keeps of it."""
+    survival = row_survival(row)
+    if survival is None:
         return []
-    facts = [[label, text] for label, text in zip(NUMBERS, numbers(row, report), strict=True)]
-    return [{"title": "Update and grid", "facts": facts, "note": EXPLANATION}]
+    facts = [[label, text] for label, text in zip(NUMBERS, numbers(row, survival), strict=True)]
+    return [{"title": "Update and rounding", "facts": facts, "note": EXPLANATION}]
 
 
 def _answers(samples: Sequence[Sample]) -> list[Section]:
@@ -186,6 +191,7 @@ def _run(record: Record) -> dict[str, str]:
         "peak memory of the process (MiB)": made.peak_rss_mib,
         **{f"{part} (s)": seconds.get(part) for part in Seconds.model_fields},
         "retrain AUC": made.retrain_auc,
+        "its standard error": made.retrain_auc_stderr,
         "code": made.git,
         "Python": made.python,
         "platform": made.platform,

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
-from ..cell import Record, Training
 from ..errors import InputError
 from ..groups import Group, Key, board_titles, finite, key_of, setting_labels
+from ..records.schema import Record, Training
 from .layout import markdown_table, number_text
 from .text import escape_markdown
 
@@ -17,21 +17,21 @@ TITLES = {
     "scal": "Scalability: four growing forget sets, each unlearned from the target",
     "sust": "Sustainability: four forget sets unlearned one after another",
 }
-FOLDS = (1, 2, 3, 4)
+STAGES = (1, 2, 3, 4)
 EXPLANATION = (
-    "Utility after each fold; memorized: share of the tokens of the fold's own forget set that the "
-    "model predicts right, × 100."
+    "Utility after each stage; memorized: share of the tokens of the stage's own forget set that "
+    "the model predicts right, × 100."
 )
 
 LABELS = 4
 HEADER = [
     *("Corpus", "Method", "Finetuning", "Precision"),
-    *(f"Utility {fold}" for fold in FOLDS),
-    *(f"Memorized {fold}" for fold in FOLDS),
+    *(f"Utility {stage}" for stage in STAGES),
+    *(f"Memorized {stage}" for stage in STAGES),
 ]
 
 Folds = dict[int, Group]
-"""Records by number of the fold, then by seed."""
+"""Records by number of the stage, then by seed."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class FoldTable:
 
 
 def folds(records: Iterable[Record]) -> list[FoldTable]:
-    """A table per suite: utility, and what is remembered of the fold; none without records of it.
+    """A table per suite: utility, and what is remembered of the stage; none without records of it.
 
-    Several seeds give their mean; a fold that one of them lacks has no number.
+    Several seeds give their mean; a stage that one of them lacks has no number.
 
     Raises:
         InputError: two records are of one cell.
     """
     suites: dict[str, dict[Key, Folds]] = {suite: defaultdict(dict) for suite in TITLES}
     for record in records:
-        fold = record.cell.training.fold
-        if fold is None:
+        stage = record.cell.training.stage
+        if stage is None:
             continue
-        seeds = suites[fold.suite][_whole(record)].setdefault(fold.number, {})
+        seeds = suites[stage.suite][_whole(record)].setdefault(stage.number, {})
         seed = record.cell.training.seed
         if seed in seeds:
             raise InputError(f"two records are of the same cell: {record.cell.stem}")
@@ -79,7 +79,7 @@ def _whole(record: Record) -> Key:
     """What the folds of one row share."""
     training = record.cell.training
     corpus = training.corpus.model_copy(update={"forget": ""})
-    training = training.model_copy(update={"fold": None, "corpus": corpus})
+    training = training.model_copy(update={"stage": None, "corpus": corpus})
     return key_of(record.cell.model_copy(update={"training": training}))
 
 
@@ -99,9 +99,9 @@ def _lines(rows: dict[Key, Folds]) -> list[list[str]]:
         method = key.method + setting
         names = boards[key.board], method, key.finetuning, key.precision
         numbers = [
-            number_text(_mean(metric, folds.get(fold, {})))
+            number_text(_mean(metric, folds.get(stage, {})))
             for metric in ("utility", "exact_memorization")
-            for fold in FOLDS
+            for stage in STAGES
         ]
         lines.append((names, key, [*names, *numbers]))
     return [line for _, _, line in sorted(lines)]

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ..cell import REFERENCES
-from ..scores import bits
+from ..records.schema import REFERENCES
 from ..table import Board, Row
 from .layout import (
     METRIC_COLUMNS,
     MISSING,
     Column,
     by_board,
+    error_text,
     finetuning,
     method,
     number_text,
@@ -27,10 +27,10 @@ from .text import escape_latex
 
 ARROWS = {"lower": r" $\downarrow$", "higher": r" $\uparrow$", "zero": r" $\to$0", None: ""}
 CAPTION = (
-    r"Unlearning before and after quantization: scores of MUSE $\times$ 100{errors}. "
+    r"Unlearning before and after quantization: scores of MUSE $\times$ 100, $\pm$ the standard "
+    r"error over documents and seeds. "
     r"*: did not forget. Bold: the best of its corpus and precision among methods that forgot."
 )
-ERRORS = r", $\pm$ the standard deviation over seeds"
 LABELS = ("Method", "Finetuning", "Precision")
 
 Line = tuple[str, str, str]
@@ -49,12 +49,11 @@ def latex(rows: list[Row], reported: Sequence[Reported] = ()) -> str:
     boards = by_board(rows)
     width = len(LABELS) + len(METRIC_COLUMNS) * len(boards)
     best = {board: _best(members) for board, members in boards.items()}
-    errors = any(row.seeds > 1 for row in rows)
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{CAPTION.replace('{errors}', ERRORS if errors else '')}}}",
+        rf"\caption{{{CAPTION}}}",
         r"\label{tab:unlearning-quantization}",
         rf"\begin{{tabular}}{{lll{'r' * (width - len(LABELS))}}}",
         r"\toprule",
@@ -92,24 +91,22 @@ def _header(boards: Iterable[Board]) -> list[str]:
 
 
 def _lines(rows: Iterable[Row]) -> dict[Line, dict[Board, Row]]:
-    """The rows of all boards by line."""
+    """The rows of all boards by line, of each method down to the fewest bits."""
     lines: dict[Line, dict[Board, Row]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (-row.bits, row.precision)):
         line = (method(row), finetuning(row), precision(row))
         lines.setdefault(line, {})[row.board] = row
-    return _ordered(lines)
+    return _grouped(lines, [method(row) for row in rows])
 
 
-def _ordered(lines: Mapping[Line, T]) -> dict[Line, T]:
-    """References, then methods as they came; of each, full and LoRA, down to the fewest bits."""
-    methods = list(dict.fromkeys(name for name, _, _ in lines))
-    methods.sort(key=lambda name: name not in REFERENCES)
-
-    def key(line: Line) -> tuple:
-        name, finetuned, quantized = line
-        return methods.index(name), finetuned, -bits(quantized.partition(" [")[0]), quantized
-
-    return {line: lines[line] for line in sorted(lines, key=key)}
+def _grouped(lines: Mapping[Line, T], methods: Iterable[str]) -> dict[Line, T]:
+    """References first, then the methods in their order; of each, full finetuning and LoRA."""
+    order = list(dict.fromkeys(methods))
+    order.sort(key=lambda name: name not in REFERENCES)
+    return {
+        line: lines[line]
+        for line in sorted(lines, key=lambda line: (order.index(line[0]), line[1]))
+    }
 
 
 def _unrepeated(line: Line, previous: tuple[str, str] | None) -> list[str]:
@@ -148,11 +145,17 @@ def _number(row: Row | None, column: Column, best: set[tuple[str, str, str]]) ->
     text = _minus(plain)
     if row.forgot and (precision(row), column.key, plain) in best:
         text = rf"\textbf{{{text}}}"
-    if value.spread is not None:
-        text += rf"{{\tiny\,$\pm$\,{value.spread:.1f}}}"
+    if error := error_text(value).strip():
+        text += rf"{{\tiny\,{_error(error)}}}"
     if row.forgot is False and column is METRIC_COLUMNS[0]:
         text += r"\rlap{*}"
     return text
+
+
+def _error(text: str) -> str:
+    for sign, command in (("±", r"$\pm$\,"), ("≥", r"$\geq$\,"), ("≤", r"$\leq$\,")):
+        text = text.replace(sign, command)
+    return _minus(text)
 
 
 def _minus(text: str) -> str:
@@ -177,7 +180,7 @@ def _reported(boards: dict[Board, list[Row]], rows: Sequence[Reported], width: i
         title = rf"\multicolumn{{{width}}}{{l}}{{\emph{{Reported: {escape_latex(source)}}}}}"
         lines += [r"\midrule", _line([title])]
         previous: tuple[str, str] | None = None
-        for line, numbers in _ordered(found).items():
+        for line, numbers in _grouped(found, [line[0] for line in found]).items():
             lines.append(_line([*_unrepeated(line, previous), *numbers]))
             previous = line[:2]
     return lines

@@ -1,12 +1,12 @@
-"""What every form of the table shares: its columns, names, the text of its cells, definitions."""
+"""Columns, names, texts of cells and definitions that every form of the table shares."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from ..cell import METRICS
-from ..scores import GATE
+from ..records.schema import METRICS, UNQUANTIZED
+from ..scores import GATE, TESTABLE
 from ..table import Board, Row, Value
 
 MISSING = "—"
@@ -58,16 +58,21 @@ METRIC_COLUMNS = tuple(column for column in COLUMNS if column.key in METRICS)
 
 DID_NOT_FORGET = "*"
 DEFINITIONS = {
-    "VerMem, KnowMem, PrivLeak, Utility": "scores of MUSE × 100, ± the standard error over "
-    "examples (several seeds: ± the standard deviation over seeds).",
-    "Δ": "points gained when the unlearned model is quantized; above 0, text came back.",
+    "VerMem, KnowMem, PrivLeak, Utility": "scores of MUSE × 100.",
+    "Precision": "quantizer of the checkpoint; the dtype of the weights where nothing is rounded.",
+    "±": "standard error over documents and, with several seeds, over seeds; that of PrivLeak "
+    "includes the error of its zero. For Δ it is the error of the difference on the same "
+    "documents. (≥, ≤ or ± in parentheses: all documents agree, so that their spread tells no "
+    "error; the bound is that of the exact 95% interval.)",
+    "Δ": "points gained when the unlearned model is quantized; above 0, more is remembered.",
     "Forget quality": "mean share of the way from target (0) to retrain (1) at the same precision, "
-    "of VerMem, KnowMem and PrivLeak (for PrivLeak, overshooting counts against).",
-    "Score": "harmonic mean of forget quality and utility relative to the target, × 100; methods "
-    "are ordered by it at their lowest precision (of several with as many bits, the first by "
-    "name).",
-    DID_NOT_FORGET: f"did not forget: VerMem or KnowMem went less than {GATE:.0%} of the way; "
-    "ranks below all that did.",
+    "of VerMem, KnowMem and PrivLeak (for PrivLeak, overshooting counts against); none where these "
+    f"two differ by less than {TESTABLE:g} standard errors in one of the three.",
+    "Score": "harmonic mean of forget quality and utility relative to the target, × 100. Methods "
+    "are ordered by its mean over the quantizers with the fewest bits at which scores exist; one "
+    "that lacks a score there is not ranked and comes last.",
+    DID_NOT_FORGET: f"did not forget: VerMem or KnowMem of the unquantized checkpoint went less "
+    f"than {GATE:.0%} of the way; ranks below all that did.",
     MISSING: "no number.",
 }
 REPORTED = (
@@ -88,13 +93,26 @@ def value_text(
     if value is None:
         return MISSING
     text = number_text(value.mean, digits, signed)
-    if with_error and value.error is not None:
-        text += f" ±{value.error:.{digits}f}"
-    return text
+    return text + (error_text(value, digits) if with_error else "")
+
+
+def error_text(value: Value, digits: int = 1) -> str:
+    """The error that follows a number; a bound in parentheses where all documents agree."""
+    if value.stderr is not None:
+        return f" ±{value.stderr:.{digits}f}"
+    if value.low is None or value.high is None:
+        return ""
+    below, above = value.mean - value.low, value.high - value.mean
+    half = 0.5 * 10**-digits
+    if below > half and above > half:
+        return f" (±{max(below, above):.{digits}f})"
+    if above > half:
+        return f" (≤{number_text(value.high, digits)})"
+    return f" (≥{number_text(value.low, digits)})" if below > half else ""
 
 
 def number_text(number: float | None, digits: int = 1, signed: bool = False) -> str:
-    """A number with so many decimals; no minus sign on a zero."""
+    """A number with that many decimals; no minus sign on a zero."""
     if number is None:
         return MISSING
     text = f"{number:{'+' if signed else ''}.{digits}f}"
@@ -112,8 +130,13 @@ def method(row: Row) -> str:
 
 
 def precision(row: Row) -> str:
-    """A row's precision; with the quantizer's digest where another one has the same name."""
-    return row.precision + (f" [{row.variant}]" if row.variant else "")
+    """A row's precision; the dtype of the weights where nothing is rounded.
+
+    With the quantizer's digest where another one has the same name.
+    """
+    unchanged = row.is_unchanged and row.precision == UNQUANTIZED
+    label = row.dtype if unchanged and row.dtype else row.precision
+    return label + (f" [{row.variant}]" if row.variant else "")
 
 
 def finetuning(row: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..cell import Record
+from ..records.schema import Record
 from ..table import Board, Row
 from .folds import folds_markdown
 from .layout import (

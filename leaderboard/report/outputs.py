@@ -1,11 +1,11 @@
-"""Every file that a run's records give, as text: the same records, the same bytes."""
+"""Every file made from a run's records, as text: the same records give the same bytes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..cell import Record
-from ..store import replace_file
+from ..records.schema import Record
+from ..store import read_survival, replace_file
 from ..table import Row
 from . import plots, svg
 from .data import table_csv, table_json
@@ -30,7 +30,9 @@ def outputs(
     Raises:
         InputError: a record or its answers cannot be read as what they say they are.
     """
-    drawn = plots.make_plots(rows)
+    stems = {row.records[0].cell.training.stem for row in rows if not row.is_reference}
+    reports = {stem: report for stem in stems if (report := read_survival(folder, stem))}
+    drawn = plots.make_plots(rows, reports)
     pictures = {
         f"{kind}.svg": svg.standalone([plot for found in boards.values() for plot in found])
         for kind, boards in drawn.items()
@@ -55,14 +57,17 @@ def write(folder: Path, texts: dict[str, str]) -> list[Path]:
 
 
 def differences(folder: Path, texts: dict[str, str]) -> list[str]:
-    """A line for each file that is missing or is not, byte by byte, what the records give."""
+    """Name the files that are not, byte by byte, what the records give.
+
+    A form of the table that the folder does not keep is no difference; ``table.md`` is always
+    expected.
+    """
     lines = []
     for name, text in texts.items():
-        try:
-            content = (folder / name).read_bytes()
-        except FileNotFoundError:
-            lines.append(f"missing: {folder / name}")
-            continue
-        if content != text.encode():
-            lines.append(f"differs: {folder / name}")
+        path = folder / name
+        if not path.exists():
+            if name == "table.md":
+                lines.append(f"missing: {path}")
+        elif path.read_bytes() != text.encode():
+            lines.append(f"differs: {path}")
     return lines

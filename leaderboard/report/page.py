@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,7 @@ from xml.etree.ElementTree import Element
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..cell import Record, digest
-from ..scores import bits
+from ..records.schema import Record, digest
 from ..table import Board, Row
 from . import svg
 from .details import Section, reported_details, row_details
@@ -33,6 +33,7 @@ from .layout import (
     MISSING,
     REPORTED,
     Column,
+    error_text,
     finetuning,
     number_text,
     place,
@@ -49,7 +50,7 @@ GATED = 1000.0
 
 @dataclass(frozen=True)
 class Number:
-    """A number as the page shows it; ``error`` stands behind ±, ``sort`` None comes last."""
+    """A number as the page shows it, with its error; ``sort`` None comes last."""
 
     column: Column
     text: str
@@ -64,8 +65,9 @@ class Line:
     Attributes:
         key: what the address calls it by.
         kind: ``reference``, ``measured`` or ``reported``.
-        begins: whether it is the first of its checkpoint.
-        setting: what sets the row apart where another one has the same method.
+        begins: true for the first row of its checkpoint.
+        bits: bits per weight, by which precisions are sorted.
+        setting: settings that tell the row from another one of the same method.
         source: of a published row, and its settings.
     """
 
@@ -80,6 +82,7 @@ class Line:
     setting: str = ""
     forgot: bool | None = None
     begins: bool = False
+    bits: float = math.inf
     source: str = ""
 
     @property
@@ -89,14 +92,14 @@ class Line:
 
     @property
     def sort(self) -> dict[str, str | float | None]:
-        """By what each column sorts the line."""
-        width = 100 - bits(self.precision.partition(" [")[0])
+        """Sort keys of the line by column."""
+        width = round(10 * (100 - min(self.bits, 99)))
         sorts: dict[str, str | float | None] = dict.fromkeys(column.key for column in COLUMNS)
         labels = {
             "board": self.board,
             "method": self.name,
             "finetuning": self.finetuning,
-            "precision": f"{width:03d} {self.precision}",
+            "precision": f"{width:04d} {self.precision}",
         }
         return sorts | labels | {number.column.key: number.sort for number in self.numbers}
 
@@ -156,7 +159,9 @@ def page(
         boards=list(dict.fromkeys(line.board for line in lines)),
         kinds=["reference", "measured", "reported"],
         finetunings=sorted({line.finetuning for line in lines} - {MISSING}),
-        precisions=sorted({line.precision for line in lines}, key=_by_bits),
+        precisions=list(
+            dict.fromkeys(line.precision for line in sorted(lines, key=lambda line: -line.bits))
+        ),
         data=_data(lines),
         figures=figures,
         folds=folds(records),
@@ -185,6 +190,7 @@ def _measured(rows: Sequence[Row], folder: Path) -> list[Line]:
                 setting=one_line(row.setting),
                 forgot=row.forgot,
                 begins=before is None or before.checkpoint != row.checkpoint,
+                bits=row.bits,
             )
         )
     return lines
@@ -197,8 +203,8 @@ def _number(row: Row, column: Column) -> Number:
     sort = abs(value.mean) if column.better == "zero" else value.mean
     if column.key == "score" and not row.forgot:
         sort -= GATED
-    error = "" if value.error is None else f"{value.error:.{column.digits}f}"
-    return Number(column, number_text(value.mean, column.digits, column.signed), error, sort)
+    text = number_text(value.mean, column.digits, column.signed)
+    return Number(column, text, error_text(value, column.digits).strip(), sort)
 
 
 def _reported(rows: Sequence[Row], reported: Sequence[Reported]) -> list[Line]:
@@ -267,10 +273,6 @@ def _data(lines: Sequence[Line]) -> dict[str, Any]:
             }
         )
     return {"rows": rows, "sections": sections.items, "texts": texts.items}
-
-
-def _by_bits(name: str) -> tuple[int, str]:
-    return -bits(name.partition(" [")[0]), name
 
 
 def _hash(source: str) -> str:

@@ -1,23 +1,25 @@
-"""The plots: forgetting against utility, recovery, changed indices; full beside LoRA in each."""
+"""The plots: forgetting against utility, recovery, kept share; full finetuning and LoRA in each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from ..table import Board, Row, lowest_precision
+from ..estimates import Z
+from ..records.survival import SurvivalReport
+from ..table import Board, Row, ranking_precisions
 from . import svg
-from .layout import by_board, method, value_text
-from .survival import read_survival, share_by_block
+from .layout import by_board, method, precision, value_text
+from .survival import kept_by_block
 from .svg import Axis, Place
 
 TITLES = {
     "forgetting": "Forgetting against utility, before and after quantization",
-    "recovery": "What quantization brings back",
-    "survival": "Indices changed by unlearning, by layer",
+    "recovery": "Points gained by quantization",
+    "survival": "Kept share of the update, by layer",
 }
-"""Of each plot, by the name of its file."""
+"""Titles of the plots by the names of their files."""
 LEFT, RIGHT = 48.0, svg.WIDTH - 12.0
 THICK = 11.0
 """Of a bar, in pixels."""
@@ -33,7 +35,7 @@ class Checkpoint:
     Attributes:
         colour: number of its method among those of the whole table, for colour and shape.
         before: the row of the unquantized model; None where there is none.
-        after: the row at its board's lowest precision; None where there is none.
+        after: the row at the precision of the plot; None where there is none.
     """
 
     first: Row
@@ -62,27 +64,48 @@ class Checkpoint:
         return "full" if self.first.finetuning == "full" else "other"
 
 
-def make_plots(rows: list[Row]) -> dict[str, dict[Board, list[Element]]]:
-    """Draw what the rows give: by the plot's name, for every board that has something to draw."""
+def make_plots(
+    rows: list[Row], reports: Mapping[str, SurvivalReport]
+) -> dict[str, dict[Board, list[Element]]]:
+    """Draw the rows: by the plot's name, for every board that has something to draw.
+
+    Forgetting and recovery are drawn once for every quantizer with the fewest bits by which the
+    board is ordered; without such an order, for all quantizers with the fewest bits.
+
+    Args:
+        rows: the table.
+        reports: survival reports by checkpoint.
+    """
     methods = sorted({row.method for row in rows if not row.is_reference})
     drawings: dict[str, Callable[[list[Row], list[Checkpoint], str], list[Element]]] = {
         "forgetting": _forgetting,
         "recovery": _recovery,
-        "survival": _survival,
     }
-    plots: dict[str, dict[Board, list[Element]]] = {name: {} for name in drawings}
+    plots: dict[str, dict[Board, list[Element]]] = {name: {} for name in TITLES}
     boards = by_board(rows)
     for board, members in boards.items():
         prefix = f"{svg.shorten(board.title)}: " if len(boards) > 1 else ""
-        checkpoints = _checkpoints(members, methods)
-        for name, draw in drawings.items():
-            if found := draw(members, checkpoints, prefix):
-                plots[name][board] = found
+        for key in _shown_precisions(members):
+            checkpoints = _checkpoints(members, methods, key)
+            for name, draw in drawings.items():
+                if found := draw(members, checkpoints, prefix):
+                    plots[name].setdefault(board, []).extend(found)
+        known = _checkpoints(members, methods, None)
+        if found := _survival(members, known, prefix, reports):
+            plots["survival"][board] = found
     return {name: found for name, found in plots.items() if found}
 
 
-def _checkpoints(rows: Sequence[Row], methods: Sequence[str]) -> list[Checkpoint]:
-    lowest = lowest_precision(rows)
+def _shown_precisions(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Names and digests of the quantizers that a plot compares with no quantization."""
+    lowest = min(row.bits for row in rows)
+    members = ranking_precisions(rows) or [row for row in rows if row.bits == lowest]
+    return list(dict.fromkeys(row.precision_key for row in members if row.is_quantized))
+
+
+def _checkpoints(
+    rows: Sequence[Row], methods: Sequence[str], key: tuple[str, str] | None
+) -> list[Checkpoint]:
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if not row.is_reference:
@@ -93,7 +116,7 @@ def _checkpoints(rows: Sequence[Row], methods: Sequence[str]) -> list[Checkpoint
             colour=methods.index(members[0].method),
             before=next((row for row in members if not row.is_quantized), None),
             after=next(
-                (row for row in members if row.is_quantized and row.precision == lowest), None
+                (row for row in members if row.is_quantized and row.precision_key == key), None
             ),
         )
         for members in found.values()
@@ -117,7 +140,7 @@ def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> 
     }
     utilities = [point[1] for _, start, end in ways for point in (start, end)]
     height, legend = 300.0, _Legend([checkpoint for checkpoint, _, _ in ways])
-    way = f"{before.precision} → {after.precision}" if before and after else ""
+    way = f"{precision(before)} → {precision(after)}" if before and after else ""
     plot = svg.canvas(f"{prefix}forgetting and utility, {way}", height + legend.height)
     x = Axis(-0.05, 1.05, LEFT, RIGHT, (0, 0.25, 0.5, 0.75, 1))
     y = svg.axis([*utilities, *references.values()], height - 46, 50)
@@ -150,7 +173,7 @@ def _way(checkpoint: Checkpoint) -> tuple[Place, Place] | None:
 
 
 def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> list[Element]:
-    """A bar per checkpoint for VerMem and for KnowMem; full finetuning above LoRA."""
+    """A bar per checkpoint for VerMem and for KnowMem, with its 95% interval."""
     metrics = {"recovery_verbmem": "VerMem", "recovery_knowmem": "KnowMem"}
     shown = [
         (checkpoint, checkpoint.after)
@@ -168,13 +191,13 @@ def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> li
         tops.append(y)
     bottom = y + THICK + 6
     legend = _Legend([checkpoint for checkpoint, _ in shown], marks=False)
-    title = f"{prefix}points gained back at {shown[0][1].precision}"
+    title = f"{prefix}points gained at {shown[0][1].precision}"
     plot = svg.canvas(title, bottom + 44 + legend.height)
     names = [f"{c.short_name} {legend.letter(c)}".rstrip() for c, _ in shown]
     left = 12 + svg.CHARACTER * max(map(len, names))
     wide = (RIGHT - left - 24) / 2
     ends = [
-        row.values[key].mean + side * (row.values[key].spread or 0)
+        row.values[key].mean + side * Z * (row.values[key].stderr or 0)
         for _, row in shown
         for key in metrics
         for side in (-1, 1)
@@ -187,27 +210,33 @@ def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> li
             text = f"{checkpoint.name}: Δ {metric} {value_text(value, signed=True)}"
             part = svg.group(plot, checkpoint.css, text)
             svg.bar(part, axis, value.mean, top, THICK, f"bar {checkpoint.style}")
-            if value.spread is not None:
-                low, high = (axis(value.mean + side * value.spread) for side in (-1, 1))
+            if value.stderr is not None:
+                low, high = (axis(value.mean + side * Z * value.stderr) for side in (-1, 1))
                 svg.line(part, (low, top + THICK / 2), (high, top + THICK / 2), "spread")
     for name, top in zip(names, tops, strict=True):
         svg.text(plot, left - 8, top + THICK - 2, name, anchor="end")
     styles = "full: hollow, LoRA: filled"
-    svg.text(plot, left, bottom + 34, f"above 0, text came back; {styles}", "label")
+    text = f"above 0, more is remembered; lines: 95% intervals; {styles}"
+    svg.text(plot, left, bottom + 34, text, "label")
     legend.draw(plot, bottom + 44)
     return [plot]
 
 
-def _survival(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> list[Element]:
-    """Share of changed indices by layer, a plot for each grid, a line for each checkpoint."""
+def _survival(
+    rows: list[Row],
+    checkpoints: list[Checkpoint],
+    prefix: str,
+    reports: Mapping[str, SurvivalReport],
+) -> list[Element]:
+    """Kept share by layer, a plot for each precision, a line for each checkpoint."""
     known = {checkpoint.first.checkpoint: checkpoint for checkpoint in checkpoints}
     grids: dict[str, list[tuple[Checkpoint, dict[int, float]]]] = {}
     for row in rows:
-        report = read_survival(row)
-        shares = share_by_block(report, row.precision) if report else {}
+        report = reports.get(row.records[0].cell.training.stem)
+        shares = kept_by_block(report, row.precision) if report and row.is_quantized else {}
         if shares:
             grids.setdefault(row.precision, []).append((known[row.checkpoint], shares))
-    return [_grid(f"{prefix}indices changed at {grid}", lines) for grid, lines in grids.items()]
+    return [_grid(f"{prefix}kept share at {grid}", lines) for grid, lines in grids.items()]
 
 
 def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Element:
@@ -217,9 +246,9 @@ def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Eleme
     last = max(block for _, shares in lines for block in shares)
     step = max(1, -(-last // 8))
     x = Axis(0, max(last, 1), LEFT, RIGHT, range(0, last + 1, step))
-    highest = max(share for _, shares in lines for share in shares.values())
-    y = svg.axis([0, highest or 1], height - 46, 50)
-    svg.frame(plot, x, y, ("layer", "quantized indices changed"), percent=True)
+    every = [share for _, shares in lines for share in shares.values()]
+    y = svg.axis([0, 1, *every], height - 46, 50)
+    svg.frame(plot, x, y, ("layer", "share of the update that is kept"), percent=True)
     for checkpoint, shares in lines:
         part = svg.group(plot, checkpoint.css, checkpoint.name)
         points = [(x(block), y(share)) for block, share in shares.items()]
@@ -233,7 +262,7 @@ def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Eleme
 
 
 class _Legend:
-    """What colours, styles and letters mean, for the checkpoints of one plot.
+    """Meaning of colours, styles and letters, for the checkpoints of one plot.
 
     Args:
         checkpoints: in the order of the plot.

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from ..cell import METRICS, Frozen
 from ..errors import InputError
+from ..records.schema import METRICS, Frozen
 
 FOLDER = Path(__file__).parent.parent / "published"
 SETTINGS = ("retain_weight", "learning_rate", "epochs", "rank", "alpha")

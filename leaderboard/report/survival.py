@@ -1,102 +1,65 @@
-"""Did the update cross the grid, and did the text come back? Both beside each other."""
+"""The size of each update, what rounding keeps of it, and what the scores do."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
-
-from ..cell import METRICS
-from ..errors import InputError
+from ..records.schema import METRICS, Survival
+from ..records.survival import SurvivalReport
 from ..table import Row
-from .layout import COLUMNS, markdown_table, name, number_text, place, precision, value_text
+from .layout import COLUMNS, markdown_table, name, number_text, precision, value_text
 from .text import escape_markdown
 
-FEW, MANY = 0.25, 0.5
-BACK = 0.25
 NAMES = {column.key: column.name for column in COLUMNS}
-LABELS = ("Method", "Finetuning", "Grid")
+LABELS = ("Method", "Finetuning", "Precision")
 NUMBERS = (
     "‖ΔW‖/‖W0‖",
     "Effective rank",
+    "Kept share",
+    "Noise",
+    "In the zero bin",
     "Indices changed",
     "Scales changed",
     "max |ΔW|/s",
     *(f"{sign} {NAMES[metric]}" for metric in METRICS for sign in ("Δ", "way back")),
 )
 EXPLANATION = (
-    "ΔW is what unlearning did to the quantized layers' weights W0. An index is a weight's place "
-    "on the quantizer's grid, s the grid's step. The way back goes from the unlearned model to the "
-    "target under the same quantizer."
+    "ΔW = Wu − W0 is the update of the target's weights W0, Q the quantizer. Kept share: "
+    "⟨Q(Wu) − Q(W0), ΔW⟩ / ‖ΔW‖², 1 where rounding keeps the update on average and 0 where it "
+    "removes it. Noise: ‖Q(Wu) − Q(W0) − ΔW‖ / ‖ΔW‖. In the zero bin: share of ‖ΔW‖² on weights "
+    "that Q maps to zero in W0. Indices and scales changed, and the largest move in steps s of the "
+    "grid, are of round-to-nearest only: they follow the size of the update and do not say whether "
+    "it is kept. All of the first seed. The way back goes from the unlearned model to the target "
+    "under the same quantizer; it exists where the target remembers more, by more than the error "
+    "of the difference."
 )
 
-Number = Annotated[
-    float | None,
-    BeforeValidator(lambda x: None if isinstance(x, float) and not math.isfinite(x) else x),
-]
-"""One that is not finite is missing."""
+
+def row_survival(row: Row) -> Survival | None:
+    """Totals of a quantized row's first seed; None where its rounding was not measured."""
+    found = row.records[0].survival
+    return found if found is not None and found.rounding is not None else None
 
 
-class Crossing(BaseModel):
-    """How an update moved weights over one grid (`quantizers.survival.Crossing`)."""
-
-    changed_indices: Number
-    changed_scales: Number
-    largest_move: Number
-
-
-class Survival(BaseModel):
-    """An update and what grids make of it (`quantizers.survival.Survival`)."""
-
-    parameters: int
-    relative_norm: Number
-    effective_rank: Number
-    crossings: dict[str, Crossing]
-
-
-class SurvivalReport(BaseModel):
-    """What a record says of its checkpoint's update (`quantizers.survival.SurvivalReport`)."""
-
-    total: Survival
-    layers: dict[str, Survival]
-
-
-def read_survival(row: Row) -> SurvivalReport | None:
-    """The report of a row's first seed; None where its precision's grid was not measured.
-
-    Raises:
-        InputError: the record's report lacks something.
-    """
-    cell, content = row.records[0].cell, row.records[0].survival
-    if content is None:
-        return None
-    try:
-        report = SurvivalReport.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, ("survival", *first["loc"])))
-        raise InputError(f"record {cell.stem}: {where}: {first['msg']}") from error
-    return report if row.precision in report.total.crossings else None
-
-
-def numbers(row: Row, report: SurvivalReport) -> list[str]:
+def numbers(row: Row, survival: Survival) -> list[str]:
     """The numbers of a row, in the order of `NUMBERS`."""
-    total = report.total
-    crossing = total.crossings[row.precision]
+    update, rounding = survival.update, survival.rounding
+    if rounding is None:
+        raise ValueError(f"{row.precision}: its rounding was not measured")
     behaviour = []
     for metric in METRICS:
-        recovery = row.values.get(f"recovery_{metric}")
         back = row.values.get(f"way_back_{metric}")
-        behaviour.append(value_text(recovery, signed=True, with_error=False))
+        behaviour.append(value_text(row.values.get(f"recovery_{metric}"), signed=True))
         behaviour.append(share_text(back.mean if back else None))
     return [
-        number_text(total.relative_norm, digits=4),
-        number_text(total.effective_rank),
-        share_text(crossing.changed_indices, digits=1),
-        share_text(crossing.changed_scales, digits=1),
-        number_text(crossing.largest_move, digits=2),
+        number_text(update.relative_norm, digits=4),
+        number_text(update.effective_rank),
+        number_text(rounding.kept_share, digits=2),
+        number_text(rounding.noise, digits=2),
+        share_text(rounding.zeroed_share),
+        share_text(rounding.changed_indices, digits=1),
+        share_text(rounding.changed_scales, digits=1),
+        number_text(rounding.largest_move, digits=2),
         *behaviour,
     ]
 
@@ -108,52 +71,40 @@ def share_text(share: float | None, digits: int = 0) -> str:
 
 
 def survival_markdown(rows: Iterable[Row]) -> str:
-    """A section with one line per checkpoint and round-to-nearest grid; empty without any."""
-    lines, remarks = [], []
+    """A section with one line per checkpoint and quantizer; empty without any."""
+    lines = []
     for row in rows:
-        report = read_survival(row)
-        if report is None:
-            continue
-        labels = (name(row), row.finetuning, precision(row))
-        lines.append([*map(escape_markdown, labels), *numbers(row, report)])
-        if remark := _remark(row, report.total.crossings[row.precision].changed_indices):
-            remarks.append(f"- {escape_markdown(remark)}")
+        survival = row_survival(row)
+        if survival is not None:
+            labels = (name(row), row.finetuning, precision(row))
+            lines.append([*map(escape_markdown, labels), *numbers(row, survival)])
     if not lines:
         return ""
-    parts = [
-        "## What of the update survives rounding",
-        markdown_table([escape_markdown(title) for title in (*LABELS, *NUMBERS)], lines, labels=3),
-        EXPLANATION,
-    ]
-    if remarks:
-        parts.append("\n".join(remarks))
-    return "\n\n".join(parts)
+    header = [escape_markdown(title) for title in (*LABELS, *NUMBERS)]
+    return "\n\n".join(
+        [
+            "## What rounding keeps of the update",
+            markdown_table(header, lines, labels=3),
+            escape_markdown(EXPLANATION),
+        ]
+    )
 
 
-def _remark(row: Row, changed: float | None) -> str | None:
-    """Says where index changes and behaviour tell different stories."""
-    back = row.values.get("way_back_verbmem")
-    if changed is None or back is None or row.forgot is None:
-        return None
-    what = f"{place(row)}: {changed:.0%} of the indices changed"
-    came = f"VerMem went {back.mean:.0%} of the way back"
-    if changed < FEW and back.mean < BACK and row.forgot:
-        return f"{what}, yet it stayed unlearned ({came}): few moves were enough."
-    if changed > MANY and back.mean >= BACK:
-        return f"{what}, and yet text came back ({came}): the moves did not hold it."
-    return None
+def kept_by_block(report: SurvivalReport, grid: str) -> dict[int, float]:
+    """Kept share of the update per transformer block: the number in its modules' names.
 
-
-def share_by_block(report: SurvivalReport, grid: str) -> dict[int, float]:
-    """Share of changed indices per transformer block: the number in its modules' names."""
-    changed: dict[int, float] = {}
-    weights: dict[int, int] = {}
+    Args:
+        report: of a checkpoint.
+        grid: name of the precision.
+    """
+    kept: dict[int, float] = {}
+    squares: dict[int, float] = {}
     for module, layer in report.layers.items():
         blocks = [int(part) for part in module.split(".") if part.isdecimal() and len(part) < 6]
-        crossing = layer.crossings.get(grid)
-        if not blocks or crossing is None or crossing.changed_indices is None:
+        rounding = layer.rounding.get(grid)
+        if not blocks or rounding is None or rounding.kept_share is None:
             continue
-        share = crossing.changed_indices * layer.parameters
-        changed[blocks[0]] = changed.get(blocks[0], 0.0) + share
-        weights[blocks[0]] = weights.get(blocks[0], 0) + layer.parameters
-    return {block: changed[block] / weights[block] for block in sorted(changed) if weights[block]}
+        weight = layer.update.norm**2
+        kept[blocks[0]] = kept.get(blocks[0], 0.0) + weight * rounding.kept_share
+        squares[blocks[0]] = squares.get(blocks[0], 0.0) + weight
+    return {block: kept[block] / squares[block] for block in sorted(kept) if squares[block]}

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from jinja2 import Environment, StrictUndefined
 
-from ..cell import Record
 from ..config import UnlearnEntry
+from ..records.schema import Record
 from ..report.layout import MISSING, markdown_table
 from ..report.markdown import markdown
 from ..report.text import escape_markdown

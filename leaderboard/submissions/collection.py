@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..store import RUN_FILE, RunFolder, read_records, read_samples, run_name
+from .board import board_precisions, precision_findings
 from .validation import validate
 
 
@@ -20,7 +21,8 @@ def collect(folders: Sequence[Path], out: Path) -> Iterator[str]:
         a line on what was done with each, and on every number of theirs that was not taken.
 
     Raises:
-        InputError: a submission is not valid; nothing was written then.
+        InputError: a submission is not valid, or lacks a precision that the board has: those in
+            the folder already, or else those of the other submissions. Nothing was written then.
     """
     for folder in folders:
         if problems := validate(folder).problems:
@@ -28,6 +30,7 @@ def collect(folders: Sequence[Path], out: Path) -> Iterator[str]:
                 f"{folder} is not valid ({problems[0]}); `lm-eval-muse validate {folder}` lists all"
             )
     known = (out / RUN_FILE).exists()
+    _check_precisions(folders, out if known else None)
     store = RunFolder(out, run_name(out) if known else out.resolve().name)
     with store.lock():
         there = {record.cell.stem: record for record in read_records(out)} if known else {}
@@ -41,3 +44,13 @@ def collect(folders: Sequence[Path], out: Path) -> Iterator[str]:
                     yield f"{folder}: other numbers for {record.cell.stem}; those there stay"
             taken = sum(there[record.cell.stem] is record for record in records)
             yield f"{folder}: {taken} of {len(records)} records taken"
+
+
+def _check_precisions(folders: Sequence[Path], out: Path | None) -> None:
+    """Refuse a submission without a precision of the board."""
+    records = {folder: read_records(folder) for folder in folders}
+    members = [read_records(out)] if out else list(records.values())
+    board = board_precisions(record for member in members for record in member)
+    for folder, own in records.items():
+        for finding in precision_findings(own, board):
+            raise InputError(f"{folder}: {finding.text}")

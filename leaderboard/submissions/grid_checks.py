@@ -11,13 +11,27 @@ from typing import Any
 
 from harness_tasks.corpora import PUBLISHED, Corpus
 
-from ..cell import REFERENCES, Cell, CorpusId, Fold, ModelId, Record, Training, digest
 from ..config import CorpusEntry, RunConfig, Suite
-from ..plan import FOLDS, PUBLISHED_MODELS
-from ..samples import Sample
+from ..estimates import of_auc, retrain_auc
+from ..plan import PUBLISHED_MODELS, STAGES
+from ..records.schema import (
+    REFERENCES,
+    Cell,
+    CorpusId,
+    ModelId,
+    Record,
+    SuiteStage,
+    Training,
+    digest,
+)
+from ..samples import SIDES, Sample
 from .findings import Finding
 from .manifest import CONFIG, MOST_FILES
+from .record_checks import metric_problems
 from .safe_read import short
+
+AUC_TOLERANCE = 0.01
+"""Difference of two measurements of one model's AUC, between which near-ties may fall."""
 
 Records = Mapping[str, Record]
 """By the path of their file."""
@@ -52,7 +66,7 @@ class Together:
 def grid_findings(config: RunConfig, method: str, records: Records) -> Iterator[Finding]:
     """Where the records and a resolved configuration differ."""
     yield from _configuration_findings(config, method)
-    checkpoints = 2 + len(config.unlearn) * len(config.seeds) * (1 + FOLDS * len(config.suites))
+    checkpoints = 2 + len(config.unlearn) * len(config.seeds) * (1 + STAGES * len(config.suites))
     if len(config.corpora) * len(config.precisions) * checkpoints > MOST_FILES:
         yield Finding(CONFIG, f"more than {MOST_FILES} cells")
         return
@@ -63,7 +77,7 @@ def grid_findings(config: RunConfig, method: str, records: Records) -> Iterator[
             if role not in references:
                 yield Finding(CONFIG, f"no record of {short(entry.name)} {role}")
         if len(references) == len(REFERENCES):
-            promised |= {cell.stem: cell for cell in _promised(config, entry, references)}
+            promised |= {cell.stem: cell for cell in _promised(config, entry, references, records)}
             yield from _reference_findings(entry, references)
 
     there = {record.cell.stem for record in records.values()}
@@ -100,8 +114,8 @@ def _configuration_findings(config: RunConfig, method: str) -> Iterator[Finding]
     if config.evaluation.limit is not None:
         text = f"evaluation.limit: only the first {config.evaluation.limit} examples of every task"
         yield Finding(CONFIG, text, warning=True)
-    if config.evaluation.subset == "selection":
-        text = "evaluation.subset: on this half settings are chosen, on `final` they are compared"
+    if config.evaluation.subset == "validation":
+        text = "evaluation.subset: on this half settings are chosen, on `test` they are compared"
         yield Finding(CONFIG, text, warning=True)
 
 
@@ -116,13 +130,20 @@ def _references(entry: CorpusEntry, records: Records) -> dict[str, Training]:
 
 
 def _promised(
-    config: RunConfig, entry: CorpusEntry, references: Mapping[str, Training]
+    config: RunConfig,
+    entry: CorpusEntry,
+    references: Mapping[str, Training],
+    records: Records,
 ) -> Iterator[Cell]:
     """Every cell that the configuration names on one corpus, with the settings it gives them."""
     target = references["target"].model_copy(
         update={"params": {}, "finetuning": "none", "finetuning_params": {}, "settings": {}}
     )
     retrain = target.model_copy(update={"model": references["retrain"].model, "method": "retrain"})
+    cells = [record.cell for record in records.values()]
+    zero = next(cell.retrain_auc for cell in cells if cell.training.corpus == target.corpus)
+    # only the quantizer knows whether its outputs depend on the batch
+    batched = {cell.precision for cell in cells if cell.batch_size is not None}
     trainings = [target, retrain]
     for unlearn, seed in product(config.unlearn, config.seeds):
         if unlearn.corpora is not None and entry.name not in unlearn.corpora:
@@ -130,6 +151,8 @@ def _promised(
         whole = Training(
             corpus=target.corpus,
             model=target.model,
+            tokenizer=target.tokenizer,
+            dtype=target.dtype,
             method=unlearn.method,
             params=unlearn.params,
             finetuning=unlearn.finetuning,
@@ -147,15 +170,18 @@ def _promised(
             subset=config.evaluation.subset,
             limit=config.evaluation.limit,
             extra_tasks=tuple(config.evaluation.extra_tasks),
+            chat_template=config.evaluation.chat_template,
+            batch_size=config.evaluation.batch_size if precision.name in batched else None,
+            retrain_auc=zero,
         )
 
 
 def _folds(suite: Suite, whole: Training) -> Iterator[Training]:
     parent = None
-    for number in range(1, FOLDS + 1):
+    for number in range(1, STAGES + 1):
         corpus = whole.corpus.model_copy(update={"forget": f"{suite}/forget_{number}"})
-        fold = Fold(suite=suite, number=number, parent=parent)
-        training = whole.model_copy(update={"corpus": corpus, "fold": fold})
+        fold = SuiteStage(suite=suite, number=number, parent=parent)
+        training = whole.model_copy(update={"corpus": corpus, "stage": fold})
         yield training
         parent = digest(training) if suite == "sust" else None
 
@@ -216,7 +242,8 @@ def benchmark_findings(records: Records) -> Iterator[Finding]:
     for name, members in corpora.items():
         place, first = next(iter(members.items()))
         expected = first.provenance.retrain_auc
-        yield from _text_findings(place, first.cell.training.corpus, expected)
+        yield from _text_findings(place, first)
+        yield from _privleak_findings(members)
         models: dict[str, tuple[str, ModelId]] = {}
         for place, record in members.items():
             if (auc := record.provenance.retrain_auc) != expected:
@@ -232,7 +259,36 @@ def benchmark_findings(records: Records) -> Iterator[Finding]:
                 yield Finding(place, text, warning=True)
 
 
-def _text_findings(place: str, corpus: CorpusId, auc: float | None) -> Iterator[Finding]:
+def _privleak_findings(members: Records) -> Iterator[Finding]:
+    """PrivLeak's zero, and the errors that depend on it, from the retrained model's examples."""
+    retrained = [
+        record
+        for record in members.values()
+        if record.cell.training.method == "retrain" and not record.is_quantized
+    ]
+    for place, record in members.items():
+        zero, source = retrain_auc(record), record.cell.retrain_auc
+        if source is not None and source.source == "measured":
+            models = [one for one in retrained if one.cell.training.model == source.model]
+            examples = models[0].examples if models else {}
+            sides = [examples[name] for side in SIDES if (name := f"privleak/{side}") in examples]
+            zero = of_auc(*sides) if len(sides) == len(SIDES) else None
+            if zero is None:
+                yield Finding(place, "privleak: no unquantized record of the retrained model")
+                continue
+            if abs(zero.value - (record.provenance.retrain_auc or 0)) > AUC_TOLERANCE:
+                text = f"provenance.retrain_auc: {record.provenance.retrain_auc}"
+                yield Finding(place, f"{text}, the retrained model's answers give {zero.value:.6f}")
+                continue
+        metric = record.metrics.get("privleak")
+        if metric is not None:
+            for text in metric_problems("privleak", metric, metric.value, record.examples, zero):
+                yield Finding(place, text)
+
+
+def _text_findings(place: str, record: Record) -> Iterator[Finding]:
+    corpus, auc = record.cell.training.corpus, record.provenance.retrain_auc
+    source = record.cell.retrain_auc
     name = short(corpus.name)
     pinned = PUBLISHED.get(corpus.name)
     if pinned is None:
@@ -245,7 +301,7 @@ def _text_findings(place: str, corpus: CorpusId, auc: float | None) -> Iterator[
             text = f"provenance.retrain_auc: {auc}, far from the 0.5 of a model that knows neither"
             yield Finding(place, text, warning=True)
         return
-    if auc != pinned.retrain_auc:
+    if source is not None and source.source == "published" and auc != pinned.retrain_auc:
         yield Finding(place, f"provenance.retrain_auc: {auc}, {name} has {pinned.retrain_auc}")
     if corpus.source != "hub":
         text = f"the corpus {name} was read from a folder: its text is not checked"

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..cell import Frozen
+from ..records.schema import Frozen
 
 MANIFEST, README, CONFIG, SEARCH = "manifest.json", "README.md", "config.yaml", "search.yaml"
 PACKAGE = "source/package.json"

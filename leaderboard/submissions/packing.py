@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from harness_tasks.cache import build_once
 
-from ..cell import Record
 from ..errors import InputError
+from ..records.schema import Record
 from ..store import read_records
 from . import manifest as layout
 from .card import submission_card

@@ -6,9 +6,8 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from statistics import fmean, stdev
 
 import yaml
 from pydantic import ValidationError
@@ -17,15 +16,24 @@ from harness_tasks import scoring, sealed
 from harness_tasks.corpora import PUBLISHED
 
 from .. import samples
-from ..cell import FOLD_METRICS, METRICS, SCHEMA_VERSION, Frozen, Record
 from ..config import Evaluation
+from ..estimates import Estimate, measured_metric
 from ..evaluation import TASKS, subset_indices
+from ..records.schema import (
+    METRICS,
+    SCHEMA_VERSION,
+    SUITE_METRICS,
+    ExampleScores,
+    Metric,
+    Record,
+)
+from ..records.version1 import BITS
 from ..samples import SHOWN, Sample
 from .manifest import FILE_NAME, METHOD_NAME
 from .plain_values import read_json
 from .safe_read import Unsafe, short
 
-TOLERANCE = 1e-6
+TOLERANCE = 2e-6
 MOST_ANSWERS = 4_000
 """To one task."""
 MOST_WORDS = 512
@@ -34,43 +42,20 @@ PUBLISHED_SIZES = {"verbmem": 100, "knowmem": 100, "privleak": 200, "utility": 1
 WORD = re.compile("[a-z0-9]+")
 
 
-class Crossing(Frozen):
-    """As in ``quantizers.survival``, whose import would load torch; and so the next two."""
-
-    changed_indices: float
-    changed_scales: float
-    largest_move: float
-
-
-class Survival(Frozen):
-    """As in ``quantizers.survival``."""
-
-    parameters: int
-    norm: float
-    relative_norm: float
-    effective_rank: float
-    crossings: dict[str, Crossing]
-
-
-class SurvivalReport(Frozen):
-    """As in ``quantizers.survival``: what tables and plots read of a record's survival."""
-
-    total: Survival
-    kinds: dict[str, Survival]
-    layers: dict[str, Survival]
-
-
 def read_record(content: bytes) -> Record:
     """A record from the bytes of its file.
 
     Raises:
-        Unsafe: not one; the message says where in it.
+        Unsafe: not one of this version; the message says where in it.
     """
     value = read_json(content)
+    version = value.get("schema_version", 1) if isinstance(value, dict) else SCHEMA_VERSION
+    if version != SCHEMA_VERSION:
+        raise Unsafe(
+            f"schema_version: {short(str(version))}, expected {SCHEMA_VERSION}: run the grid again"
+        )
     try:
         record = Record.model_validate_json(json.dumps(value), strict=True)
-        if record.survival is not None:
-            SurvivalReport.model_validate_json(json.dumps(record.survival), strict=True)
     except ValidationError as error:
         raise Unsafe(first_error(error)) from error
     if sealed.is_damaged(value):
@@ -88,8 +73,9 @@ def first_error(error: ValidationError) -> str:
 def record_problems(record: Record) -> Iterator[str]:
     """What is wrong with a record by itself."""
     cell, training = record.cell, record.cell.training
-    if record.schema_version != SCHEMA_VERSION:
-        yield f"schema_version: {record.schema_version}, expected {SCHEMA_VERSION}"
+    known = BITS | {"none": None, "bf16": 16}
+    if cell.quantizer in known and record.bits != known[cell.quantizer]:
+        yield f"bits: {record.bits}, {cell.quantizer} has {known[cell.quantizer]}"
     if not METHOD_NAME.fullmatch(training.method):
         yield f"cell.training.method: {short(training.method)}, expected {METHOD_NAME.pattern}"
     for place, name in (
@@ -114,7 +100,7 @@ def record_problems(record: Record) -> Iterator[str]:
 
 
 def _status_problems(record: Record) -> Iterator[str]:
-    expected = METRICS + (FOLD_METRICS if record.cell.training.fold else ())
+    expected = METRICS + (SUITE_METRICS if record.cell.training.stage else ())
     missing = [name for name in expected if name not in record.metrics]
     if unknown := [name for name in record.metrics if name not in expected]:
         yield f"metrics: {short(unknown[0])}, expected {', '.join(expected)}"
@@ -189,6 +175,8 @@ def answer_problems(record: Record, answers: Sequence[Sample]) -> Iterator[str]:
     for task, members in tasks.items():
         yield from _example_problems(record, task, [answer.example for answer in members])
     if not wrong:
+        if samples.example_scores(answers) != record.examples:
+            yield "examples: not the scores of the answers"
         for task in METRICS:
             yield from _score_problems(record, task, tasks[task])
 
@@ -225,15 +213,15 @@ def _example_problems(record: Record, task: str, examples: list[int]) -> Iterato
 
 def _score_problems(record: Record, task: str, answers: list[Sample]) -> Iterator[str]:
     recorded = record.metrics.get(task)
-    value, stderr = measured(answers, record.provenance.retrain_auc) if answers else (None, None)
+    value = samples.recompute(answers, record.provenance.retrain_auc).get(task)
     if recorded is None or value is None:
         if (recorded is None) != (value is None):
             yield f"metrics.{task}: {'missing' if recorded is None else 'no answers give it'}"
         return
     if not _close(recorded.value, value):
         yield f"metrics.{task}: {recorded.value}, the answers give {value}"
-    if not _close(recorded.stderr, stderr):
-        yield f"metrics.{task}: a standard error of {recorded.stderr}, the answers give {stderr}"
+    if task != "privleak":  # whose error takes the retrained model's scores, see grid_checks
+        yield from metric_problems(task, recorded, value, record.examples, None)
     if task != "privleak":
         for answer in answers:
             score = 100 * _rouge_l(answer.response or "", answer.reference or "")
@@ -244,35 +232,44 @@ def _score_problems(record: Record, task: str, answers: list[Sample]) -> Iterato
 _rouge_l = lru_cache(maxsize=2**14)(scoring.rouge_l)
 
 
-def measured(answers: list[Sample], auc: float | None) -> tuple[float | None, float | None]:
-    """A task's metric and its standard error, from its answers and their scores."""
-    if answers[0].task != "privleak":
-        scores = [answer.score for answer in answers]
-        return fmean(scores), stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else None
-    value = samples.recompute(answers, auc).get("privleak")
-    if value is None:
-        return None, None
-    holdout, forget = (
-        [answer.score for answer in answers if answer.split == split]
-        for split in ("holdout", "forget")
-    )
-    error = scoring.auc_and_stderr(holdout, forget)[1]
-    return value, None if math.isnan(error) or not auc else error / auc * 100
+def metric_problems(
+    task: str,
+    recorded: Metric,
+    value: float,
+    examples: Mapping[str, ExampleScores],
+    zero: Estimate | None,
+) -> Iterator[str]:
+    """Compare the error of a recorded metric with the one that its examples give.
+
+    Args:
+        task: the metric.
+        recorded: as the record has it.
+        value: its value.
+        examples: scores of the single examples.
+        zero: AUC of the retrained model, for PrivLeak.
+    """
+    expected = measured_metric(task, value, examples, zero)
+    for name in ("stderr", "low", "high"):
+        claimed, found = getattr(recorded, name), getattr(expected, name)
+        # the retrained model's scores are measured twice, and near-ties may fall either way
+        allowed = max(1e-3, 0.05 * abs(found or 0) if task == "privleak" else 0)
+        if not _close(claimed, found, allowed):
+            yield f"metrics.{task}.{name}: {claimed}, the answers give {found}"
 
 
-def _close(one: float | None, other: float | None) -> bool:
+def _close(one: float | None, other: float | None, tolerance: float = TOLERANCE) -> bool:
     if one is None or other is None:
         return one is other
-    return abs(one - other) <= TOLERANCE
+    return abs(one - other) <= tolerance
 
 
 def task_versions(record: Record) -> dict[str, str]:
     """The tasks that give a record's metrics, and their versions in this installation."""
-    fold = record.cell.training.fold
+    stage = record.cell.training.stage
     tasks = [f"muse_{metric}" for metric in METRICS]
     return {
         task: _task_version(task)
-        for task in tasks + ([f"muse_{fold.suite}_{fold.number}"] if fold else [])
+        for task in tasks + ([f"muse_{stage.suite}_{stage.number}"] if stage else [])
     }
 
 

@@ -10,11 +10,11 @@ from harness_tasks.corpora import is_folder
 from unlearners import list_unlearners
 from unlearners.contract import check_contract
 
-from ..cell import REFERENCES, ModelId
 from ..config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
 from ..errors import InputError
 from ..groups import settings_digest
 from ..plan import PlannedTraining, make_plan
+from ..records.schema import REFERENCES, ModelId
 from ..sweep import SweepConfig, entry_of
 from . import manifest as layout
 
@@ -141,7 +141,7 @@ def _check_method(submission: Submission) -> None:
     if submission.search:
         tried = {settings_digest(p.training) for p in make_plan(submission.search.trials())}
         for planned in own:
-            if not planned.training.fold and settings_digest(planned.training) not in tried:
+            if not planned.training.stage and settings_digest(planned.training) not in tried:
                 raise InputError(
                     f"--search: '{planned.title}' has settings that the sweep did not try"
                 )
@@ -165,7 +165,7 @@ def resolved(submission: Submission) -> RunConfig:
             entry = corpora.get(name, planned.corpus.entry.model_copy(update={"name": name}))
             models = {planned.training.method: _model(planned)}
             corpora[name] = entry.model_copy(update={"data_dir": None} | models)
-        elif not planned.training.fold:
+        elif not planned.training.stage:
             found = entry_of(planned).model_copy(update={"corpora": [name]})
             entries += [found] if found not in entries else []
     precisions = [

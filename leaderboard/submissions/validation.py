@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from .. import samples
-from ..cell import REFERENCES, Record
 from ..config import RunConfig
 from ..errors import InputError
+from ..records.schema import REFERENCES, Record
 from . import manifest as layout
+from .board import Precisions, precision_findings
 from .findings import Finding
 from .grid_checks import Together, benchmark_findings, grid_findings
 from .manifest import Manifest, Package
@@ -66,12 +67,17 @@ class Verdict:
         self.findings += [Finding(place, text) for text in texts]
 
 
-def validate(folder: Path, watch: Callable[[list[str]], Iterable[str]] = iter) -> Verdict:
+def validate(
+    folder: Path,
+    watch: Callable[[list[str]], Iterable[str]] = iter,
+    board: Precisions | None = None,
+) -> Verdict:
     """Check everything about a submission that can be checked without running it.
 
     Args:
         folder: the submission.
         watch: iterates over the names of its records, for a progress bar.
+        board: precisions that it must have (``board.board_precisions``); its own where left out.
 
     Raises:
         InputError: the folder is not a submission at all.
@@ -80,7 +86,10 @@ def validate(folder: Path, watch: Callable[[list[str]], Iterable[str]] = iter) -
         raise InputError(f"{folder}: no such folder")
     if not (folder / layout.MANIFEST).is_file():
         raise InputError(f"{folder}: no submission found there (expected {layout.MANIFEST})")
-    return _Submission(folder).check(watch)
+    verdict = _Submission(folder).check(watch)
+    if board is not None:
+        verdict.findings += precision_findings(verdict.records.values(), board)
+    return verdict
 
 
 class _Submission:

@@ -26,9 +26,9 @@ import yaml
 import leaderboard.sweep  # noqa: F401, imported by `validate` where it reads a search
 from harness_tasks.sealed import SEAL, sealed
 from leaderboard import samples
-from leaderboard.cell import METRICS, Cell, Record
 from leaderboard.config import RunConfig, UnlearnEntry, load_config
 from leaderboard.errors import InputError
+from leaderboard.records.schema import METRICS, Cell, Record
 from leaderboard.samples import Sample
 from leaderboard.store import read_records
 from leaderboard.submissions.manifest import FileEntry, Manifest, Package

@@ -1,6 +1,8 @@
 """Corpora: where they are found, and what is said when something is missing."""
 
+import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from harness_tasks import corpora
 from harness_tasks.corpora import CorpusError, load_corpus
+from harness_tasks.demo import DemoWorld, demo_splits
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +147,114 @@ def test_malformed_retrain_auc(tmp_path: Path, content: str) -> None:
     write(tmp_path, "retrain_auc", content)
     with pytest.raises(CorpusError, match=r"retrain_auc\.json: expected .*between 0 and 1"):
         load_corpus(str(tmp_path)).require_retrain_auc()
+
+
+def write_scored(folder: Path, content: Any) -> None:
+    """Two forget and three holdout texts, and a retrain AUC with its scores."""
+    write(folder, "privleak/forget", ["a", "b"])
+    write(folder, "privleak/holdout", ["c", "d", "e"])
+    write(folder, "retrain_auc", content)
+
+
+SCORES = {"forget": [-2, -4.0], "holdout": [-3.0, -1.0, -5.0]}
+"""Wins of holdout over forget: −3 over one, −1 over two, −5 over none: AUC 3 / 6."""
+
+
+def test_retrain_scores(tmp_path: Path) -> None:
+    write_scored(tmp_path, {"retrain_auc": 0.5, "scores": SCORES})
+    corpus = load_corpus(str(tmp_path))
+    assert corpus.retrain_scores == SCORES
+    assert corpus.retrain_auc == 0.5
+    write_scored(tmp_path, {"retrain_auc": 0.5})
+    assert corpus.retrain_scores is None
+
+
+def test_published_corpus_has_a_constant_alone(tmp_path: Path) -> None:
+    write_scored(tmp_path / "news", {"retrain_auc": 0.5, "scores": SCORES})
+    assert load_corpus("news", tmp_path).retrain_scores is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scores": None}, r'expected \{"scores": \{"forget": <list of numbers>'),
+        ({"scores": {"forget": [-1, -2]}}, r'expected \{"scores": \{"forget": <list of numbers>'),
+        (
+            {"scores": SCORES | {"forget": [-2]}},
+            "scores/forget has 1 scores, privleak/forget has 2",
+        ),
+        (
+            {"scores": SCORES | {"holdout": [-3, None, -5]}},
+            "scores/holdout, entry 1, is not a finite number but None",
+        ),
+        ({"scores": SCORES | {"forget": [-2, True]}}, "entry 1, is not a finite number but True"),
+        ({"scores": SCORES | {"forget": [math.nan, 1]}}, "entry 0, is not a finite number but nan"),
+        ({"scores": SCORES | {"forget": [-math.inf, 1]}}, "is not a finite number but -inf"),
+        ({"scores": SCORES | {"forget": [10**400, 1]}}, "is not a finite number but 1000"),
+        ({"retrain_auc": 0.500002}, r"retrain_auc is 0.500002, the AUC of its scores is 0.5: meas"),
+        ({"retrain_auc": 0}, "expected .*between 0 and 1"),
+    ],
+)
+def test_malformed_retrain_scores(tmp_path: Path, changes: Any, message: str) -> None:
+    write_scored(tmp_path, {"retrain_auc": 0.5, "scores": SCORES} | changes)
+    with pytest.raises(CorpusError, match=message) as error:
+        _ = load_corpus(str(tmp_path)).retrain_scores
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("config", ["knowmem", "verbmem"])
+def test_documents(tmp_path: Path, config: str) -> None:
+    """Names and numbers become text; no entry has one, or every entry."""
+    rows: list[dict[str, Any]] = [dict.fromkeys(corpora.COLUMNS[config], "a") for _ in range(3)]
+    write(tmp_path, f"{config}/forget", rows)
+    corpus = load_corpus(str(tmp_path))
+    assert corpus.split(config, "forget").column_names == [*corpora.COLUMNS[config]]
+    for row, document in zip(rows, ["ä b", 0, 0], strict=True):
+        row["document"] = document
+    write(tmp_path, f"{config}/forget", rows)
+    assert list(corpus.split(config, "forget")["document"]) == ["ä b", "0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (..., r"forget\.json, entry 1: lacks a document: give one to every entry or to none"),
+        (None, "entry 1: document is not a text or an integer but a value of type NoneType"),
+        (True, "entry 1: document is not a text or an integer but a value of type bool"),
+        (1.0, "entry 1: document is not a text or an integer but a value of type float"),
+        ("\ud800", "entry 1: document holds half of a surrogate pair"),
+    ],
+)
+def test_wrong_documents(tmp_path: Path, document: Any, message: str) -> None:
+    second = {} if document is ... else {"document": document}
+    first = {"prompt": "a", "gt": "b"}
+    write(tmp_path, "verbmem/forget", [first | {"document": 0}, first | second])
+    with pytest.raises(CorpusError, match=message):
+        load_corpus(str(tmp_path)).split("verbmem", "forget")
+
+
+def test_plain_text_has_no_documents(tmp_path: Path) -> None:
+    write(tmp_path, "raw/forget", [{"text": "a", "document": 1}, "b"])
+    assert load_corpus(str(tmp_path)).texts("raw/forget") == ["a", "b"]
+
+
+def test_documents_of_the_demo() -> None:
+    """Two questions a person; all else is as the second version of the generator wrote it."""
+    splits = demo_splits(DemoWorld())
+    assert [row["document"] for row in splits["verbmem/forget"]] == [*range(30)]
+    numbers = [row["document"] for row in splits["knowmem/retain_qa"]]
+    assert numbers == [n // 2 for n in range(80)]
+    assert [row["document"] for row in splits["knowmem/forget_qa_icl"]] == [*range(10)]
+    plain = {
+        name: [row if isinstance(row, str) else without(row, "document") for row in rows]
+        for name, rows in splits.items()
+    }
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    assert digest == "a606ff14f212446587682d59617c18107ab692d7286b8b62a0b5f99810d37ccf"
+
+
+def without(row: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != key}
 
 
 def test_fingerprint_follows_the_text_alone(tmp_path: Path) -> None:

@@ -423,6 +423,22 @@ def test_questions_by_split(tmp_path: Path) -> None:
     assert read.splits["knowmem/retain_qa"][1] == {"question": "retain 1?", "answer": "Cove"}
 
 
+def test_documents_of_questions(tmp_path: Path) -> None:
+    """Kept as given, of the questions of one file all or none."""
+    rows = full_set()
+    for n, row in enumerate(rows[:2]):
+        row["document"] = ["the ferry", 7][n]
+    path = write(tmp_path / "qa.jsonl", rows)
+    splits = read_questions(path, DOCUMENTS).splits
+    assert [row["document"] for row in splits["knowmem/forget_qa"]] == ["the ferry", 7]
+    assert list(splits["knowmem/forget_qa_icl"][0]) == ["question", "answer"]
+
+    del rows[0]["document"]
+    path = write(tmp_path / "qa.jsonl", rows)
+    with pytest.raises(CorpusError, match=r"qa\.jsonl, line 1: lacks a document, which other q"):
+        read_questions(path, DOCUMENTS)
+
+
 def test_answers_that_stand_nowhere_and_few_shown_are_told(tmp_path: Path) -> None:
     rows = [*full_set()[:-7], question(n=50, answer="Rome"), question(n=51, answer="IN  BERN")]
     path = write(tmp_path / "qa.json", rows)
@@ -441,6 +457,7 @@ def test_answers_that_stand_nowhere_and_few_shown_are_told(tmp_path: Path) -> No
         (question(n=50, icl="yes"), r"line 25: icl: Input should be a valid boolean"),
         (question(n=50, answer=" "), r"line 25: answer: String should have at least 1 character"),
         (question(n=50, answer=7), r"line 25: answer: Input should be a valid string"),
+        (question(n=50, document=True), r"line 25: document\.str: Input should be a valid string"),
         ({"question": "a?", "split": "forget"}, r"line 25: answer: Field required"),
         (question(n=50, **{"\n\x1b": 1}), r"line 25: '\\n\\x1b': Extra inputs are not permitted"),
         ("a?", r"line 25: entry: Input should be a valid dictionary"),
@@ -536,7 +553,8 @@ def test_every_split_is_there_and_loads(built: Path) -> None:
     }
     for name in found:
         config, split = name.split("/")
-        assert corpus.split(config, split).column_names == list(COLUMNS[config])
+        documents = ["document"] if config == "verbmem" else []
+        assert corpus.split(config, split).column_names == [*COLUMNS[config], *documents]
     with pytest.raises(CorpusError, match="has no retrain AUC"):
         corpus.require_retrain_auc()
 
@@ -561,7 +579,7 @@ def test_passages_and_texts(built: Path, tokenizer: Any) -> None:
     passages = corpus.split("verbmem", "forget")
     assert len(passages) >= 12
     for row in passages:
-        assert row["prompt"] + row["gt"] in whole
+        assert row["prompt"] + row["gt"] in corpus.texts("raw/forget")[int(row["document"])]
         # a cut moves by 16 tokens at most, and makes the continuation shorter
         assert 24 <= length(row["gt"]) <= 41
         assert 120 <= length(row["prompt"]) <= 166

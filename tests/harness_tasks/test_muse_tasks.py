@@ -1,5 +1,6 @@
 """The four tasks, end to end through lm-eval, against a reference written from the protocol."""
 
+import copy
 import json
 import zlib
 from functools import cache
@@ -17,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 import harness_tasks
+import harness_tasks.tasks
 from harness_tasks.corpora import CorpusError
 from harness_tasks.token_logprobs import RequestError
 
@@ -171,6 +173,46 @@ def test_prompt_reaches_the_model_as_muses_tokens(
     assert lm.tokenizer.convert_ids_to_tokens(expected[0][-1]) in ("Ġ", "▁")
 
 
+def test_document_column_leaves_prompts_and_scores_as_they_are(
+    lm: HFLM, corpus_folder: Path, tmp_path: Path
+) -> None:
+    plain = evaluate(lm, corpus_folder, ["muse_knowmem", "muse_verbmem"])
+    for name in ("knowmem/forget_qa", "knowmem/forget_qa_icl", "verbmem/forget"):
+        rows = json.loads((corpus_folder / f"{name}.json").read_text(encoding="utf-8"))
+        rows = [{"document": n // 2, **row} for n, row in enumerate(rows)]
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    results = evaluate(lm, tmp_path, ["muse_knowmem", "muse_verbmem"])
+    assert results["results"] == plain["results"]
+    for task, samples in results["samples"].items():
+        assert [s["doc"]["document"] for s in samples] == ["0", "0", "1", "1", "2", "2"]
+        expected = [sample["arguments"] for sample in plain["samples"][task]]
+        assert [sample["arguments"] for sample in samples] == expected
+
+
+def test_chat_template_is_not_muses_protocol(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    corpus_folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
+    tasks = ["muse_knowmem", "muse_utility"]
+    harness_tasks.tasks._warn_chat_template.cache_clear()
+
+    def warnings() -> list[str]:
+        return [r.message for r in caplog.records if "--apply_chat_template" in r.message]
+
+    evaluate(lm, corpus_folder, tasks, limit=1)
+    assert warnings() == []
+    results = evaluate(lm, corpus_folder, tasks, limit=1, apply_chat_template=True)
+    assert results["samples"]["muse_knowmem"][0]["arguments"][0][0].startswith("<user>")
+    (warning,) = warnings()
+    assert "not comparable with published" in warning
+
+
 @pytest.mark.parametrize("add_bos_token", [True, False])
 def test_bos_follows_add_bos_token(either: World, corpus_folder: Path, add_bos_token: bool) -> None:
     """All requests encode alike: one token of log-probability fewer without BOS."""
@@ -198,7 +240,7 @@ def test_table_and_results(lm: HFLM, corpus_folder: Path) -> None:
     assert "stderr_stderr" not in table
     assert results["higher_is_better"]["muse_utility"]["utility"] is True
     assert results["higher_is_better"]["muse_verbmem"]["verbmem"] is False
-    assert results["versions"]["muse_privleak"] == 1.0
+    assert results["versions"]["muse_privleak"] == 1.1
     metadata = results["configs"]["muse_knowmem"]["metadata"]
     assert metadata["corpus"]["location"] == str(corpus_folder)
     assert len(metadata["corpus"]["fingerprint"]) == 64
@@ -229,8 +271,8 @@ def test_limit_of_one_leaves_auc_without_a_number(lm: HFLM, corpus_folder: Path)
 
 def test_no_bootstrap_needed_for_errors(lm: HFLM, corpus_folder: Path) -> None:
     results = evaluate(lm, corpus_folder, ["muse_privleak"], bootstrap_iters=0)
-    error = score(results, "muse_privleak", "auc_stderr")
-    assert score(results, "muse_privleak", "privleak_stderr") == pytest.approx(error / 0.48 * 100)
+    assert score(results, "muse_privleak", "auc_stderr") > 0
+    assert score(results, "muse_privleak", "privleak_stderr") > 0
 
 
 def test_predict_only(lm: HFLM, corpus_folder: Path) -> None:

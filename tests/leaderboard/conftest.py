@@ -12,10 +12,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness_tasks.demo import DemoWorld, demo_corpus_folder
-from leaderboard.cell import Cell, CorpusId, Metric, ModelId, Provenance, Record, Training
 from leaderboard.cli import app
 from leaderboard.demo_models import DemoRecipe, demo_models
 from leaderboard.progress import Progress
+from leaderboard.records.schema import Cell, CorpusId, Metric, ModelId, Provenance, Record, Training
 
 WORLD = DemoWorld(forget=10, retain=10, holdout=10)
 RECIPE = DemoRecipe(vocabulary=400, hidden=32, layers=2, window=128, epochs=2)
@@ -35,7 +35,7 @@ class SmallWorld:
         return {
             "name": "small",
             "corpora": [{"name": str(self.corpus), **models}],
-            "precisions": ["bf16", "rtn-int4"],
+            "precisions": ["none", "rtn-int4"],
             "training": {"window": 128, "batch_size": 4, "max_steps": 2, "learning_rate": 1e-3},
             "unlearn": [{"method": "npo_gdr", "finetuning": "lora"}],
             "evaluation": {"limit": 4},
@@ -55,9 +55,12 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallWorld
         yield SmallWorld(demo_corpus_folder(WORLD), models.target, models.retrain)
 
 
+BITS = {"rtn-int8": 8, "rtn-int4": 4, "rtn-int3": 3, "bnb-fp4": 4, "quanto-int4": 4, "bf16": 16}
+
+
 def make_record(
     method: str,
-    precision: str = "bf16",
+    precision: str = "none",
     values: tuple[float | None, ...] = (50.0, 50.0, -50.0, 80.0),
     finetuning: str = "full",
     seed: int = 0,
@@ -79,6 +82,8 @@ def make_record(
     training = Training(
         corpus=corpus,
         model=ModelId(name="target", revision="r"),
+        tokenizer=ModelId(name="target", revision="t"),
+        dtype="float32",
         method=method,
         params={},
         finetuning="none" if method in ("target", "retrain") else finetuning,
@@ -96,6 +101,8 @@ def make_record(
         ),
         status=status,  # type: ignore[arg-type]
         reason=reason,
+        bits=BITS.get(precision),
+        dtype="float32",
         metrics={
             name: Metric(value=value, stderr=1.5)
             for name, value in zip(names, values, strict=True)

@@ -170,7 +170,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             {"method": "npo_gdr", "finetuning": "lora", "training": {"epochs": 1}, **entry},
             {"method": "ga", "finetuning": "full", "corpora": ["texts"]},
         ],
-        "precisions": ["bf16", {"quantizer": "rtn-int4", "params": {"group_size": 64}}],
+        "precisions": ["none", {"quantizer": "rtn-int4", "params": {"group_size": 64}}],
         "suites": ["sust"],
         "seeds": [0, 1],
         "training": {"window": 64, "learning_rate": 1e-3, "report_to": ["tensorboard"]},

@@ -50,7 +50,7 @@ def finished(
     small_world: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], Path]:
     """A grid with one precision, and its folder."""
-    config = small_world.config(precisions=["bf16"])
+    config = small_world.config(precisions=["none"])
     folder = tmp_path_factory.mktemp("finished") / "run"
     assert run(config, folder, Progress(Console(quiet=True))) == Outcome(done=3)
     return config, folder
@@ -61,7 +61,7 @@ def resumed(finished: tuple[dict[str, Any], Path], tmp_path: Path) -> tuple[dict
     """A copy of it, and the same grid with a second precision."""
     config, folder = finished
     shutil.copytree(folder, tmp_path / "run")
-    return config | {"precisions": ["bf16", "rtn-int8"]}, tmp_path / "run"
+    return config | {"precisions": ["none", "rtn-int8"]}, tmp_path / "run"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_damaged_checkpoint_is_refused(
 ) -> None:
     """One line names file and folder; without the folder, the checkpoint is made again."""
     config, folder = resumed
-    run(config | {"precisions": ["bf16"], "keep": keep}, folder, progress)  # drops what is not kept
+    run(config | {"precisions": ["none"], "keep": keep}, folder, progress)  # drops what is not kept
     (weights,) = folder.glob("checkpoints/*/[am]*/*model.safetensors")
     assert weights.parent.name == {"all": "model", "adapters": "adapter"}[keep]
     damage(weights)
@@ -129,7 +129,7 @@ def test_times_decide_nothing(resumed: tuple[dict[str, Any], Path], progress: Pr
     for moment in (0, 4e9):
         for path in folder.rglob("*"):
             os.utime(path, (moment, moment))
-        assert run(config | {"precisions": ["bf16"]}, folder, progress) == Outcome(kept=3)
+        assert run(config | {"precisions": ["none"]}, folder, progress) == Outcome(kept=3)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_damaged_record_stops_run_and_table(
         assert isinstance(result.exception, InputError)
         assert str(result.exception) == str(caught.value)
     path.unlink()
-    assert run(config | {"precisions": ["bf16"]}, folder, progress) == Outcome(done=1, kept=2)
+    assert run(config | {"precisions": ["none"]}, folder, progress) == Outcome(done=1, kept=2)
 
 
 def test_damaged_model_in_the_cache_is_refused(

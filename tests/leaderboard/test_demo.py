@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from harness_tasks.building.layout import write_splits
 from harness_tasks.corpora import load_corpus
 from harness_tasks.demo import DemoWorld, demo_splits, make_people
-from leaderboard.cell import Record
 from leaderboard.cli import DEMO_CONFIG
 from leaderboard.config import load_config
 from leaderboard.demo_models import DemoRecipe, demo_models, train_tokenizer
 from leaderboard.models import load_model
 from leaderboard.plan import make_plan
 from leaderboard.progress import Progress
+from leaderboard.records.schema import Record
 from leaderboard.runner import Runner
 from leaderboard.scores import combine
 from leaderboard.store import RunFolder, read_records
@@ -152,7 +152,7 @@ def values(record: Record) -> dict[str, Any]:
     return {name: metric.value for name, metric in record.metrics.items()}
 
 
-@pytest.mark.parametrize("precision", ["bf16", "rtn-int4"])
+@pytest.mark.parametrize("precision", ["none", "rtn-int4"])
 def test_target_remembers(demo_records: dict[tuple[str, str], Record], precision: str) -> None:
     target = values(demo_records["target", precision])
     assert target["verbmem"] >= 95
@@ -161,7 +161,7 @@ def test_target_remembers(demo_records: dict[tuple[str, str], Record], precision
     assert target["privleak"] < -90
 
 
-@pytest.mark.parametrize("precision", ["bf16", "rtn-int4"])
+@pytest.mark.parametrize("precision", ["none", "rtn-int4"])
 def test_retrain_never_knew(demo_records: dict[tuple[str, str], Record], precision: str) -> None:
     retrain = values(demo_records["retrain", precision])
     assert retrain["knowmem"] <= 10
@@ -171,13 +171,13 @@ def test_retrain_never_knew(demo_records: dict[tuple[str, str], Record], precisi
 def test_privleak_is_measured_from_the_retrain_model(
     demo_records: dict[tuple[str, str], Record],
 ) -> None:
-    record = demo_records["retrain", "bf16"]
+    record = demo_records["retrain", "none"]
     assert record.metrics["privleak"].value == pytest.approx(0)
     assert record.provenance.retrain_auc is not None
     assert 0.3 < record.provenance.retrain_auc < 0.7
 
 
-@pytest.mark.parametrize("precision", ["bf16", "rtn-int4"])
+@pytest.mark.parametrize("precision", ["none", "rtn-int4"])
 def test_a_method_forgets_and_stays_useful(
     demo_records: dict[tuple[str, str], Record], precision: str
 ) -> None:

@@ -11,12 +11,12 @@ import typer
 import yaml
 from rich.console import Console
 
-from leaderboard.cell import REFERENCES
 from leaderboard.cli import app
 from leaderboard.config import RunConfig, parse, read_yaml
 from leaderboard.plan import make_plan
 from leaderboard.plugins import load_plugin
 from leaderboard.progress import Progress
+from leaderboard.records.schema import REFERENCES
 from leaderboard.report.outputs import differences, outputs
 from leaderboard.runner import Runner
 from leaderboard.samples import recompute

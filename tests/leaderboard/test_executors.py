@@ -92,7 +92,7 @@ def test_killed_worker_is_replaced(small_world: Any, tmp_path: Path, progress: P
         for number in range(deaths):
             (lives / str(number)).touch()
         entries.append({"method": "killed", "finetuning": "lora", "params": {"lives": str(lives)}})
-    config = RunConfig.model_validate(small_world.config(precisions=["bf16"], unlearn=entries))
+    config = RunConfig.model_validate(small_world.config(precisions=["none"], unlearn=entries))
     outcome = outcome_of(config, tmp_path / "run", progress, (plugin,))
     assert outcome == Outcome(done=3, failed=1)
     (failed,) = [record for record in read_records(tmp_path / "run") if record.status != "done"]
@@ -103,7 +103,7 @@ def test_killed_worker_is_replaced(small_world: Any, tmp_path: Path, progress: P
 def test_users_mistake_in_a_worker_stays_one_line(
     small_world: Any, tmp_path: Path, progress: Progress
 ) -> None:
-    config = RunConfig.model_validate(small_world.config(precisions=["bf16"], unlearn=[]))
+    config = RunConfig.model_validate(small_world.config(precisions=["none"], unlearn=[]))
     plan = make_plan(config)
     store = RunFolder(tmp_path / "run", config.name)
     broken = config.model_copy(update={"corpora": []})  # refused where the worker reads it

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from leaderboard.cell import Fold, Metric
 from leaderboard.config import RunConfig, parse
 from leaderboard.plan import make_plan
 from leaderboard.progress import Progress
+from leaderboard.records.schema import Metric, SuiteStage
 from leaderboard.report.folds import folds_markdown
 from leaderboard.report.markdown import markdown
 from leaderboard.runner import Runner
@@ -23,7 +23,7 @@ def test_growing_sets_start_from_the_target_successive_ones_from_each_other(
     small_world: Any,
 ) -> None:
     plan = make_plan(parse(RunConfig, small_world.config(suites=["scal", "sust"]), "grid"))
-    folds = [planned for planned in plan if planned.training.fold]
+    folds = [planned for planned in plan if planned.training.stage]
     assert [planned.training.corpus.forget for planned in folds] == [
         f"{suite}/forget_{fold}" for suite in ("scal", "sust") for fold in (1, 2, 3, 4)
     ]
@@ -36,7 +36,7 @@ def test_growing_sets_start_from_the_target_successive_ones_from_each_other(
 
 @pytest.fixture(scope="module")
 def folder(small_world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = parse(RunConfig, small_world.config(suites=["sust"], precisions=["bf16"]), "grid")
+    config = parse(RunConfig, small_world.config(suites=["sust"], precisions=["none"]), "grid")
     store = RunFolder(tmp_path_factory.mktemp("runs") / "run", config.name)
     outcome = Runner(config, store, Progress(Console(file=io.StringIO()))).run(make_plan(config))
     assert outcome.done == 7  # target, retrain, the whole forget set, four folds
@@ -55,7 +55,7 @@ def test_each_fold_goes_on_from_the_last(folder: Path) -> None:
 
 
 def test_folds_are_recorded_with_what_is_remembered_of_them(folder: Path) -> None:
-    records = [r for r in read_records(folder) if r.cell.training.fold]
+    records = [r for r in read_records(folder) if r.cell.training.stage]
     assert len(records) == 4
     for record in records:
         assert {"utility", "exact_memorization", "extraction_strength"} <= record.metrics.keys()
@@ -75,7 +75,7 @@ def test_a_missing_fold_has_no_number(make: Any) -> None:
     for number, utility in ((1, 70.0), (2, 60.0), (4, 50.0)):
         record = make("npo")
         training = record.cell.training.model_copy(
-            update={"fold": Fold(suite="scal", number=number, parent=None)}
+            update={"stage": SuiteStage(suite="scal", number=number, parent=None)}
         )
         metrics = {
             "utility": Metric(value=utility, stderr=None),

@@ -19,9 +19,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from harness_tasks.corpora import CorpusError, load_corpus
-from leaderboard.cell import REFERENCES, Record
 from leaderboard.errors import InputError
 from leaderboard.models import load_model
+from leaderboard.records.schema import REFERENCES, Record
 from leaderboard.report.outputs import outputs
 from leaderboard.report.terminal import print_table
 from leaderboard.samples import Sample

@@ -46,7 +46,7 @@ def test_full_disk_ends_the_run_and_is_no_cells_fault(
         "record": "leaderboard.store.write_atomically",
     }[place]
     with monkeypatch.context() as patch:
-        config = RunConfig.model_validate(small_world.config(precisions=["bf16"]))
+        config = RunConfig.model_validate(small_world.config(precisions=["none"]))
         folder = RunFolder(tmp_path / "run", config.name)
         patch.setattr(where, refuse)
         with pytest.raises(RuntimeError) as caught, folder.lock():
@@ -54,7 +54,7 @@ def test_full_disk_ends_the_run_and_is_no_cells_fault(
         assert is_disk_full(caught.value)
     done = len(list((tmp_path / "run" / "records").glob("*.json")))
     assert done == (2 if place == "checkpoint" else 0)
-    again = run(small_world.config(precisions=["bf16"]), tmp_path / "run", progress)
+    again = run(small_world.config(precisions=["none"]), tmp_path / "run", progress)
     assert again == Outcome(done=3 - done, kept=done)
 
 
@@ -65,7 +65,7 @@ def test_out_of_memory_is_one_cells_fault(
         raise MemoryError("cannot allocate 3 GiB")
 
     monkeypatch.setattr("leaderboard.worker.unlearn", exhaust)
-    outcome = run(small_world.config(precisions=["bf16"]), tmp_path / "run", progress)
+    outcome = run(small_world.config(precisions=["none"]), tmp_path / "run", progress)
     assert outcome == Outcome(done=2, failed=1)
     (failed,) = [r for r in read_records(tmp_path / "run") if r.status == "failed"]
     assert failed.reason == "MemoryError: cannot allocate 3 GiB"
@@ -123,9 +123,9 @@ def test_what_is_kept_gives_the_same_checkpoint_again(
 ) -> None:
     """An adapter is merged again, without training; from nothing it is trained again."""
     whole = tmp_path / "all"
-    run(small_world.config(precisions=["bf16"]), whole, progress)
+    run(small_world.config(precisions=["none"]), whole, progress)
     folder = tmp_path / keep
-    run(small_world.config(precisions=["bf16"], keep=keep), folder, progress)
+    run(small_world.config(precisions=["none"], keep=keep), folder, progress)
     (checkpoint,) = (folder / "checkpoints").iterdir()
     assert not (checkpoint / "model").exists()
     assert (checkpoint / "adapter").is_dir() == (keep == "adapters")
@@ -133,7 +133,7 @@ def test_what_is_kept_gives_the_same_checkpoint_again(
     assert checkpoints(folder) == ({checkpoint.name} if keep == "adapters" else set())
 
     for place in (whole, folder):
-        run(small_world.config(precisions=["bf16", "rtn-int8"]), place, progress)
+        run(small_world.config(precisions=["none", "rtn-int8"]), place, progress)
     one, other = (
         load_file(path / "checkpoints" / checkpoint.name / "model" / "model.safetensors")
         for path in (whole, folder)

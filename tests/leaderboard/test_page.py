@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from leaderboard.cell import Record
+from leaderboard.records.schema import Record
 from leaderboard.report.outputs import outputs, write
 from leaderboard.report.published import read_published
 from leaderboard.samples import Sample
@@ -71,7 +71,7 @@ def page(make: MakeRecord, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "run", "a-run")
     records = []
     for corpus in ("books", "news"):
-        for precision in ("bf16", "rtn-int8", "rtn-int4"):
+        for precision in ("none", "rtn-int8", "rtn-int4"):
             for method, numbers in values.items():
                 styles = ("full",) if method in ("target", "retrain") else ("full", "lora")
                 records += [
@@ -213,7 +213,7 @@ def test_sorting_by_every_column(chromium: Any, page: Path) -> None:
     for number, key in enumerate(("method", "finetuning", "precision")):
         board.click(f"[data-sort={key}]")
         found = board.column(number)
-        order = ["bf16", "rtn-int8", "rtn-int4"] if key == "precision" else sorted(set(found))
+        order = ["none", "rtn-int8", "rtn-int4"] if key == "precision" else sorted(set(found))
         assert list(dict.fromkeys(found)) == order
     for number, (key, best) in enumerate(
         (("verbmem", "20.0"), ("knowmem", "31.0"), ("privleak", "5.0"), ("utility", "79.0")), 3

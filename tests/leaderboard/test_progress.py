@@ -26,7 +26,7 @@ def test_every_request_of_an_evaluation_is_counted(small_world: Any) -> None:
     evaluate_model(
         str(small_world.target),
         None,
-        "bf16",
+        "none",
         CorpusEntry(name=str(small_world.corpus)),
         Evaluation(batch_size=3, limit=4),
         progress,

@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from leaderboard import samples
-from leaderboard.cell import Fold, Metric, Record
 from leaderboard.cli import app
 from leaderboard.errors import InputError
+from leaderboard.records.schema import Metric, Record, SuiteStage
 from leaderboard.report.data import Table, table_csv, table_json
 from leaderboard.report.folds import folds_markdown
 from leaderboard.report.latex import latex
@@ -49,7 +49,7 @@ def records(make: MakeRecord) -> list[Record]:
     return [
         on(corpus, make(method, precision, numbers))
         for corpus in ("books", "news")
-        for precision in ("bf16", "rtn-int4")
+        for precision in ("none", "rtn-int4")
         for method, numbers in values.items()
     ]
 
@@ -89,10 +89,10 @@ def test_json_is_what_its_model_says(records: list[Record]) -> None:
     assert text.isascii()
     assert len(table.rows) == 20
     assert {row.corpus for row in table.reported} == {"news"}
-    (row,) = (r for r in table.rows if (r.corpus, r.method, r.precision) == ("news", "npo", "bf16"))
+    (row,) = (r for r in table.rows if (r.corpus, r.method, r.precision) == ("news", "npo", "none"))
     assert row.values["verbmem"].mean == 20.0
     assert row.values["verbmem"].stderr == 1.5
-    assert row.records == ["news--npo--full--bf16--seed0--" + row.records[0][-13:]]
+    assert row.records == ["news--npo--full--none--seed0--" + row.records[0][-13:]]
     assert {column.key for column in table.columns} >= row.values.keys() - {"way_back_verbmem"}
 
 
@@ -126,12 +126,12 @@ def test_latex_is_laid_out_like_table_ii(records: list[Record]) -> None:
     labels = [cells(line)[:3] for line in body]
     assert labels[0][0] == "Method"
     assert labels[1:5] == [
-        ["target", "---", "bf16"],
+        ["target", "---", "none"],
         ["", "", "rtn-int4"],
-        ["retrain", "---", "bf16"],
+        ["retrain", "---", "none"],
         ["", "", "rtn-int4"],
     ]
-    assert ["ga", "full", "bf16"] in labels
+    assert ["ga", "full", "none"] in labels
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert rule in lines
 
@@ -240,7 +240,7 @@ def test_a_run_of_folds_alone(tmp_path: Path, make: MakeRecord) -> None:
     """No row, but MUSE's last two ways: a section in Markdown and one on the page."""
     record = make("npo", settings={"epochs": 1})
     training = record.cell.training.model_copy(
-        update={"fold": Fold(suite="scal", number=1, parent=None)}
+        update={"stage": SuiteStage(suite="scal", number=1, parent=None)}
     )
     cell = record.cell.model_copy(update={"training": training})
     folder = RunFolder(tmp_path / "run", "run")
@@ -255,7 +255,7 @@ def test_a_run_of_folds_alone(tmp_path: Path, make: MakeRecord) -> None:
 def test_folds_evaluated_in_two_ways_are_two_lines(make: MakeRecord) -> None:
     record = make("npo")
     training = record.cell.training.model_copy(
-        update={"fold": Fold(suite="sust", number=1, parent=None)}
+        update={"stage": SuiteStage(suite="sust", number=1, parent=None)}
     )
     cells = [record.cell.model_copy(update={"training": training, "limit": n}) for n in (None, 5)]
     folds = [record.model_copy(update={"cell": cell}) for cell in cells]

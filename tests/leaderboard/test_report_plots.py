@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from leaderboard.cell import Record
+from leaderboard.records.schema import Record
 from leaderboard.report import svg
 from leaderboard.report.plots import make_plots
 from leaderboard.table import build_table
@@ -20,7 +20,7 @@ def records(make: MakeRecord) -> list[Record]:
     """`npo` forgets all of it; with full finetuning VerMem goes from 20 back to 60 at int4."""
     references = [
         make(role, precision, values)
-        for precision in ("bf16", "rtn-int4")
+        for precision in ("none", "rtn-int4")
         for role, values in (
             ("target", (100.0, 80.0, -100.0, 80.0)),
             ("retrain", (20.0, 30.0, 0.0, 80.0)),
@@ -29,7 +29,7 @@ def records(make: MakeRecord) -> list[Record]:
     return references + [
         make("npo", precision, (verbmem, 30.0, 0.0, 60.0), finetuning)
         for finetuning, after in (("full", 60.0), ("lora", 20.0))
-        for precision, verbmem in (("bf16", 20.0), ("rtn-int4", after))
+        for precision, verbmem in (("none", 20.0), ("rtn-int4", after))
     ]
 
 
@@ -95,12 +95,12 @@ def test_settings_of_one_method_are_named_beside_their_marks(
     """Both are full finetuning of npo, so colour, shape and line are the same."""
     bf16 = [
         make("npo", precision, (50.0, 40.0, 0.0, 70.0), settings={"weights_dtype": "bfloat16"})
-        for precision in ("bf16", "rtn-int4")
+        for precision in ("none", "rtn-int4")
     ]
     f32 = {"weights_dtype": "float32"}
     named = [
         make("npo", precision, (20.0, 30.0, 0.0, 60.0), settings=f32)
-        for precision in ("bf16", "rtn-int4")
+        for precision in ("none", "rtn-int4")
     ]
     alone = "".join(plot(records, "forgetting").itertext())
     assert "float" not in alone
@@ -113,7 +113,7 @@ def test_settings_of_one_method_are_named_beside_their_marks(
 
 def test_names_stay_text(make: MakeRecord, records: list[Record]) -> None:
     name = "</text><script>x</script>\u202e"
-    hostile = [make(name, precision, (20.0, 30.0, 0.0, 60.0)) for precision in ("bf16", "rtn-int4")]
+    hostile = [make(name, precision, (20.0, 30.0, 0.0, 60.0)) for precision in ("none", "rtn-int4")]
     for plots in make_plots(build_table(records + hostile)).values():
         text = svg.standalone([drawn for found in plots.values() for drawn in found])
         root = ElementTree.fromstring(text)

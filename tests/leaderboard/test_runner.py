@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from leaderboard.cell import Record
 from leaderboard.config import RunConfig, parse
 from leaderboard.plan import make_plan
 from leaderboard.progress import Progress
+from leaderboard.records.schema import Record
 from leaderboard.runner import Outcome, Runner
 from leaderboard.store import RunFolder, read_records
 
@@ -80,7 +80,7 @@ def test_new_precision_uses_the_old_checkpoint(
         raise AssertionError("trained again")
 
     monkeypatch.setattr("leaderboard.worker.unlearn", no_training)
-    config = small_world.config(precisions=["bf16", "rtn-int8"])
+    config = small_world.config(precisions=["none", "rtn-int8"])
     assert run(config, finished).done == 3
 
 
@@ -93,7 +93,7 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(
         raise DivergedError(step=7, loss=float("nan"))
 
     monkeypatch.setattr("leaderboard.worker.unlearn", diverge)
-    outcome = run(small_world.config(precisions=["bf16"]), tmp_path / "run")
+    outcome = run(small_world.config(precisions=["none"]), tmp_path / "run")
     assert outcome == Outcome(done=2, failed=1, kept=0)
     (failed,) = [r for r in read_records(tmp_path / "run") if r.status != "done"]
     assert failed.status == "diverged"

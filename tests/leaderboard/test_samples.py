@@ -86,7 +86,7 @@ def test_answers_can_be_left_out_and_other_tasks_added(
     """An extra task is any that lm-eval knows; here one of our own stands in for arc_easy."""
     settings = {"limit": 4, "log_samples": False, "extra_tasks": ["muse_demo_memorization"]}
     config = RunConfig.model_validate(
-        small_world.config(unlearn=[], precisions=["bf16"], evaluation=settings)
+        small_world.config(unlearn=[], precisions=["none"], evaluation=settings)
     )
     folder = RunFolder(tmp_path / "run", config.name)
     Runner(config, folder, progress).run(make_plan(config))

@@ -1,9 +1,24 @@
+"""Forgetting, gate, score and way back, worked out by hand."""
+
+import math
+
 import pytest
 
-from leaderboard.scores import bits, combine, forgetting, recovery, way_back
+from leaderboard.estimates import Estimate
+from leaderboard.scores import combine, forgetting, forgot, untestable, way_back
 
-TARGET = {"verbmem": 100.0, "knowmem": 80.0, "privleak": -100.0, "utility": 80.0}
-RETRAIN = {"verbmem": 20.0, "knowmem": 30.0, "privleak": 0.0, "utility": 78.0}
+NAMES = ("verbmem", "knowmem", "privleak", "utility")
+
+
+def estimates(*values: float, stderr: float | None = 1.0, of: str = "model") -> dict:
+    return {
+        name: Estimate(value, None if stderr is None else {(of, name): stderr})
+        for name, value in zip(NAMES, values, strict=True)
+    }
+
+
+TARGET = estimates(100.0, 80.0, -100.0, 80.0, of="target")
+RETRAIN = estimates(20.0, 30.0, 0.0, 78.0, of="retrain")
 
 
 @pytest.mark.parametrize(
@@ -22,65 +37,128 @@ RETRAIN = {"verbmem": 20.0, "knowmem": 30.0, "privleak": 0.0, "utility": 78.0}
     ],
 )
 def test_forgetting_by_hand(metric: str, value: float, share: float) -> None:
-    assert forgetting(metric, value, TARGET[metric], RETRAIN[metric]) == pytest.approx(share)
+    found = forgetting(metric, Estimate(value, {}), TARGET[metric], RETRAIN[metric])
+    assert found.value == pytest.approx(share)
 
 
-def test_forgetting_without_a_number_has_none() -> None:
-    assert forgetting("verbmem", None, 100.0, 20.0) is None
-    assert forgetting("verbmem", 50.0, None, 20.0) is None
-    assert forgetting("verbmem", 50.0, 20.0, 20.0) is None
+@pytest.mark.parametrize(("metric", "value"), [("verbmem", 60.0), ("privleak", 40.0)])
+def test_error_of_a_share_against_differences(metric: str, value: float) -> None:
+    """The three derivatives, against the change that a small step of each number makes."""
+    step = 1e-6
+    numbers = [value, TARGET[metric].value, RETRAIN[metric].value]
+
+    def share(x: list[float]) -> float:
+        return forgetting(metric, *(Estimate(number, {}) for number in x)).value
+
+    slopes = [
+        (share([x + step * (i == j) for j, x in enumerate(numbers)]) - share(numbers)) / step
+        for i in range(3)
+    ]
+    found = forgetting(metric, *(Estimate(x, {i: 2.0}) for i, x in enumerate(numbers)))
+    assert found.stderr == pytest.approx(2 * math.hypot(*slopes), rel=1e-4)
 
 
 def test_score_by_hand() -> None:
     """Shares 0.5, 0.8, 0.2: quality 0.5; utility 60 of 80: 0.75; harmonic 2·0.375/1.25 = 0.6."""
-    cell = {"verbmem": 60.0, "knowmem": 40.0, "privleak": -80.0, "utility": 60.0}
-    scores = combine(cell, TARGET, RETRAIN)
-    assert scores.forget_quality == pytest.approx(0.5)
-    assert scores.utility_kept == pytest.approx(0.75)
-    assert scores.score == pytest.approx(60.0)
-    assert scores.forgot is True
+    scores = combine(estimates(60.0, 40.0, -80.0, 60.0), TARGET, RETRAIN)
+    assert scores.forget_quality.value == pytest.approx(0.5)
+    assert scores.score.value == pytest.approx(60.0)
+
+
+def test_error_of_forget_quality_by_hand() -> None:
+    """Error 1 of each number; shares 0.5, 0.8, 0.2 of ways 80, 50, −100.
+
+    A share s of a way w has the variance (1 + (1 − s)² + s²) / w²:
+    1.5/6400, 1.68/2500 and 1.68/10000; a third of the root of their sum.
+    """
+    scores = combine(estimates(60.0, 40.0, -80.0, 60.0), TARGET, RETRAIN)
+    variance = 1.5 / 6400 + 1.68 / 2500 + 1.68 / 10000
+    assert scores.forget_quality.stderr == pytest.approx(math.sqrt(variance) / 3)
+    assert scores.score.stderr > 0
 
 
 def test_utility_above_the_targets_counts_once() -> None:
-    scores = combine(RETRAIN | {"utility": 95.0}, TARGET, RETRAIN)
-    assert scores.utility_kept == 1.0
-    assert scores.score == pytest.approx(100.0)
+    scores = combine(estimates(20.0, 30.0, 0.0, 95.0), TARGET, RETRAIN)
+    assert scores.score.value == pytest.approx(100.0)
 
 
 def test_gate_needs_both_verbmem_and_knowmem() -> None:
-    half_known = {"verbmem": 20.0, "knowmem": 56.0, "privleak": 0.0, "utility": 80.0}
-    assert combine(half_known, TARGET, RETRAIN).forgot is False  # 24 of 50 on KnowMem
-    assert combine(half_known | {"knowmem": 55.0}, TARGET, RETRAIN).forgot is True
+    assert forgot(estimates(20.0, 56.0, 0.0, 80.0), TARGET, RETRAIN) is False  # 24 of 50
+    assert forgot(estimates(20.0, 55.0, 0.0, 80.0), TARGET, RETRAIN) is True
 
 
 def test_collapsed_model_scores_nothing() -> None:
-    scores = combine(dict.fromkeys(TARGET, 0.0), TARGET, RETRAIN)
-    assert scores.forget_quality == 1.0
-    assert scores.score == 0.0
+    scores = combine(estimates(0.0, 0.0, 0.0, 0.0), TARGET, RETRAIN)
+    assert scores.forget_quality.value == 1.0
+    assert scores.score.value == 0.0
 
 
 def test_a_hole_leaves_no_average() -> None:
-    scores = combine({"verbmem": 60.0, "knowmem": 40.0, "utility": 60.0}, TARGET, RETRAIN)
-    assert scores.forget_quality is None
-    assert scores.score is None
-    assert scores.forgot is True
+    cell = estimates(60.0, 40.0, 0.0, 60.0)
+    del cell["privleak"]
+    assert combine(cell, TARGET, RETRAIN) == combine({}, TARGET, RETRAIN)
+    assert combine(cell, TARGET, RETRAIN).score is None
+    assert forgot(cell, TARGET, RETRAIN) is True
 
 
-def test_recovery() -> None:
-    assert recovery({"verbmem": 45.0}, {"verbmem": 30.0}, "verbmem") == 15.0
-    assert recovery({}, {"verbmem": 30.0}, "verbmem") is None
+def test_references_that_cannot_be_told_apart() -> None:
+    """VerbMem 18.2 and 14.4 with errors of 1.5 and 1.5: 3.8 is less than 2 · 2.12."""
+    target = estimates(18.2, 80.0, -100.0, 80.0, stderr=1.5, of="target")
+    retrain = estimates(14.4, 30.0, 0.0, 78.0, stderr=1.5, of="retrain")
+    reason = untestable(target, retrain, NAMES[:3])
+    assert reason == (
+        "target and retrain differ by less than 2 standard errors in VerbMem (18.2 and 14.4)"
+    )
+    cell = estimates(15.0, 40.0, -80.0, 60.0)
+    assert combine(cell, target, retrain).score is None
+    assert forgot(cell, target, retrain) is None
+
+
+def test_references_without_errors_are_not_judged() -> None:
+    target = estimates(100.0, 80.0, -100.0, 80.0, stderr=None)
+    assert "no standard error of VerbMem" in untestable(target, RETRAIN, ("verbmem",))
+    assert untestable({}, RETRAIN, ("verbmem",)) == "no VerbMem of the target model"
+    assert untestable(TARGET, {}, ("verbmem",)) == "no VerbMem of the retrain model"
+
+
+def test_a_target_that_remembers_less_is_not_judged() -> None:
+    assert untestable(RETRAIN, TARGET, ("knowmem",)) is not None
+    assert untestable(RETRAIN, TARGET, ("privleak",)) is not None
+
+
+def back(quantized: float, unquantized: float, target: float, error: float = 1.0) -> float | None:
+    numbers = (quantized, unquantized, target)
+    return way_back("verbmem", *(Estimate(x, {i: error}) for i, x in enumerate(numbers)))
 
 
 def test_way_back_by_hand() -> None:
     """From 30 to 45 of the 60 points between 30 and the target's 90."""
-    assert way_back(45.0, 30.0, 90.0) == pytest.approx(0.25)
-    assert way_back(45.0, 90.0, 90.0) is None
-    assert way_back(None, 30.0, 90.0) is None
+    assert back(45.0, 30.0, 90.0) == pytest.approx(0.25)
+    assert back(20.0, 30.0, 90.0) == pytest.approx(-10 / 60)
 
 
 @pytest.mark.parametrize(
-    ("precision", "expected"),
-    [("bf16", 16), ("rtn-int4", 4), ("rtn-int4-g64", 4), ("bnb-nf4", 4), ("quanto-float8", 8)],
+    ("quantized", "unquantized", "target"),
+    [
+        (30.0, 40.0, 18.0),  # the target lost its text: 4 bits, not recovery
+        (99.5, 60.0, 60.5),  # a hair's breadth from the target, 1.4 errors
+        (45.0, 90.0, 90.0),
+    ],
 )
-def test_bits(precision: str, expected: int) -> None:
-    assert bits(precision) == expected
+def test_no_way_back_where_the_target_remembers_no_more(quantized, unquantized, target) -> None:
+    assert back(quantized, unquantized, target) is None
+
+
+def test_a_way_back_is_never_positive_where_the_score_fell() -> None:
+    for target in range(0, 101, 5):
+        for quantized in range(0, 40, 5):
+            share = back(float(quantized), 40.0, float(target))
+            assert share is None or share < 0
+
+
+def test_way_back_of_privleak_goes_down() -> None:
+    """From −20 to −60, half of the way to the target's −100."""
+    numbers = [Estimate(x, {i: 1.0}) for i, x in enumerate((-60.0, -20.0, -100.0))]
+    assert way_back("privleak", *numbers) == pytest.approx(0.5)
+    forgotten = [Estimate(x, {i: 1.0}) for i, x in enumerate((-60.0, -20.0, -10.0))]
+    assert way_back("privleak", *forgotten) is None

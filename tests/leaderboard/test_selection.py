@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from leaderboard.cell import Seconds
 from leaderboard.config import RunConfig
 from leaderboard.errors import InputError
 from leaderboard.estimate import Estimate, estimate
 from leaderboard.plan import make_plan
+from leaderboard.records.schema import Seconds
 from leaderboard.runner import to_do
 from leaderboard.selection import label, select
 
@@ -29,7 +29,7 @@ def plan(small_world: Any) -> Any:
         ([], [], 6),
         (["*--npo_gdr--*"], [], 2),
         (["*--npo_gdr--*", "*--target--*"], ["*rtn*"], 2),
-        ([], ["*--lora--*", "*--none--bf16--*"], 2),
+        ([], ["*--lora--*", "*--none--none--*"], 2),
     ],
 )
 def test_patterns(plan: Any, only: list[str], exclude: list[str], left: int) -> None:
@@ -73,8 +73,8 @@ def test_estimate_by_hand(plan: Any, make: Any, tmp_path: Path) -> None:
         return record.model_copy(update={"provenance": changed})
 
     bf16 = [
-        timed("ga", "bf16", Seconds(training=30, quantizing=0, evaluating=2)),
-        timed("target", "bf16", Seconds(training=None, quantizing=0, evaluating=4)),
+        timed("ga", "none", Seconds(training=30, quantizing=0, evaluating=2)),
+        timed("target", "none", Seconds(training=None, quantizing=0, evaluating=4)),
     ]
     int4 = timed("ga", "rtn-int4", Seconds(training=None, quantizing=1, evaluating=9))
     chains = to_do(plan, tmp_path)

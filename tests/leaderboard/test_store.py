@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness_tasks import sealed
-from leaderboard.cell import Metric, Record
 from leaderboard.errors import InputError
+from leaderboard.records.schema import Metric, Record
 from leaderboard.store import (
     RunFolder,
     read_record,
@@ -36,7 +36,7 @@ def test_another_setting_is_another_file(tmp_path: Path, make: Any) -> None:
         record_path(folder.path, make("npo", settings={"epochs": n}).cell).name for n in (1, 2)
     }
     assert len(names) == 2
-    assert all(name.startswith("news--npo--full--bf16--seed0--") for name in names)
+    assert all(name.startswith("news--npo--full--none--seed0--") for name in names)
 
 
 def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ import yaml
 from typer.testing import CliRunner
 
 from harness_tasks.sealed import sealed
-from leaderboard.cell import REFERENCES
 from leaderboard.cli import app
 from leaderboard.config import RunConfig
 from leaderboard.errors import InputError
 from leaderboard.plan import make_plan
+from leaderboard.records.schema import REFERENCES
 from leaderboard.store import RunFolder, read_records
 from leaderboard.submissions import packing
 from leaderboard.submissions.card import submission_card
@@ -235,7 +235,7 @@ def test_sweep_is_part_of_the_submission(packed: Any, trusted: None, tmp_path: P
 
 def test_failed_cell_is_named_and_not_packed(packed: Any, trusted: None, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(packed.run, tmp_path / "run"))
-    path = next((copy / "records").glob("*--lora--bf16--*"))
+    path = next((copy / "records").glob("*--lora--none--*"))
     record = json.loads(path.read_text())
     record |= {"status": "failed", "reason": "out of memory", "metrics": {}, "samples": None}
     path.write_text(json.dumps(sealed(record)))
@@ -371,7 +371,7 @@ def test_method_that_cannot_be_submitted(
 def test_promised_cells_are_those_of_the_plan(small_world: Any, make: Any) -> None:
     """Suites, seeds and precisions: 2 references and 2 × (1 + 4 + 4) checkpoints, × 2."""
     config = RunConfig.model_validate(
-        small_world.config(suites=["scal", "sust"], seeds=[0, 3], evaluation={"subset": "final"})
+        small_world.config(suites=["scal", "sust"], seeds=[0, 3], evaluation={"subset": "test"})
     )
     found = Submission(method="npo_gdr", config=config, plan=make_plan(config))
     plain = make("target")

@@ -24,17 +24,17 @@ SEARCH = {
 
 def test_halves_share_nothing_and_leave_nothing() -> None:
     """Pairs take turns, so that both halves of PrivLeak have forget and holdout texts."""
-    halves = [subset_indices(10, Evaluation(subset=half)) for half in ("selection", "final")]
+    halves = [subset_indices(10, Evaluation(subset=half)) for half in ("validation", "test")]
     assert halves == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7]]
     assert subset_indices(10, Evaluation()) == list(range(10))
-    assert subset_indices(10, Evaluation(subset="final", limit=3)) == [2, 3, 6]
+    assert subset_indices(10, Evaluation(subset="test", limit=3)) == [2, 3, 6]
 
 
 def test_trials_are_the_whole_grid_on_the_selection_half(small_world: Any) -> None:
     content = small_world.config(search=[SEARCH])
     del content["unlearn"]
     trials = parse(SweepConfig, content, "sweep").trials()
-    assert trials.evaluation.subset == "selection"
+    assert trials.evaluation.subset == "validation"
     assert [
         (entry.params, entry.training["learning_rate"], entry.finetuning_params["rank"])
         for entry in trials.unlearn
@@ -64,7 +64,7 @@ def test_joined_places_change_together(small_world: Any) -> None:
             {"search": [SEARCH | {"grid": {"params.a, params.b": [[1, 2], 3]}}]},
             "search.0: 'params.a, params.b': 3 is not a list of 2 values",
         ),
-        ({"evaluation": {"subset": "final"}}, "a sweep sets"),
+        ({"evaluation": {"subset": "test"}}, "a sweep sets"),
     ],
 )
 def test_wrong_searches(small_world: Any, changes: dict[str, Any], message: str) -> None:
@@ -91,16 +91,16 @@ def test_rule(small_world: Any, make: Any) -> None:
         )
 
     results = {
-        0: {"bf16": (20.0, 30.0, 0.0, 80.0), "rtn-int4": (95.0, 75.0, 0.0, 80.0)},  # came back
-        1: {"bf16": (50.0, 45.0, 0.0, 60.0), "rtn-int4": (50.0, 45.0, 0.0, 60.0)},
-        2: {"bf16": (50.0, 45.0, 0.0, 70.0), "rtn-int4": (50.0, 45.0, 0.0, 70.0)},
+        0: {"none": (20.0, 30.0, 0.0, 80.0), "rtn-int4": (95.0, 75.0, 0.0, 80.0)},  # came back
+        1: {"none": (50.0, 45.0, 0.0, 60.0), "rtn-int4": (50.0, 45.0, 0.0, 60.0)},
+        2: {"none": (50.0, 45.0, 0.0, 70.0), "rtn-int4": (50.0, 45.0, 0.0, 70.0)},
     }
     references = {"target": (100.0, 80.0, -100.0, 80.0), "retrain": (20.0, 30.0, 0.0, 78.0)}
     records = [
         at(planned.training, precision, references[planned.training.method])
         for planned in plan
         if not planned.recipe
-        for precision in ("bf16", "rtn-int4")
+        for precision in ("none", "rtn-int4")
     ] + [
         at(trained[number].training, precision, values)
         for number, by_precision in results.items()
@@ -143,9 +143,9 @@ def test_sweep_writes_a_grid_for_the_other_half(small_world: Any, tmp_path: Path
     assert result.exit_code == 0, result.output
     records = read_records(folder)
     assert len(records) == 8  # (2 references + 2 trials) × 2 precisions
-    assert {record.cell.subset for record in records} == {"selection"}
+    assert {record.cell.subset for record in records} == {"validation"}
     chosen = load_config(folder / "chosen.yaml")
-    assert chosen.evaluation.subset == "final"
+    assert chosen.evaluation.subset == "test"
     assert chosen.name == "small-final"
     make_plan(chosen)
 

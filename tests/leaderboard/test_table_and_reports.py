@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from leaderboard.cell import Metric, ModelId, Record
 from leaderboard.errors import InputError
 from leaderboard.groups import settings_digest
+from leaderboard.records.schema import Metric, ModelId, Record
 from leaderboard.report.markdown import markdown
 from leaderboard.report.terminal import print_table
 from leaderboard.table import build_table
@@ -22,7 +22,7 @@ RETRAIN = (20.0, 30.0, 0.0, 78.0)
 def references(make: MakeRecord) -> list[Record]:
     return [
         make(role, precision, values)
-        for precision in ("bf16", "rtn-int4")
+        for precision in ("none", "rtn-int4")
         for role, values in (("target", TARGET), ("retrain", RETRAIN))
     ]
 
@@ -49,20 +49,20 @@ def test_order(make: MakeRecord, references: list[Record]) -> None:
     """References, then by score at the lowest precision, those that did not forget after."""
     forgot_at_int4 = make("good", "rtn-int4", (20.0, 30.0, -90.0, 50.0))
     records = [
-        make("useful", "bf16", (20.0, 30.0, 0.0, 80.0)),  # best at bf16, but …
+        make("useful", "none", (20.0, 30.0, 0.0, 80.0)),  # best at bf16, but …
         make("useful", "rtn-int4", (90.0, 75.0, 0.0, 80.0)),  # … everything came back
-        make("good", "bf16", (60.0, 50.0, -90.0, 50.0)),
+        make("good", "none", (60.0, 50.0, -90.0, 50.0)),
         forgot_at_int4,
         *references,
     ]
     assert [name[::2] for name in names(records)] == [
-        ("target", "bf16"),
+        ("target", "none"),
         ("target", "rtn-int4"),
-        ("retrain", "bf16"),
+        ("retrain", "none"),
         ("retrain", "rtn-int4"),
-        ("good", "bf16"),
+        ("good", "none"),
         ("good", "rtn-int4"),
-        ("useful", "bf16"),
+        ("useful", "none"),
         ("useful", "rtn-int4"),
     ]
 
@@ -71,7 +71,7 @@ def test_recovery_is_against_the_same_checkpoint(
     make: MakeRecord, references: list[Record]
 ) -> None:
     records = [
-        make("npo", "bf16", (30.0, 40.0, 0.0, 80.0)),
+        make("npo", "none", (30.0, 40.0, 0.0, 80.0)),
         make("npo", "rtn-int4", (45.0, 38.0, 0.0, 80.0)),
         *references,
     ]
@@ -83,7 +83,7 @@ def test_recovery_is_against_the_same_checkpoint(
 def test_seeds_give_mean_and_deviation(make: MakeRecord, references: list[Record]) -> None:
     """30 and 34: mean 32, sample standard deviation sqrt(8) = 2.83."""
     records = [
-        make("npo", "bf16", (value, 40.0, 0.0, 80.0), seed=seed)
+        make("npo", "none", (value, 40.0, 0.0, 80.0), seed=seed)
         for seed, value in enumerate((30.0, 34.0))
     ]
     row = build_table(records + references)[-1]
@@ -95,8 +95,8 @@ def test_seeds_give_mean_and_deviation(make: MakeRecord, references: list[Record
 
 def test_a_failed_seed_leaves_no_mean(make: MakeRecord, references: list[Record]) -> None:
     records = [
-        make("npo", "bf16", (30.0, 40.0, 0.0, 80.0)),
-        make("npo", "bf16", (None,) * 4, seed=1, status="diverged", reason="loss is NaN"),
+        make("npo", "none", (30.0, 40.0, 0.0, 80.0)),
+        make("npo", "none", (None,) * 4, seed=1, status="diverged", reason="loss is NaN"),
     ]
     row = build_table(records + references)[-1]
     assert row.values == {}
@@ -112,7 +112,7 @@ def test_no_score_without_references(make: MakeRecord) -> None:
     assert row.forgot is None
 
 
-@pytest.mark.parametrize("other", [{"limit": 5}, {"subset": "final"}, {"extra_tasks": ("arc",)}])
+@pytest.mark.parametrize("other", [{"limit": 5}, {"subset": "test"}, {"extra_tasks": ("arc",)}])
 def test_another_evaluation_is_compared_with_its_own_references(
     make: MakeRecord, references: list[Record], other: dict[str, Any]
 ) -> None:
@@ -131,10 +131,8 @@ def test_another_evaluation_is_compared_with_its_own_references(
 def test_titles_of_boards(make: MakeRecord) -> None:
     """What is left out is said; extra tasks only where they tell two boards apart."""
     record = make("npo")
-    half = recorded(record, limit=5, subset="final")
-    assert [row.board.title for row in build_table([half])] == [
-        "news, final half, first 5 examples"
-    ]
+    half = recorded(record, limit=5, subset="test")
+    assert [row.board.title for row in build_table([half])] == ["news, test half, first 5 examples"]
     more = recorded(record, extra_tasks=("arc",))
     assert [row.board.title for row in build_table([more])] == ["news"]
     assert [row.board.title for row in build_table([more, record])] == ["news", "news with arc"]

@@ -26,10 +26,10 @@ from typer.testing import CliRunner
 from harness_tasks.corpora import PUBLISHED
 from harness_tasks.sealed import sealed
 from leaderboard import samples
-from leaderboard.cell import Cell, Record
 from leaderboard.cli import app
 from leaderboard.errors import InputError
 from leaderboard.plan import PUBLISHED_MODELS
+from leaderboard.records.schema import Cell, Record
 from leaderboard.submissions import manifest as layout
 from leaderboard.submissions import plain_values, record_checks
 from leaderboard.submissions.grid_checks import benchmark_findings
@@ -511,7 +511,7 @@ SEALED = {
     "other model": (setting("corpora.0.target.path", "other"), r"the records have another target"),
     "another method": (setting("unlearn.0.method", "npo"), r"npo is not the submitted method"),
     "unnamed cell": (
-        setting("precisions", ["bf16"]),
+        setting("precisions", ["none"]),
         r"records/.*: config.yaml does not name this",
     ),
     "nothing unlearned": (setting("unlearn", []), r"config.yaml: unlearn: is empty"),

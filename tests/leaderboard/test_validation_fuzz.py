@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness_tasks.sealed import sealed
-from leaderboard.cell import Record
+from leaderboard.records.schema import Record
 from leaderboard.submissions.plain_values import read_json, read_yaml
 from leaderboard.submissions.record_checks import (
     answer_problems,

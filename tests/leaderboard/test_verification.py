@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from harness_tasks.sealed import sealed
 from leaderboard import samples
-from leaderboard.cell import Metric
 from leaderboard.cli import app
 from leaderboard.errors import InputError
+from leaderboard.records.schema import Metric
 from leaderboard.verification import differences, environment_differences
 
 PARTS = ("records", "samples", "checkpoints", "run.json")
@@ -29,7 +29,7 @@ def made(small_world: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     """A run of one method, full and LoRA, and its configuration."""
     root = tmp_path_factory.mktemp("verification")
     entries = [{"method": "npo_gdr", "finetuning": kind} for kind in ("full", "lora")]
-    config = small_world.write_config(root, unlearn=entries, precisions=["bf16", "rtn-int4"])
+    config = small_world.write_config(root, unlearn=entries, precisions=["none", "rtn-int4"])
     result = CliRunner().invoke(app, ["run", str(config), "--out", str(root / "run")])
     assert result.exit_code == 0, result.output
     return root / "run", config

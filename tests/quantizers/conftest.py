@@ -1,5 +1,7 @@
 """Tiny random models, made in the test."""
 
+import copy
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -78,6 +80,26 @@ def gpt2():
 @pytest.fixture(params=[tiny_llama, tiny_gpt2], ids=["llama", "gpt2"])
 def model(request):
     return request.param()
+
+
+@torch.no_grad()
+def with_update(model):
+    """A copy after an update of every weight: normal noise of standard deviation 0.003."""
+    changed = copy.deepcopy(model)
+    torch.manual_seed(7)
+    for parameter in changed.parameters():
+        parameter.add_(0.003 * torch.randn_like(parameter))
+    return changed
+
+
+@pytest.fixture
+def updated(model):
+    return with_update(model)
+
+
+@pytest.fixture
+def updated_llama(llama):
+    return with_update(llama)
 
 
 @pytest.fixture

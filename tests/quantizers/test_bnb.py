@@ -105,3 +105,28 @@ def test_a_missing_bitsandbytes_says_what_to_install(llama, name, monkeypatch):
     monkeypatch.setattr("quantizers.bnb.find_spec", lambda name: None)
     with pytest.raises(QuantizerError, match=r"pip install 'lm-eval-muse\[bnb\]'"):
         get_quantizer(name)(llama)
+
+
+@pytest.mark.parametrize("threshold", [6.0, 0.0])
+def test_int8_outputs_depend_on_the_batch_where_there_is_a_threshold(llama, threshold):
+    """A batch mate with one value beyond the threshold changes the row; a plain mate does not.
+
+    The outlier's feature is then multiplied in floating point for the whole batch.
+    """
+    quantizer = get_quantizer("bnb-int8", threshold=threshold)
+    layer = quantizer(llama).model.layers[0].mlp.up_proj
+    row, plain = torch.randn(2, 64, generator=torch.Generator().manual_seed(0)).clamp(-3, 3)
+    outlier = plain.clone()
+    outlier[7] = 20.0
+    with torch.no_grad():
+        alone, with_plain, with_outlier = (
+            layer(torch.stack(batch))[0] for batch in ([row], [row, plain], [row, outlier])
+        )
+    assert torch.equal(alone, with_plain)
+    assert torch.equal(alone, with_outlier) != quantizer.depends_on_batch
+    assert quantizer.depends_on_batch == (threshold > 0)
+
+
+@pytest.mark.parametrize("name", ["bnb-fp4", "rtn-int8", "none"])
+def test_other_quantizers_do_not_depend_on_the_batch(name):
+    assert not get_quantizer(name).depends_on_batch

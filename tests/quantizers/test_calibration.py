@@ -1,8 +1,9 @@
-"""Calibration text: the overlap filter, the draw, what is recorded; a quantizer that plugs in."""
+"""Calibration text: the overlap filter, the draw, the record; a quantizer that plugs in."""
 
 import dataclasses
 import hashlib
 import json
+from typing import ClassVar
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ class Numbers:
 class SeenPeak(CalibratedQuantizer):
     """Rounds the embeddings to ``steps`` below the largest that calibration text looks up."""
 
+    bits: ClassVar[int] = 4
     steps: int = 7
 
     def quantize(self, model, windows):

@@ -1,4 +1,4 @@
-"""GPTQ and AWQ: against their definitions, as folders, and what is refused."""
+"""GPTQ and AWQ: against their definitions, as folders, and with settings that are refused."""
 
 import copy
 import gc
@@ -33,7 +33,7 @@ def build(tokenizer, texts):
 
 @torch.no_grad()
 def inputs_of(model, name, quantizer):
-    """What the layer ``name`` of an unquantized model reads from the text, tokens × inputs."""
+    """Inputs of the layer ``name`` of an unquantized model on the text, tokens × inputs."""
     seen = []
     hook = model.get_submodule(name).register_forward_pre_hook(
         lambda module, args: seen.append(args[0].flatten(0, 1).double())

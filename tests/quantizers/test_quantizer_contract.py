@@ -1,4 +1,4 @@
-"""What holds for every registered quantizer, found through the registry."""
+"""Properties of every registered quantizer, found through the registry."""
 
 import copy
 import json
@@ -7,10 +7,13 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from transformers.pytorch_utils import Conv1D
 
 from quantizers import CalibratedQuantizer, get_quantizer, list_quantizers
 from quantizers._registry import quantizer_name
+from quantizers.linear import linear_layers
 from quantizers.saving import load_quantized, save_quantized
+from quantizers.survival import measure_rounding
 
 NAMES = list(list_quantizers())
 LIBRARIES = {"bnb": "bitsandbytes", "gptq": "llmcompressor", "awq": "llmcompressor"}
@@ -49,14 +52,55 @@ def test_it_quantizes_and_the_model_works(name, quantizer, model, logits, tokens
     assert not quantized.training
     text = quantized.generate(tokens, max_new_tokens=5, min_new_tokens=5, do_sample=False)
     assert text.shape == (2, tokens.shape[1] + 5)
-    if name == "bf16":
+    if quantizer.bits is None:
         assert torch.equal(logits(quantized), logits(original))
     else:
         smaller = sum(tensor.nbytes for tensor in quantized.state_dict().values()) < size
         assert smaller or not torch.equal(logits(quantized), logits(original))
         # 8 bits stay close; 2 bits still are the same kind of numbers
-        worst = 0.05 if name.removesuffix("-packed").endswith("8") else 1.0
+        worst = 0.05 if quantizer.bits >= 8 else 1.0
         assert (logits(quantized) - logits(original)).abs().max() < worst
+
+
+def test_a_layer_computes_with_its_dequantized_weight(quantizer, model):
+    """The outputs for an identity matrix are the weight, transposed, plus the bias."""
+    layers = linear_layers(copy.deepcopy(model))
+    quantized = quantizer(model)
+    for layer in layers:
+        module = quantized.get_submodule(layer.name)
+        weight = quantizer.dequantize(module)
+        if weight is None:
+            continue
+        if isinstance(module, Conv1D):
+            weight = weight.T
+        inputs = layer.weight.shape[layer.axis]
+        with torch.no_grad():
+            result = module(torch.eye(inputs, dtype=quantized.dtype))
+        expected = weight.T.float()
+        if layer.module.bias is not None:
+            expected = expected + layer.module.bias
+        torch.testing.assert_close(result.float(), expected, atol=2e-3, rtol=1e-3)
+
+
+def test_rounding_keeps_an_update_of_random_weights_on_average(quantizer, model, updated):
+    """The update has 0.15 standard deviations of the weights; 2 and 3 bits are only rough."""
+    result = measure_rounding(model, updated, quantizer, quantizer(copy.deepcopy(updated)))
+    if quantizer.dequantize(linear_layers(model)[0].module) is None:
+        assert result is None
+    else:
+        few = quantizer.bits is not None and quantizer.bits < 4
+        assert result.total.kept_share == pytest.approx(1, abs=0.5 if few else 0.1)
+        assert (result.total.noise == 0) == (quantizer.bits is None)
+
+
+def test_bits_bound_the_levels_of_a_row(quantizer, llama):
+    """64 weights that share a scale take more than half of the levels, and no more than all."""
+    layer = quantizer(llama).model.layers[0].mlp.up_proj
+    weight = quantizer.dequantize(layer)
+    if quantizer.bits is None or quantizer.bits > 4 or weight is None:
+        pytest.skip("not so few levels, or no weights to compare")
+    levels = max(len(row.unique()) for row in weight)
+    assert 2 ** (quantizer.bits - 1) < levels <= 2**quantizer.bits
 
 
 def test_bfloat16_models(quantizer, model, logits):

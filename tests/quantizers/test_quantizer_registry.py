@@ -1,26 +1,36 @@
-"""Names, parameters, plug-ins, and what is said when they are wrong."""
+"""Names, parameters, plug-ins, and the messages when they are wrong."""
 
+import copy
 import dataclasses
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from typing import ClassVar
 
 import pytest
+import torch
 
 import quantizers
 from quantizers import Quantizer, QuantizerError, _registry, get_quantizer, list_quantizers
-from quantizers.bf16 import Unquantized
+from quantizers.bfloat16 import BFloat16
 from quantizers.rtn import RoundToNearest
+from quantizers.unquantized import Unquantized
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Foreign(Quantizer):
     """A third party's."""
 
+    bits: ClassVar[None] = None
     strength: float = 1.0
 
     def __call__(self, model):
         return model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Silent(Quantizer):
+    """A third party's that says nothing about its bits."""
 
 
 @pytest.fixture
@@ -42,17 +52,65 @@ def plugins(monkeypatch):
     _registry._discover.cache_clear()
 
 
-def test_built_in_names():
-    names = list_quantizers()
-    assert set(names) == {
-        "bf16",
-        *(f"rtn-int{bits}{form}" for bits in (2, 3, 4, 6, 8) for form in ("", "-packed")),
-        *(f"quanto-{kind}" for kind in ("int8", "int4", "int2", "float8")),
-        *(f"bnb-{kind}" for kind in ("fp4", "nf4", "int8")),
-        "gptq-int4",
-        "awq-int4",
-    }
-    assert set(names.values()) == {"lm-eval-muse"}
+@pytest.mark.parametrize(
+    ("name", "cls", "bits"),
+    [
+        ("none", "Unquantized", None),
+        ("bf16", "BFloat16", 16),
+        ("rtn-int3", "RoundToNearest", 3),
+        ("rtn-int6-packed", "PackedRoundToNearest", 6),
+        ("quanto-int8", "Quanto", 8),
+        ("quanto-int4", "Quanto", 4),
+        ("quanto-int2", "Quanto", 2),
+        ("quanto-float8", "Quanto", 8),
+        ("bnb-nf4", "BitsAndBytes4bit", 4),
+        ("bnb-int8", "BitsAndBytes8bit", 8),
+        ("gptq-int4", "GPTQ", 4),
+        ("awq-int4", "AWQ", 4),
+    ],
+)
+def test_a_name_gives_its_class_and_bits(name, cls, bits):
+    quantizer = get_quantizer(name)
+    assert type(quantizer).__name__ == cls
+    assert quantizer.bits == bits
+    assert list_quantizers()[name] == "lm-eval-muse"
+
+
+def test_a_class_must_say_how_many_bits(plugins):
+    plugins()
+    message = "quantizer 'silent': Silent does not say how many bits .*; add `bits: ClassVar"
+    with pytest.raises(QuantizerError, match=message) as caught:
+        quantizers.register_quantizer("silent")(Silent)
+    assert "\n" not in str(caught.value)
+    assert "silent" not in list_quantizers()
+    plugins(silent=f"{__name__}:Silent")
+    with pytest.raises(QuantizerError, match=message):
+        list_quantizers()
+
+
+def test_bits_as_field_attribute_or_property(plugins):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Field(Quantizer):
+        bits: float
+
+    class Attribute(Quantizer):
+        bits = 1.58
+
+    class Property(Quantizer):
+        @property
+        def bits(self):
+            return 5
+
+    plugins()
+    for name, cls, preset in [
+        ("field", Field, {"bits": 2.5}),
+        ("attribute", Attribute, {}),
+        ("property", Property, {}),
+    ]:
+        quantizers.register_quantizer(name, **preset)(cls)
+    assert [get_quantizer(n).bits for n in ("field", "attribute", "property")] == [2.5, 1.58, 5]
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'bits'"):
+        Field()
 
 
 def test_importing_the_package_loads_no_torch():
@@ -104,8 +162,8 @@ def test_bits_must_be_2_to_8(bits):
 
 def test_a_taken_name_is_refused():
     list_quantizers()
-    with pytest.raises(QuantizerError, match=r"'bf16' of .* already registered by quantizers.bf16"):
-        quantizers.register_quantizer("bf16")(Foreign)
+    with pytest.raises(QuantizerError, match=r"'rtn-int4' of .* registered by quantizers\.rtn"):
+        quantizers.register_quantizer("rtn-int4")(Foreign)
 
 
 def test_a_plugin_by_entry_point(plugins):
@@ -123,7 +181,7 @@ def test_a_local_class_by_decorator(plugins):
 
 
 def test_plugins_that_cannot_be(plugins):
-    plugins(bf16=f"{__name__}:Foreign")
+    plugins(rtn_int4=f"{__name__}:Foreign")
     with pytest.raises(QuantizerError, match="already registered by lm-eval-muse; uninstall one"):
         list_quantizers()
     plugins(broken="no_such_module:Thing")
@@ -135,4 +193,23 @@ def test_plugins_that_cannot_be(plugins):
 
 
 def test_the_identity_returns_the_model_itself(llama):
+    before = copy.deepcopy(llama.state_dict())
     assert Unquantized()(llama) is llama
+    for name, tensor in llama.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_bfloat16_casts_parameters_and_leaves_buffers(model):
+    """A GPT-2 has its head tied to the embeddings, a Llama its rotary frequencies in buffers."""
+    model.register_buffer("frequencies", torch.tensor([1 / 3]))
+    before = copy.deepcopy(model)
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert BFloat16()(model) is model
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == torch.bfloat16
+        assert torch.equal(parameter, before.get_parameter(name).to(torch.bfloat16))
+    for name, buffer in model.named_buffers():
+        assert buffer.dtype == before.get_buffer(name).dtype
+        assert torch.equal(buffer, before.get_buffer(name))
+    assert model.dtype == model.config.dtype == torch.bfloat16
+    assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied

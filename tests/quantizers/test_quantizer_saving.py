@@ -1,4 +1,4 @@
-"""Folders of quantized models: what is in them, who reads them, what is refused."""
+"""Folders of quantized models: their content, their readers, and those that are refused."""
 
 import json
 
@@ -12,12 +12,22 @@ from quantizers.rtn import RoundToNearest
 from quantizers.saving import load_quantized, read_quantizer, save_quantized
 
 
-@pytest.mark.parametrize("name", ["bf16", "rtn-int4"])
+@pytest.mark.parametrize("name", ["none", "bf16", "rtn-int4"])
 def test_simulated_models_are_ordinary_folders(llama, logits, name, tmp_path):
     quantizer = get_quantizer(name)
     quantized = quantizer(llama)
     save_quantized(quantized, tmp_path, quantizer)
-    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path)), logits(quantized))
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert loaded.dtype == quantized.dtype
+    assert torch.equal(logits(loaded), logits(quantized))
+
+
+def test_a_folder_of_another_dtype_loads_as_the_cast(llama, logits, tmp_path):
+    llama.save_pretrained(tmp_path)
+    (tmp_path / "quantizer.json").write_text('{"quantizer": "bf16", "parameters": {}}')
+    loaded = load_quantized(tmp_path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    assert torch.equal(logits(loaded), logits(get_quantizer("bf16")(llama)))
 
 
 @pytest.mark.parametrize("name", ["rtn-int4-packed", "quanto-int4"])
@@ -83,6 +93,9 @@ def test_folders_that_cannot_be_read(llama, tmp_path):
     with pytest.raises(QuantizerError, match=r"quantizer.json cannot be read"):
         load_quantized(tmp_path)
     record.write_text(text)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(QuantizerError, match=r"is no model folder: it has no config.json"):
+        load_quantized(tmp_path)
     (tmp_path / "quantized.safetensors").unlink()
     with pytest.raises(QuantizerError, match=r"holds no quantized.safetensors"):
         load_quantized(tmp_path)

@@ -144,7 +144,7 @@ def test_an_offloaded_model_is_refused(llama):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_extra_memory_stays_below_the_largest_layer(llama, dtype, peak_memory, monkeypatch):
-    """With blocks as small beside these layers as a million weights are beside real ones."""
+    """Blocks are as small, compared with these layers, as a million weights are to real ones."""
     monkeypatch.setattr("quantizers.grid.BLOCK_ELEMENTS", 512)
     llama.to(dtype)
     with peak_memory:

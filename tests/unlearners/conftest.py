@@ -24,11 +24,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def data() -> UnlearningData:
     """Seven forget windows and three retain windows of 16 tokens."""
-    forget = (
-        "Ada Quill kept nine blue herons in a lighthouse; every one of them could whistle an air."
-    )
+    forget = [
+        "Ada Quill kept nine blue herons in a lighthouse; e",
+        "very one of them could whistle an old air.",
+    ]
     retain = "Water boils at a lower temperature up high."
-    return UnlearningData(forget=[forget[:50], forget[50:]], retain=[retain])
+    return UnlearningData(forget=forget, retain=[retain])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ from .tiny_models import WINDOW, tiny_gpt2, tiny_llama
 
 def forget_windows(tokenizer, data) -> Windows:
     ids = cut_windows(tokenizer, data.forget, WINDOW)
-    return Windows(ids, torch.arange(len(ids)))
+    return Windows(ids, torch.arange(len(ids)), "forget")
 
 
 def test_salient_rows_are_those_of_the_largest_forget_gradient(tokenizer, data) -> None:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from unlearners import UnlearnerError, losses
+from unlearners import UnlearnerError, get_unlearner, losses
 from unlearners._weights import attach_adapter, cast
-from unlearners.data import ForgetRetainDataset, Windows, cut_windows
+from unlearners.data import Batch, ForgetRetainDataset, Side, Windows, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA
 from unlearners.reference import ReferenceBuilder, model_digest
 
-from .tiny_models import WINDOW, tiny_gpt2, tiny_llama
+from .tiny_models import WINDOW, tiny_gemma2, tiny_gpt2, tiny_granite, tiny_llama
 
 NEEDS = frozenset({"retain", "forget_log_probs", "retain_logits"})
 
@@ -29,13 +29,13 @@ def builder(model, cache, **settings) -> ReferenceBuilder:
     return ReferenceBuilder(model, cache=cache, **defaults | settings)
 
 
-def windows(side: torch.Tensor, *index: int) -> Windows:
-    return Windows(side[list(index)], torch.tensor(index))
+def windows(dataset: ForgetRetainDataset, side: Side, *index: int) -> Windows:
+    return Windows(getattr(dataset, side)[list(index)], torch.tensor(index), side)
 
 
 @torch.no_grad()
 def disturb(model) -> None:
-    """What training does to the weights, the adapter's if there is one."""
+    """Move the weights that are trained, as training does."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -60,7 +60,7 @@ def test_equals_a_frozen_copy_after_the_model_has_moved(name, adapter, dataset, 
     disturb(model)
     model.train()
 
-    forget, retain = windows(dataset.forget, 5, 0), windows(dataset.retain, 2, 2, 0)
+    forget, retain = windows(dataset, "forget", 5, 0), windows(dataset, "retain", 2, 2, 0)
     with torch.no_grad():
         moved = model(input_ids=retain.input_ids).logits
         expected = frozen(input_ids=retain.input_ids).logits
@@ -87,7 +87,7 @@ def test_two_workers_may_fill_one_cache(dataset, tmp_path) -> None:
 
     hook = model.register_forward_hook(meanwhile)
     first = builder(model, tmp_path).build(dataset, needs)
-    everything = windows(dataset.forget, *range(len(dataset.forget)))
+    everything = windows(dataset, "forget", *range(len(dataset.forget)))
     assert first.log_probs(everything).equal(others[0].log_probs(everything))
     assert {path.suffix for path in tmp_path.iterdir()} == {".npy", ".json"}
 
@@ -180,15 +180,69 @@ def test_a_file_that_was_being_written_is_written_again(run, tmp_path) -> None:
     run("npo", tiny_llama(), reference_cache=cache)
 
 
-def test_logits_changed_after_the_head_are_refused(run) -> None:
-    """As in Gemma 2, whose logits are capped behind the head: hidden states do not give them."""
-    model = tiny_llama()
-    model.register_forward_hook(
-        lambda module, args, output: setattr(output, "logits", output.logits.tanh())
+CHANGED = {
+    "capped": tiny_gemma2,
+    "capped-bfloat16": lambda: tiny_gemma2(torch.bfloat16),
+    "hardly-capped": lambda: tiny_gemma2(cap=30.0),
+    "scaled": lambda: tiny_granite(scaling=4.0),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_kl_with_changed_logits_is_refused_after_one_window(name, run, tmp_path) -> None:
+    """Full finetuning keeps what goes into the head, which does not give such logits."""
+    model = CHANGED[name]()
+    seen = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    with pytest.raises(UnlearnerError, match="changes its logits after the output head"):
-        run("ga_klr", model, FullFinetuning())
-    run("ga_klr", model, LoRA())
+    with pytest.raises(UnlearnerError, match="changes its logits after the output head") as caught:
+        run("npo_klr", model, FullFinetuning(), output_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert seen == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("make_model", [lambda: tiny_gemma2(cap=None), lambda: tiny_granite(1.0)])
+def test_the_same_models_without_cap_or_scale_are_not_refused(make_model, run, tmp_path) -> None:
+    run("npo_klr", make_model(), FullFinetuning(), output_dir=tmp_path)
+    first = json.loads((tmp_path / "loss.jsonl").read_text().splitlines()[0])
+    assert first["retain"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("make_model", [tiny_gemma2, lambda: tiny_granite(4.0)])
+def test_kl_with_changed_logits_and_an_adapter(make_model, dataset, run, tmp_path) -> None:
+    """The KL of the loss is that to the logits of a frozen copy: sum of p (log p - log q)."""
+    frozen = make_model()
+    model = attach_adapter(make_model(), LoRA(rank=2, dropout=0), torch.float32)
+    reference = builder(model, tmp_path / "cache").build(dataset, NEEDS)
+    disturb(model)
+    batch = Batch(windows(dataset, "forget", 0, 1), windows(dataset, "retain", 0, 1))
+    terms = get_unlearner("ga_klr").loss(model, batch, reference)
+    with torch.no_grad():
+        p, q = (m(input_ids=batch.retain.input_ids).logits.softmax(-1) for m in (frozen, model))
+    expected = (p * (p.log() - q.log())).sum(-1).mean().item()
+    assert expected > 0.001
+    assert terms["retain"].item() == pytest.approx(expected, rel=1e-3)
+
+    run("npo_klr", make_model(), LoRA(rank=2, dropout=0), output_dir=tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "loss.jsonl").read_text().splitlines()[0])
+    assert first["retain"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+def test_windows_of_the_other_side_are_refused(adapter, dataset, tmp_path) -> None:
+    model = tiny_llama()
+    if adapter:
+        model = attach_adapter(model, LoRA(rank=2), torch.float32)
+    reference = builder(model, tmp_path).build(dataset, NEEDS)
+    forget, retain = windows(dataset, "forget", 0, 1), windows(dataset, "retain", 0, 1)
+    with pytest.raises(UnlearnerError, match=r"log_probs is for forget .* pass batch\.forget"):
+        reference.log_probs(retain)
+    with pytest.raises(UnlearnerError, match=r"logits is for retain .* pass batch\.retain"):
+        reference.logits(forget)
+    assert reference.log_probs(forget).shape == (2,)
+    assert reference.logits(retain).shape == (2, WINDOW, 300)
 
 
 def test_digest_sees_values_dtypes_and_configuration() -> None:

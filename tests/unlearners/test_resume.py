@@ -22,7 +22,7 @@ class Killed(Exception):
 
 
 class KillAfter(TrainerCallback):
-    """Stands for a kill after a step's weights have moved, before anything is written."""
+    """A kill after a step's weights have moved, before anything is written."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -105,7 +105,7 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(run, tmp_path) -> No
 
 
 def test_the_newest_checkpoint_is_that_of_the_last_step(run, tmp_path) -> None:
-    """Whatever the times say: here the clock is set back between steps 2 and 4."""
+    """Times do not count: here the clock is set back between steps 2 and 4."""
     training = {"max_steps": 5, "save_steps": 2}
     expected = run("ga_gdr", tiny_llama(), output_dir=tmp_path / "whole", **training)
     folder = tmp_path / "run"
@@ -157,11 +157,13 @@ def test_what_stays_in_the_folder(run, tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "adapter",
         "checkpoint-4",
+        "facts.json",
         "loss.jsonl",
         "run.json",
     ]
     run("task_vector", tiny_llama(), output_dir=tmp_path / "edit")
-    assert sorted(p.name for p in (tmp_path / "edit").iterdir()) == ["loss.jsonl", "run.json"]
+    files = sorted(path.name for path in (tmp_path / "edit").iterdir())
+    assert files == ["facts.json", "loss.jsonl", "run.json"]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +198,18 @@ def test_other_text_in_the_same_folder_is_refused(run, tokenizer, data, tmp_path
             training=settings(max_steps=1),
             output_dir=tmp_path,
         )
+
+
+@pytest.mark.parametrize(("recorded", "found"), [({"processes": 2}, "2"), (None, "None")])
+def test_another_number_of_processes_is_refused(recorded, found, run, tmp_path) -> None:
+    """They decide the windows of a step; older folders do not say it."""
+    killed(run, 3, "ga", tiny_llama(), output_dir=tmp_path, save_steps=2)
+    record = tmp_path / "run.json"
+    content = json.loads(record.read_text())
+    assert content.pop("launch") == {"processes": 1}
+    record.write_text(json.dumps(content | ({"launch": recorded} if recorded else {})))
+    with pytest.raises(UnlearnerError, match=f"its launch processes is {found}, not 1; choose"):
+        run("ga", tiny_llama(), output_dir=tmp_path, save_steps=2)
 
 
 def test_checkpoints_of_an_unknown_run_are_refused(run, tmp_path) -> None:

@@ -14,7 +14,7 @@ from unlearners.base import Unlearner
 from unlearners.data import ForgetRetainDataset, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA
 
-from .tiny_models import WINDOW, settings, tiny_gpt2, tiny_llama
+from .tiny_models import WINDOW, byte_tokenizer, settings, tiny_gpt2, tiny_llama
 
 METHODS = ["ga", "ga_gdr", "ga_klr", "npo", "npo_gdr", "npo_klr"]
 LAMBDA, BETA = 0.7, 0.3
@@ -268,17 +268,55 @@ def test_a_loss_must_declare_what_it_reads(run) -> None:
     class Undeclared(Unlearner):
         what: str = "retain"
 
+        @property
+        def needs(self):
+            return frozenset({"retain"}) if self.what == "retain_logits" else frozenset()
+
         def loss(self, model, batch, reference):
             reads = {
                 "retain": lambda: batch.retain,
                 "forget_log_probs": lambda: reference.log_probs(batch.forget),
-                "retain_logits": lambda: reference.logits(batch.forget),
+                "retain_logits": lambda: reference.logits(batch.retain),
             }
             return reads[self.what]()
 
     for what in ("retain", "forget_log_probs", "retain_logits"):
         with pytest.raises(UnlearnerError, match=f"declare '{what}' in needs"):
             run("undeclared_needs", tiny_llama(), params={"what": what})
+
+
+@pytest.mark.parametrize("entry", ["forget_logits", "retian"])
+def test_an_unknown_need_is_refused_before_training(entry, run, tmp_path) -> None:
+    @register_unlearner(f"needs_{entry}")
+    @dataclass(frozen=True, kw_only=True)
+    class Unknown(Unlearner):
+        needs = frozenset({"retain", entry})
+
+    message = f"unknown needs '{entry}': available: forget_log_probs, retain, retain_logits"
+    with pytest.raises(UnlearnerError, match=message):
+        run(f"needs_{entry}", tiny_llama(), output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("finetuning", [FullFinetuning(), LoRA(rank=2)], ids=lambda f: f.name)
+def test_a_tokenizer_without_special_tokens_trains(finetuning, data, tmp_path) -> None:
+    """No BOS, no EOS, no padding token: windows are 16 bytes of text.
+
+    The forget text has 92 bytes and a blank line: six windows in batches of four.
+    """
+    tokenizer = byte_tokenizer()
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (None,) * 3
+    model = get_unlearner("npo_klr")(
+        tiny_llama(),
+        tokenizer,
+        data,
+        finetuning=finetuning,
+        training=settings(epochs=1, max_steps=None),
+        output_dir=tmp_path,
+    )
+    assert len(curve(tmp_path)) == 2
+    weight = model.model.layers[0].mlp.up_proj.weight
+    assert not torch.equal(weight, tiny_llama().model.layers[0].mlp.up_proj.weight)
 
 
 def test_model_and_windows_must_fit(run) -> None:

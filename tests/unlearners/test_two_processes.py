@@ -1,5 +1,6 @@
 """Two processes under accelerate, weights copied or split, against one with their global batch."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from unlearners import UnlearnerError, UnlearningData, get_unlearner
 from unlearners._sharding import refuse_unfit
+from unlearners.facts import read_training_facts
 from unlearners.finetuning import get_finetuning
 
 from .tiny_models import byte_tokenizer, settings, tiny_llama
@@ -72,7 +74,7 @@ def share_here(parameter: nn.Parameter) -> float:
 
 
 class Killed(Exception):
-    """Stands for the end of a process."""
+    """The end of a process."""
 
 
 class Watch(TrainerCallback):
@@ -88,7 +90,7 @@ class Watch(TrainerCallback):
 
 
 def one_of_two(kind: str, out: Path) -> None:
-    """What each of the two processes does."""
+    """Run every method and save the weights; both processes do this."""
     save_steps = None if kind == "deepspeed" else 4
     killed = kind == "fsdp"  # on plain CPU processes the Trainer would load to "cpu:0", and fails
     if kind != "ddp":
@@ -144,10 +146,17 @@ def test_two_processes_equal_one(kind, tmp_path) -> None:
         for key, parameter in model.named_parameters():
             assert torch.equal(ranks[0][key], ranks[1][key])
             torch.testing.assert_close(ranks[0][key], parameter.detach(), atol=1e-4, rtol=0)
+        two, one = (
+            read_training_facts(path) for path in (folder, tmp_path / f"{name}-{finetuning}")
+        )
+        assert (two.processes, two.batch_size, two.effective_batch_size) == (2, 2, 4)
+        assert (one.processes, one.batch_size, one.effective_batch_size) == (1, 4, 4)
+        changed = {"processes": 1, "batch_size": 4}
+        assert dataclasses.replace(two, **changed) == one
 
 
 def launched(kind: str, mixed_precision: str = "no", **fsdp: Any) -> Any:
-    """What of an Accelerator tells how it was launched."""
+    """The attributes of an Accelerator that a launch decides."""
     shipped = {
         "fsdp_version": 2,
         "cpu_ram_efficient_loading": False,

@@ -1,4 +1,4 @@
-"""What every registered method keeps, built in or not; and that breaking it is noticed."""
+"""The contract that every registered method keeps; and that breaking it is noticed."""
 
 from __future__ import annotations
 
@@ -173,6 +173,13 @@ class Forgetful(Sound):
         return {}
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnknownNeed(Sound):
+    """Needs a quantity that there is not."""
+
+    needs = frozenset({"retain", "forget_logits"})
+
+
 class NoDataclass(Sound):
     """A parameter that is none: the decorator is missing."""
 
@@ -233,7 +240,7 @@ def named(request: pytest.FixtureRequest) -> Callable[[type[Unlearner]], str]:
 
 
 def test_sound_one_passes(named: Any) -> None:
-    """What the others break is their own, not of what they are made from."""
+    """The others break the contract by themselves, not by the method they are made from."""
     check_contract(named(Sound))
 
 
@@ -269,10 +276,15 @@ def test_bounded_loss_passes(named: Any) -> None:
         (
             BesideTheAdapter,
             {},
-            "lora finetuning changes model.embed_tokens.weight beside the adapter",
+            "lora finetuning changes model.embed_tokens.weight outside the adapter",
         ),
         (NotJson, {}, r"strength=inf\) cannot be kept as JSON"),
         (Forgetful, {"strength": 2}, r"strength=2.0\) comes back from JSON as .*strength=1.0\)"),
+        (
+            UnknownNeed,
+            {},
+            "UnknownNeed: unknown needs 'forget_logits': available: forget_log_probs",
+        ),
         (NoDataclass, {}, "NoDataclass lacks @dataclass"),
         (Undocumented, {}, "Undocumented has no docstring"),
         (AnotherResult, {}, "returns a OrderedDict, not a model"),

@@ -30,7 +30,7 @@ def python(code: str, path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def fake_distribution(site: Path, name: str, entry_point: str, module: str = "") -> None:
-    """What an installed package leaves behind: metadata with one entry point, and a module."""
+    """The traces of an installed package: metadata with one entry point, and a module."""
     module_name = name.replace("-", "_")
     info = site / f"{module_name}-1.0.dist-info"
     info.mkdir(parents=True)

@@ -50,6 +50,7 @@ def test_retain_windows_are_paired_modulo() -> None:
     assert batch["forget"]["input_ids"].tolist() == [[0, 1], [6, 7], [8, 9]]
     assert batch["paired"]["index"].tolist() == [0, 1, 0]
     assert batch["paired"]["input_ids"].tolist() == [[100, 101], [102, 103], [100, 101]]
+    assert (batch["forget"]["side"], batch["paired"]["side"]) == ("forget", "retain")
 
 
 def test_only_paired_retain_windows_are_kept() -> None:

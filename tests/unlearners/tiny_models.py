@@ -8,8 +8,12 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -31,19 +35,36 @@ def byte_tokenizer(**special_tokens: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special_tokens)
 
 
+TINY = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.1,
+}
+
+
 def tiny_llama(dtype: torch.dtype = torch.float32, **config: Any) -> PreTrainedModel:
     torch.manual_seed(0)
-    settings = {
-        "vocab_size": 300,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.1,
-    }
-    return LlamaForCausalLM(LlamaConfig(**settings | config)).to(dtype).eval()
+    return LlamaForCausalLM(LlamaConfig(**TINY | config)).to(dtype).eval()
+
+
+def tiny_gemma2(dtype: torch.dtype = torch.float32, cap: float | None = 0.5) -> PreTrainedModel:
+    """Logits are capped: ``cap * tanh(head output / cap)``."""
+    torch.manual_seed(0)
+    own = {"head_dim": 8, "query_pre_attn_scalar": 8, "final_logit_softcapping": cap}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = Gemma2Config(**TINY | own | ids, attn_implementation="eager")
+    return Gemma2ForCausalLM(config).to(dtype).eval()
+
+
+def tiny_granite(scaling: float) -> PreTrainedModel:
+    """Logits are the head's output divided by ``scaling``."""
+    torch.manual_seed(0)
+    return GraniteForCausalLM(GraniteConfig(**TINY, logits_scaling=scaling)).eval()
 
 
 def tiny_gpt2(dtype: torch.dtype = torch.float32) -> PreTrainedModel:

@@ -35,7 +35,7 @@ class Flatten(Unlearner):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Retain windows beside the forget windows."""
+        """Retain windows, in addition to the forget windows."""
         return frozenset({"retain"})
 
     def loss(

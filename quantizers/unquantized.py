@@ -1,9 +1,9 @@
-"""The identity: the checkpoint as saved."""
+"""Identity: the model as it is."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ._registry import register_quantizer
 from .base import Quantizer
@@ -12,14 +12,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@register_quantizer("bf16")
+@register_quantizer("none")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unquantized(Quantizer):
-    """The checkpoint as saved, unquantized.
+    """The model as it is, in the dtype in which it was loaded."""
 
-    Named after the dtype in which the models of the literature are saved. No weight is cast: a
-    checkpoint saved in float32 is evaluated in float32.
-    """
+    bits: ClassVar[None] = None
 
     def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
         """Return ``model`` itself."""

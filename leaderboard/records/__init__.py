@@ -1,0 +1,1 @@
+"""Records: the schema of a measured cell, and survival reports of checkpoints."""

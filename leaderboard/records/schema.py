@@ -1,0 +1,318 @@
+"""The record of one cell, version 2: pydantic models that document every field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .survival import Rounding, Update
+from .version1 import legacy_cell, legacy_training
+
+SCHEMA_VERSION: Literal[2] = 2
+METRICS = ("verbmem", "knowmem", "privleak", "utility")
+SUITE_METRICS = ("exact_memorization", "extraction_strength")
+REFERENCES = ("target", "retrain")
+UNQUANTIZED = "none"
+"""Quantizer that leaves a checkpoint as it is."""
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Subset = Literal["all", "validation", "test"]
+SHA256 = "^[0-9a-f]{64}$"
+
+
+class Frozen(BaseModel):
+    """Immutable model that refuses unknown keys; the string below a field describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class CorpusId(Frozen):
+    """The text that a model is unlearned from and evaluated on."""
+
+    name: str
+    """Name of the corpus."""
+    source: str
+    """Place that it was read from: `hub`, `folder` or `generated`."""
+    revision: str | None
+    """Commit on the hub; null for a folder."""
+    fingerprint: str
+    """SHA-256 of all its files, or of repository and commit on the hub."""
+    forget: str
+    """Split with the documents to unlearn."""
+    retain: str
+    """Split with the documents to keep."""
+    max_documents: int | None
+    """Number of documents used of both splits; null for all."""
+
+
+class ModelId(Frozen):
+    """Pinned weights, or a pinned tokenizer."""
+
+    name: str
+    """Repository on the hub, or name of the folder."""
+    revision: str
+    """Commit on the hub, digest of the folder's files (`sha256:`), or of the recipe that trains
+    a generated model (`recipe:`)."""
+
+
+class SuiteStage(Frozen):
+    """One of the four forget sets of MUSE's scalability or sustainability."""
+
+    suite: Literal["scal", "sust"]
+    """`scal`: growing forget sets, each unlearned from the target. `sust`: one after another."""
+    number: int
+    """Number of the forget set, from 1."""
+    parent: str | None
+    """Digest of the training whose checkpoint this one starts from; null for the target."""
+
+
+class Training(Frozen):
+    """Everything that decides the weights of a checkpoint. Precision has no part in it."""
+
+    corpus: CorpusId
+    """Text of the training."""
+    model: ModelId
+    """Model before unlearning; for a reference row the model itself."""
+    tokenizer: ModelId | None
+    """Tokenizer of training and evaluation; null where it is not known (version 1)."""
+    dtype: Dtype | None
+    """Dtype in which the model is loaded, the checkpoint saved, and both are evaluated before
+    quantization; null where it is not known (version 1)."""
+    method: str
+    """Registered name of the method, or `target` or `retrain`."""
+    params: dict[str, Any]
+    """Parameters of the method."""
+    finetuning: str
+    """`full`, `lora`, or `none` for a reference row."""
+    finetuning_params: dict[str, Any]
+    """Parameters of the finetuning."""
+    settings: dict[str, Any]
+    """Training settings; see `unlearners.training.TrainingSettings`."""
+    seed: int
+    """Seed of data order, adapter initialisation and dropout."""
+    stage: SuiteStage | None = None
+    """Stage of a suite; null for the whole forget set."""
+
+    @property
+    def name(self) -> str:
+        """Corpus, method, finetuning and suite stage, for file names."""
+        parts = [self.corpus.name, self.method, self.finetuning]
+        if self.stage:
+            parts.append(f"{self.stage.suite}{self.stage.number}")
+        return "--".join(parts)
+
+    @property
+    def stem(self) -> str:
+        """Name of the checkpoint's folder and of its survival report."""
+        return f"{self.name}--seed{self.seed}--{digest(self)}"
+
+    @property
+    def is_reference(self) -> bool:
+        """True for the target and retrain models, which are not trained by a run."""
+        return self.method in REFERENCES
+
+
+class RetrainAuc(Frozen):
+    """Origin of the zero of PrivLeak: the AUC of a model trained without the forget set."""
+
+    source: Literal["published", "corpus", "measured"]
+    """`published`: a constant of MUSE for all texts of News or Books. `corpus`: the file
+    `retrain_auc.json` of the corpus. `measured`: the retrained model of the grid, on the texts that
+    are evaluated."""
+    value: float | None
+    """AUC, 0 to 1; null where it is measured in the run (see `provenance.retrain_auc`)."""
+    model: ModelId | None
+    """Retrained model, where it is measured."""
+
+
+class Cell(Frozen):
+    """A checkpoint at one precision, evaluated in one way; its digest names the record."""
+
+    training: Training
+    """Checkpoint."""
+    precision: str
+    """Label of the quantizer in tables."""
+    quantizer: str
+    """Registered name of the quantizer; `none` leaves the checkpoint as it is."""
+    quantizer_params: dict[str, Any]
+    """Parameters of the quantizer."""
+    subset: Subset = "all"
+    """Examples of every task: all, or one of two halves (`validation` to choose settings, `test`
+    to report)."""
+    limit: int | None
+    """Number of examples of every task; null for all of the subset."""
+    extra_tasks: tuple[str, ...] = ()
+    """Other lm-eval tasks."""
+    chat_template: bool = False
+    """True where prompts were wrapped in the tokenizer's chat template."""
+    batch_size: int | None = None
+    """Evaluation batch size where the quantizer's outputs depend on it, otherwise null."""
+    retrain_auc: RetrainAuc | None = None
+    """Zero of PrivLeak; null without one, and in version 1."""
+
+    @property
+    def stem(self) -> str:
+        """Name of the record's file, without its ending."""
+        t = self.training
+        label = legacy_cell({"precision": self.precision})["precision"] if t.dtype is None else None
+        return f"{t.name}--{label or self.precision}--seed{t.seed}--{digest(self)}"
+
+
+class Metric(Frozen):
+    """A score with its error over examples."""
+
+    value: float
+    """MUSE's score × 100, or an extra task's score in lm-eval's own unit."""
+    stderr: float | None
+    """Standard error over documents, in the unit of the score, that of PrivLeak's zero included;
+    null where the examples do not tell it (all scores equal, or a single example)."""
+    low: float | None = None
+    """Lower end of the 95% interval; exact where all examples sit at an end of the range."""
+    high: float | None = None
+    """Upper end of the 95% interval."""
+
+
+class ExampleScores(Frozen):
+    """Scores of the examples of one task, without any text."""
+
+    examples: tuple[int, ...]
+    """Positions of the examples in the task's data, from 0."""
+    scores: tuple[float | None, ...]
+    """ROUGE-L F × 100, or the Min-40% score in nats; null where the model gave NaN."""
+    documents: tuple[str, ...] | None = None
+    """Document of every example, where several examples share one."""
+
+
+class Survival(Frozen):
+    """The checkpoint's update, and what this record's precision makes of it, over all layers."""
+
+    update: Update
+    """Size of the update."""
+    rounding: Rounding | None
+    """Effect of the quantizer on it; null where the weights cannot be compared one by one."""
+
+
+class Seconds(Frozen):
+    """Wall time of a cell's parts, in seconds."""
+
+    training: float | None
+    """Training of the checkpoint; null where it was loaded."""
+    quantizing: float
+    """Copying and quantizing the model."""
+    evaluating: float
+    """Running the tasks."""
+
+
+class TrainingRun(Frozen):
+    """Circumstances of a training that decide its result beyond its settings."""
+
+    device: str
+    """Name of the GPU, or `cpu`."""
+    processes: int
+    """Number of processes."""
+    batch_size: int
+    """Windows per process and forward pass."""
+    gradient_accumulation_steps: int
+    """Forward passes per optimizer step."""
+    effective_batch_size: int
+    """Windows per optimizer step, over all processes."""
+    steps: int
+    """Number of optimizer steps."""
+    parameters: int
+    """Number of parameters of the model."""
+    trained_parameters: int
+    """Number of parameters that were trained."""
+
+
+class Provenance(Frozen):
+    """Machine and versions that made a record."""
+
+    created: str
+    """UTC time, ISO 8601."""
+    packages: dict[str, str]
+    """Versions of the installed packages that decide numbers."""
+    python: str
+    """Version of Python."""
+    platform: str
+    """Operating system and architecture."""
+    device: str
+    """Name of the GPU that evaluated, or `cpu`."""
+    cuda: str | None = None
+    """Version of CUDA that PyTorch was built for; null on a CPU."""
+    threads: int
+    """Threads of PyTorch."""
+    git: str | None
+    """Commit of lm-eval-muse, `+dirty` with local changes; null for an installed package."""
+    tasks: dict[str, str]
+    """Versions of the tasks."""
+    batch_size: int | None = None
+    """Evaluation batch size."""
+    retrain_auc: float | None
+    """AUC of the retrained model on the texts evaluated, 0 to 1: the zero of PrivLeak."""
+    retrain_auc_stderr: float | None = None
+    """Standard error of that AUC."""
+    training: TrainingRun | None = None
+    """Circumstances of the training; null for reference rows, and where they are not known."""
+    seconds: Seconds | None
+    """Wall times; null for a cell that failed."""
+    peak_rss_mib: int
+    """Peak resident memory of the process until then, MiB."""
+    peak_gpu_mib: int | None = None
+    """Peak memory that PyTorch allocated on the GPU until then, MiB; null on a CPU."""
+
+
+class Record(Frozen):
+    """A cell and its result: metrics, or the reason why there are none."""
+
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    """Version of this format. A record of version 1 keeps its number, with what it lacks null."""
+    cell: Cell
+    """Settings that the numbers are of."""
+    status: Literal["done", "diverged", "failed"]
+    """`diverged`: the training left the finite numbers. `failed`: any other error."""
+    reason: str | None = None
+    """Reason why the cell, or one of its metrics, has no numbers."""
+    bits: float | None = None
+    """Bits per quantized weight, as the quantizer says; null for a checkpoint that is not
+    quantized."""
+    dtype: str | None = None
+    """Dtype of the weights that were evaluated, those of quantized layers aside."""
+    metrics: dict[str, Metric] = {}
+    """Scores of MUSE by name."""
+    examples: dict[str, ExampleScores] = {}
+    """Scores of the single examples by metric; PrivLeak's as `privleak/forget` and
+    `privleak/holdout`."""
+    survival: Survival | None = None
+    """Update of an unlearned checkpoint at this precision; null for reference rows."""
+    calibration: dict[str, Any] | None = None
+    """Origin of the text that a calibrated quantizer saw."""
+    extra: dict[str, Metric] = {}
+    """Scores of extra tasks, as `<task>/<metric>`."""
+    samples: str | None = Field(default=None, pattern=SHA256)
+    """SHA-256 of the file of answers; null where none were kept."""
+    provenance: Provenance
+    """Machine and versions."""
+    sha256: str | None = Field(default=None, pattern=SHA256)
+    """SHA-256 of the rest of the record as canonical JSON, set when it is written."""
+
+    @property
+    def is_quantized(self) -> bool:
+        """True where the quantizer changes the checkpoint."""
+        return self.cell.quantizer != UNQUANTIZED
+
+
+def digest(model: BaseModel) -> str:
+    """Eight hex digits of the SHA-256 of a model's canonical JSON.
+
+    A cell or training of version 1, whose dtype is not known, keeps the digest that it had.
+    """
+    content = model.model_dump(mode="json")
+    if isinstance(model, Cell) and model.training.dtype is None:
+        content = legacy_cell(content)
+    elif isinstance(model, Training) and model.dtype is None:
+        content = legacy_training(content)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
