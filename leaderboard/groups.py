@@ -202,15 +202,15 @@ class Peers:
     def reference(self, role: str, key: Key, group: Group) -> Record | None:
         """Record of the target or retrain model, evaluated in the same way.
 
-        It has the quantizer, dtype and tokenizer of the group. Of several targets it is the one
-        that the group was unlearned from. Where that leaves more than one there is none.
+        It has the quantizer and dtype of the group. Of several targets it is the one that the
+        group was unlearned from. Where that leaves more than one there is none.
         """
         training = first(group).cell.training
         found = [
             record
             for record in self._references[role, key.board, key.precision, key.quantizer]
-            if _loaded_alike(record.cell.training, training)
-            and (role != "target" or record.cell.training.model == training.model)
+            if record.cell.training.dtype == training.dtype
+            and (role != "target" or _is_model(record.cell.training, training))
         ]
         return found[0] if len(found) == 1 else None
 
@@ -231,7 +231,7 @@ class Peers:
             for record in records:
                 own = record.cell.training
                 same = zero is not None and own.model == zero.model
-                if same and not record.is_quantized and _loaded_alike(own, training):
+                if same and not record.is_quantized and own.dtype == training.dtype:
                     return record
         return None
 
@@ -255,8 +255,8 @@ def bits(record: Record) -> float:
     return math.inf if record.bits is None else record.bits
 
 
-def _loaded_alike(one: Training, other: Training) -> bool:
-    return one.dtype == other.dtype and one.tokenizer == other.tokenizer
+def _is_model(one: Training, other: Training) -> bool:
+    return one.model == other.model and one.tokenizer == other.tokenizer
 
 
 def finite(metrics: Mapping[str, Metric]) -> Numbers:

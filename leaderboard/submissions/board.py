@@ -35,8 +35,8 @@ def precision_findings(records: Iterable[Record], board: Precisions) -> Iterator
     """
     own = board_precisions(records)
     if not own.keys() & board.keys():
-        text = "precisions: no text and evaluation of this submission is one of the board's"
-        yield Finding(CONFIG, text)
+        text = "precisions: not checked, its text or evaluation is none of the board's"
+        yield Finding(CONFIG, text, warning=True)
     for key in own.keys() & board.keys():
         for precision, name in board[key].items():
             if precision not in own[key]:

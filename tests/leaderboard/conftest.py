@@ -38,7 +38,7 @@ class SmallWorld:
             "precisions": ["none", "rtn-int4"],
             "training": {"window": 128, "batch_size": 4, "max_steps": 2, "learning_rate": 1e-3},
             "unlearn": [{"method": "npo_gdr", "finetuning": "lora"}],
-            "evaluation": {"limit": 4},
+            "evaluation": {"limit": 6},
         } | changes
 
     def write_config(self, folder: Path, **changes: Any) -> Path:

@@ -138,7 +138,7 @@ def test_times_decide_nothing(resumed: tuple[dict[str, Any], Path], progress: Pr
         (b'"cell"', b'"bell"'),
         (b"}\n", b""),
         (b"{", b"\xfb"),
-        (b'"limit": 4', b'"limit": 5'),
+        (b'"limit": 6', b'"limit": 5'),
         (b'"value": ', b'"value": 1'),
         (b'"value": ', b'"value": -'),
         (b'"status": "done"', b'"status": "failed"'),

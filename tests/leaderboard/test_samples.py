@@ -84,7 +84,7 @@ def test_answers_can_be_left_out_and_other_tasks_added(
     small_world: Any, tmp_path: Path, progress: Progress
 ) -> None:
     """An extra task is any that lm-eval knows; here one of our own stands in for arc_easy."""
-    settings = {"limit": 4, "log_samples": False, "extra_tasks": ["muse_demo_memorization"]}
+    settings = {"limit": 6, "log_samples": False, "extra_tasks": ["muse_demo_memorization"]}
     config = RunConfig.model_validate(
         small_world.config(unlearn=[], precisions=["none"], evaluation=settings)
     )

@@ -67,7 +67,7 @@ def test_quantize_then_evaluate(unlearned: Path, small_world: Any, tmp_path: Pat
         assert json.loads((folder / "quantizer.json").read_text())["quantizer"] == name
     AutoModelForCausalLM.from_pretrained(simulated)
     outputs = [
-        call("evaluate", "--model", folder, "--corpus", small_world.corpus, "--limit", 4).stdout
+        call("evaluate", "--model", folder, "--corpus", small_world.corpus, "--limit", 6).stdout
         for folder in (simulated, packed)
     ]
     assert outputs[0] == outputs[1]

@@ -136,7 +136,7 @@ def test_untouched_is_valid_and_says_what_it_cannot_know(folder: Folder) -> None
     verdict = validate(folder.path)
     assert verdict.problems == []
     assert [finding.text for finding in verdict.findings] == [
-        "evaluation.limit: only the first 4 examples of every task",
+        "evaluation.limit: only the first 6 examples of every task",
         f"the corpus {next(iter(verdict.records.values())).cell.training.corpus.name} is not one "
         "of MUSE's: its text is not checked",
     ]
@@ -506,7 +506,7 @@ SEALED = {
         setting("unlearn.0.finetuning_params", {"rank": 4}),
         r"cell.training.finetuning_params.alpha: 32, config.yaml says None",
     ),
-    "other limit": (setting("evaluation.limit", None), r"cell.limit: 4, config.yaml says None"),
+    "other limit": (setting("evaluation.limit", None), r"cell.limit: 6, config.yaml says None"),
     "other split": (setting("corpora.0.forget", "raw/other"), r"forget is raw/other, the records"),
     "other model": (setting("corpora.0.target.path", "other"), r"the records have another target"),
     "another method": (setting("unlearn.0.method", "npo"), r"npo is not the submitted method"),

@@ -172,7 +172,7 @@ def test_other_versions_are_told_first(
             "training.settings.max_steps: 3 in the record, 2 in the configuration",
         ),
         (lambda cell: cell["training"].update(method="npo"), "has no cell small--npo--lora--bf16"),
-        (lambda cell: cell.update(limit=5), "limit: 5 in the record, 4 in the configuration"),
+        (lambda cell: cell.update(limit=5), "limit: 5 in the record, 6 in the configuration"),
     ],
 )
 def test_record_of_something_else(
