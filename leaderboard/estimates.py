@@ -16,6 +16,7 @@ from statistics import fmean, stdev
 
 from harness_tasks import scoring
 
+from .groups import key_of
 from .records.schema import ExampleScores, Metric, Record
 
 Z = 1.959963984540054
@@ -226,7 +227,14 @@ def _metric(estimate: Estimate, low: float, high: float) -> Metric:
 
 
 def of_metric(name: str, found: Metric, key: Hashable) -> Estimate:
-    """Estimate from a record's metric alone, whose error is then unrelated to any other."""
+    """Estimate from a record's metric alone.
+
+    Args:
+        name: of the metric.
+        found: its value and error.
+        key: of the record; errors of one key are the same, those of two keys unrelated. Seeds of a
+            row share one, since they are evaluated on the same documents.
+    """
     if found.stderr:
         return Estimate(found.value, {(name, key): found.stderr})
     if found.low is None or found.high is None:
@@ -248,7 +256,7 @@ def of_record(record: Record, name: str, zero: Estimate | None = None) -> Estima
         return None
     estimate = of_examples(name, record.examples, zero or retrain_auc(record))
     if estimate is None:
-        return of_metric(name, found, record.cell.stem)
+        return of_metric(name, found, key_of(record.cell))
     return replace(estimate, value=found.value)
 
 

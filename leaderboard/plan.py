@@ -230,7 +230,7 @@ def make_plan(config: RunConfig) -> list[PlannedTraining]:
     names = [entry.name for entry, _ in precisions]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise InputError(
-            f"precisions: {sorted(repeated)[0]} stands twice; give one of them another `label:`"
+            f"precisions: {sorted(repeated)[0]} is given twice; give one of them another `label:`"
         )
     check_extra_tasks(config.evaluation.extra_tasks)
     corpora = [CorpusPlan(entry) for entry in config.corpora]

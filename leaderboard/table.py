@@ -20,6 +20,7 @@ from .groups import (
     finite,
     first,
     group_records,
+    key_of,
     make_boards,
     quantizer_digest,
 )
@@ -303,12 +304,12 @@ def _extra(records: Sequence[Record]) -> dict[str, Value]:
     values = {}
     for name in sorted({name for record in records for name in record.extra}):
         seeds = [
-            of_metric(name, record.extra[name], record.cell.stem)
+            of_metric(name, record.extra[name], key_of(record.cell))
             if name in finite(record.extra)
             else None
             for record in records
         ]
-        if mean := _mean(seeds, (name, records[0].cell.stem)):
+        if mean := _mean(seeds, (name, key_of(records[0].cell))):
             values[name] = _value(name, mean, seeds)
     return values
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -27,6 +27,8 @@ SEEN: list[Any] = []
 @dataclass(frozen=True, kw_only=True)
 class Remembers(CalibratedQuantizer):
     """Leaves the model alone and keeps the windows it was given."""
+
+    bits: ClassVar[float | None] = None
 
     def quantize(self, model: Any, windows: Any) -> Any:
         SEEN.append(windows)

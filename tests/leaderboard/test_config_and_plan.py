@@ -40,7 +40,7 @@ def entry(**changes: Any) -> dict[str, Any]:
     ("changes", "message"),
     [
         ({"precisions": ["rtn-in4"]}, r"precisions.0: unknown quantizer 'rtn-in4': did you mean"),
-        ({"precisions": ["none", "none"]}, "precisions: bf16 stands twice"),
+        ({"precisions": ["none", "none"]}, "precisions: none is given twice"),
         (entry(method="npo_grd"), r"unlearn.0: unknown unlearner 'npo_grd': did you mean npo_gdr"),
         (entry(finetuning="dora"), "unlearn.0: unknown finetuning 'dora': available: full, lora"),
         (entry(params={"bta": 1}), "unlearn.0: unlearner 'npo_gdr' has no parameter 'bta'"),

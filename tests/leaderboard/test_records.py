@@ -87,7 +87,7 @@ def test_version_1_keeps_its_name() -> None:
 
     expected = hashlib.sha256(text.encode()).hexdigest()[:8]
     record = parse_record(VERSION_1)
-    assert record.cell.stem == f"demo--target--none--none--seed0--{expected}"
+    assert record.cell.stem == f"demo--target--none--bf16--seed0--{expected}"
     training = json.dumps(VERSION_1["cell"]["training"], sort_keys=True, separators=(",", ":"))
     assert digest(record.cell.training) == hashlib.sha256(training.encode()).hexdigest()[:8]
 
