@@ -174,7 +174,11 @@ def survival(
     """Measure an update, and what rounding keeps of it.
 
     The target is compared in the dtype of the unlearned model, which training started from.
+    Columns: size and effective rank of the update; share of it that rounding keeps, and the noise
+    that rounding adds, both relative to the update; share of the squared update on weights that
+    the quantizer maps to zero; share of grid indices that changed (round-to-nearest only).
     """
+    from rich import box
     from rich.table import Table
 
     from quantizers import get_quantizer
@@ -195,8 +199,9 @@ def survival(
     source = ModelSource(path=target, revision=revision)
     report = compare_update(source, unlearned, chosen, device)
     rows = Table(
-        *("Modules", "Precision", "‖ΔW‖/‖W0‖", "Eff. rank", "Kept", "Noise", "In zero bin"),
-        *("Indices changed", "Scales", "max |ΔW|/s"),
+        *("Modules", "Precision", "‖ΔW‖/‖W0‖", "Rank", "Kept", "Noise", "Zero bin", "Indices"),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
     )
     for kind, part in {"all": report.total, **report.kinds}.items():
         for name, rounding in part.rounding.items():
@@ -209,8 +214,6 @@ def survival(
                 number_text(rounding.noise, 2),
                 share_text(rounding.zeroed_share),
                 share_text(rounding.changed_indices, 1),
-                share_text(rounding.changed_scales, 1),
-                number_text(rounding.largest_move, 2),
             )
         rows.add_section()
     out.print(rows)

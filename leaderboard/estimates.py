@@ -272,7 +272,7 @@ def of_examples(
     """
     if name != "privleak":
         return of_scores(name, examples[name]) if name in examples else None
-    if zero is None or not examples.keys() >= PRIVLEAK_SIDES:
+    if zero is None or not zero.value > 0 or not examples.keys() >= PRIVLEAK_SIDES:
         return None
     auc = of_auc(examples["privleak/forget"], examples["privleak/holdout"])
     return of_privleak(auc, zero) if auc else None

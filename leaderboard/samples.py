@@ -19,7 +19,7 @@ from pydantic import ConfigDict
 
 from harness_tasks import scoring
 
-from .records.schema import ExampleScores, Frozen
+from .records.schema import METRICS, ExampleScores, Frozen
 
 SIDES = ("forget", "holdout")
 SHOWN = 400
@@ -89,7 +89,7 @@ def example_scores(samples: Iterable[Sample]) -> dict[str, ExampleScores]:
     Documents are kept where several examples of a task share one.
     """
     groups: dict[str, list[Sample]] = {}
-    for sample in sorted(samples, key=lambda sample: sample.example):
+    for sample in sorted(samples, key=lambda s: (METRICS.index(s.task), s.split or "", s.example)):
         name = f"{sample.task}/{sample.split}" if sample.split else sample.task
         groups.setdefault(name, []).append(sample)
     found = {}
@@ -99,7 +99,8 @@ def example_scores(samples: Iterable[Sample]) -> dict[str, ExampleScores]:
         found[name] = ExampleScores(
             examples=tuple(sample.example for sample in members),
             scores=tuple(
-                None if math.isnan(sample.score) else round(sample.score, 6) for sample in members
+                round(sample.score, 6) if math.isfinite(sample.score) else None
+                for sample in members
             ),
             documents=tuple(documents) if shared else None,
         )

@@ -106,12 +106,19 @@ class RunFolder:
                 path.rename(place / f"{path.stem}.{len(list(place.iterdir()))}.json")
 
     def write_survival(self, report: SurvivalReport) -> None:
-        """Write a checkpoint's survival report, with the precisions it held before."""
+        """Write a checkpoint's survival report with its checksum.
+
+        The precisions that the file held before stay in it.
+
+        Raises:
+            InputError: the file that is there is damaged.
+        """
         path = survival_path(self.path, report.checkpoint)
         kept = read_survival(self.path, report.checkpoint)
         if kept is not None:
             report = kept.merge(report)
-        replace_file(path, dumps(report.model_dump(mode="json", exclude_none=True)) + "\n")
+        content = report.model_dump(mode="json", exclude_none=True, exclude={"sha256"})
+        replace_file(path, dumps(sealed.sealed(content)) + "\n")
 
     def write_record(self, record: Record, answers: Sequence[samples.Sample] = ()) -> Path:
         """Write a record with its checksum, and before it its answers; an existing one stays."""
@@ -144,17 +151,25 @@ def read_survival(folder: Path, checkpoint: str) -> SurvivalReport | None:
     """Read the survival report of a checkpoint; None where there is none.
 
     Raises:
-        InputError: the file is not one.
+        InputError: the file is not one, or is not as it was written.
     """
     path = survival_path(folder, checkpoint)
     try:
-        return SurvivalReport.model_validate_json(path.read_bytes())
+        content = json.loads(path.read_bytes())
+        report = SurvivalReport.model_validate(content)
+        damaged = sealed.is_damaged(content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not a survival report; delete it and evaluate the checkpoint again"
         ) from error
+    if damaged:
+        raise InputError(
+            f"{path} is not as it was written (its SHA-256 is another): restore it, or delete it "
+            "and evaluate the checkpoint again"
+        )
+    return report
 
 
 def checkpoints(folder: Path) -> set[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
@@ -17,11 +18,14 @@ from pydantic import ConfigDict, Field, model_validator
 from .config import RunConfig, Strict, UnlearnEntry, parse, read_yaml
 from .groups import evaluation, settings_digest
 from .plan import PlannedTraining
-from .table import Row
+from .report.layout import by_board, precision
+from .table import Row, ranking_precisions
 
 RULE = (
-    "the highest score at the lowest precision among the settings that forgot (VerMem and KnowMem "
-    "at least half of the way from target to retrain); where none forgot, among all"
+    "the highest score, the mean over the quantizers with the fewest bits at which target and "
+    "retrain can be told apart, among the settings that forgot (VerMem and KnowMem of the "
+    "unquantized model at least half of the way from target to retrain); where none forgot, among "
+    "all"
 )
 GROUPS = ("params", "finetuning_params", "training")
 
@@ -122,23 +126,28 @@ def select(rows: list[Row], plan: list[PlannedTraining]) -> tuple[list[UnlearnEn
     planned = {settings_digest(p.training): p for p in plan if p.recipe}
     ours = evaluation(plan[0].cells[0].cell)  # the folder may hold trials on other examples
     rows = [row for row in rows if evaluation(row.records[0].cell) == ours]
-    lowest = min(row.bits for row in rows)
-    best: dict[tuple[str, str, str], Row | None] = {}
-    for row in rows:  # best first, those that forgot before those that did not
-        if row.settings in planned and row.bits == lowest:
-            group = (row.corpus, row.method, row.finetuning)
-            if best.get(group) is None:
-                best[group] = row if "score" in row.values else None
+    best: dict[tuple[str, str, str], list[Row] | None] = {}
+    for board, members in by_board(rows).items():
+        keys = {row.precision_key for row in ranking_precisions(members)}
+        for row in members:  # best first, those that forgot before those that did not
+            group = (board.corpus, row.method, row.finetuning)
+            if row.settings in planned and best.get(group) is None:
+                same = [other for other in members if other.checkpoint == row.checkpoint]
+                ranked = [other for other in same if other.precision_key in keys]
+                best[group] = ranked if row.ranked else None
     entries, lines = [], []
     for group, chosen in best.items():
         title = " ".join(group)
         if chosen is None:
             lines.append(f"{title}: no setting has a score; none is chosen")
             continue
-        entries.append(entry_of(planned[chosen.settings]))
-        score = f"score {chosen.values['score'].mean:.1f} at {chosen.precision}"
-        failing = "" if chosen.forgot else "; no setting forgot"
-        lines.append(f"{title}: {chosen.setting or chosen.settings}, {score}{failing}")
+        first = chosen[0]
+        entries.append(entry_of(planned[first.settings]))
+        mean = fmean(row.values["score"].mean for row in chosen)
+        names = ", ".join(precision(row) for row in chosen)
+        failing = "" if first.forgot else "; no setting forgot"
+        label = first.setting or first.settings
+        lines.append(f"{title}: {label}, score {mean:.1f} at {names}{failing}")
     return entries, lines
 
 

@@ -24,7 +24,7 @@ from .groups import (
     make_boards,
     quantizer_digest,
 )
-from .records.schema import METRICS, REFERENCES, UNQUANTIZED, Record
+from .records.schema import METRICS, REFERENCES, Record
 from .scores import FORGETTING, combine, forgot, untestable, way_back
 
 Estimates = dict[str, Estimate]
@@ -122,11 +122,6 @@ class Row:
     def is_quantized(self) -> bool:
         """True where a quantizer took bits from the weights."""
         return self.bits < FULL_BITS
-
-    @property
-    def is_unchanged(self) -> bool:
-        """True for the checkpoint as saved."""
-        return self.records[0].cell.quantizer == UNQUANTIZED
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -279,7 +279,7 @@ class Worker:
                 seconds=seconds,
                 tasks=scores.versions,
                 batch_size=self.config.evaluation.batch_size,
-                retrain_auc=_rounded(zero_auc.value, 10) if zero_auc else None,
+                retrain_auc=zero_auc.value if zero_auc else None,
                 retrain_auc_stderr=_rounded(zero_auc.stderr) if zero_auc else None,
                 training=checkpoint.training,
             ),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .survival import Rounding, Update
 from .version1 import legacy_cell, legacy_training
@@ -180,10 +180,17 @@ class ExampleScores(Frozen):
 
     examples: tuple[int, ...]
     """Positions of the examples in the task's data, from 0."""
-    scores: tuple[float | None, ...]
-    """ROUGE-L F × 100, or the Min-40% score in nats; null where the model gave NaN."""
+    scores: tuple[Annotated[float, Field(allow_inf_nan=False)] | None, ...]
+    """ROUGE-L F × 100, or the Min-40% score in nats; null where it is not finite."""
     documents: tuple[str, ...] | None = None
     """Document of every example, where several examples share one."""
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> ExampleScores:
+        documents = self.examples if self.documents is None else self.documents
+        if not len(self.examples) == len(self.scores) == len(documents):
+            raise ValueError("examples, scores and documents differ in number")
+        return self
 
 
 class Survival(Frozen):

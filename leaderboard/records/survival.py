@@ -32,7 +32,7 @@ class Update(_Strict):
     """Number of weights."""
     norm: Number
     """‖ΔW‖, Frobenius."""
-    relative_norm: Number | None
+    relative_norm: Number | None = None
     """‖ΔW‖ / ‖W0‖; null where W0 is zero."""
     effective_rank: Number
     """(Σσ²)² / Σσ⁴ over the singular values σ of ΔW; over several layers their mean."""
@@ -41,12 +41,12 @@ class Update(_Strict):
 class Rounding(_Strict):
     """Effect of a quantizer Q on an update; the shares are null where there is no update."""
 
-    kept_share: Number | None
+    kept_share: Number | None = None
     """⟨Q(Wu) − Q(W0), ΔW⟩ / ‖ΔW‖²: 1 where rounding keeps the update on average, 0 where it
     removes it."""
-    noise: Number | None
+    noise: Number | None = None
     """‖Q(Wu) − Q(W0) − ΔW‖ / ‖ΔW‖."""
-    zeroed_share: Number | None
+    zeroed_share: Number | None = None
     """Share of ‖ΔW‖² on weights that Q maps to zero in W0."""
     changed_indices: Number | None = None
     """Share of weights whose index on the grid changed; round-to-nearest only."""
@@ -78,6 +78,8 @@ class SurvivalReport(_Strict):
     """Over the layers of one kind, such as `q_proj`."""
     layers: dict[str, LayerSurvival]
     """By name of the layer."""
+    sha256: str | None = None
+    """SHA-256 of the rest of the report as canonical JSON, set when it is written."""
 
     def merge(self, other: SurvivalReport) -> SurvivalReport:
         """Add the precisions of another report on the same checkpoint; its numbers win."""
@@ -93,7 +95,7 @@ class SurvivalReport(_Strict):
                 update=theirs.update, rounding={name: rounding[name] for name in sorted(rounding)}
             )
 
-        if self.layers.keys() != other.layers.keys():
+        if (self.layers.keys(), self.kinds.keys()) != (other.layers.keys(), other.kinds.keys()):
             return other
         return SurvivalReport(
             checkpoint=other.checkpoint,

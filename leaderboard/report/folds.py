@@ -10,7 +10,7 @@ from statistics import fmean
 from ..errors import InputError
 from ..groups import Group, Key, board_titles, finite, key_of, setting_labels
 from ..records.schema import Record, Training
-from .layout import markdown_table, number_text
+from .layout import markdown_table, number_text, precision_label
 from .text import escape_markdown
 
 TITLES = {
@@ -84,12 +84,12 @@ def _whole(record: Record) -> Key:
 
 
 def _lines(rows: dict[Key, Folds]) -> list[list[str]]:
-    cells = {}
+    cells, dtypes = {}, {}
     trainings: dict[tuple[str, ...], dict[str, Training]] = defaultdict(dict)
     for key, folds in rows.items():
-        cells[key.board] = cell = next(
-            record.cell for seeds in folds.values() for record in seeds.values()
-        )
+        records = [record for seeds in folds.values() for record in seeds.values()]
+        cells[key.board] = cell = records[0].cell
+        dtypes[key] = next((record.dtype for record in records if record.dtype), None)
         trainings[key.board, key.method, key.finetuning][key.settings] = cell.training
     boards = board_titles(cells)
     lines = []
@@ -97,7 +97,9 @@ def _lines(rows: dict[Key, Folds]) -> list[list[str]]:
         alike = trainings[key.board, key.method, key.finetuning]
         setting = f" [{setting_labels(alike)[key.settings]}]" if len(alike) > 1 else ""
         method = key.method + setting
-        names = boards[key.board], method, key.finetuning, key.precision
+        quantizer = next(iter(next(iter(folds.values())).values())).cell.quantizer
+        shown = precision_label(key.precision, quantizer, dtypes[key])
+        names = boards[key.board], method, key.finetuning, shown
         numbers = [
             number_text(_mean(metric, folds.get(stage, {})))
             for metric in ("utility", "exact_memorization")

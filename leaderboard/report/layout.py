@@ -134,9 +134,19 @@ def precision(row: Row) -> str:
 
     With the quantizer's digest where another one has the same name.
     """
-    unchanged = row.is_unchanged and row.precision == UNQUANTIZED
-    label = row.dtype if unchanged and row.dtype else row.precision
+    label = precision_label(row.precision, row.records[0].cell.quantizer, row.dtype)
     return label + (f" [{row.variant}]" if row.variant else "")
+
+
+def precision_label(precision: str, quantizer: str, dtype: str | None) -> str:
+    """Name of a precision in tables.
+
+    Args:
+        precision: its name in the configuration.
+        quantizer: name of the quantizer.
+        dtype: dtype of the weights, shown for ``none``; None where it is not known.
+    """
+    return dtype if dtype and precision == quantizer == UNQUANTIZED else precision
 
 
 def finetuning(row: Row) -> str:

@@ -216,8 +216,7 @@ def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> li
     for name, top in zip(names, tops, strict=True):
         svg.text(plot, left - 8, top + THICK - 2, name, anchor="end")
     styles = "full: hollow, LoRA: filled"
-    text = f"above 0, more is remembered; lines: 95% intervals; {styles}"
-    svg.text(plot, left, bottom + 34, text, "label")
+    svg.text(plot, 12, bottom + 34, f"above 0: more remembered; lines: 95%; {styles}", "label")
     legend.draw(plot, bottom + 44)
     return [plot]
 

@@ -9,25 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from harness_tasks.corpora import PUBLISHED, Corpus
-
 from ..config import CorpusEntry, RunConfig, Suite
-from ..estimates import of_auc, retrain_auc
-from ..plan import PUBLISHED_MODELS, STAGES
+from ..plan import STAGES
 from ..records.schema import (
     REFERENCES,
     Cell,
-    CorpusId,
     ModelId,
     Record,
     SuiteStage,
     Training,
     digest,
 )
-from ..samples import SIDES, Sample
+from ..samples import Sample
 from .findings import Finding
 from .manifest import CONFIG, MOST_FILES
-from .record_checks import metric_problems
 from .safe_read import short
 
 AUC_TOLERANCE = 0.01
@@ -239,89 +234,3 @@ def _reference_findings(
             name=source.path, revision=source.revision or training.model.revision
         ):
             yield Finding(CONFIG, f"{name}: the records have another {role} model")
-
-
-def benchmark_findings(records: Records) -> Iterator[Finding]:
-    """Whether the text, the models and the retrain AUC are those of the published benchmark."""
-    corpora: dict[str, dict[str, Record]] = defaultdict(dict)
-    for place, record in records.items():
-        if record.status == "done":
-            corpora[record.cell.training.corpus.name][place] = record
-    for name, members in corpora.items():
-        place, first = next(iter(members.items()))
-        expected = first.provenance.retrain_auc
-        yield from _text_findings(place, first)
-        yield from _privleak_findings(members)
-        models: dict[str, tuple[str, ModelId]] = {}
-        for place, record in members.items():
-            if (auc := record.provenance.retrain_auc) != expected:
-                text = f"provenance.retrain_auc: {auc}, other cells have {expected}"
-                yield Finding(place, text)
-            training = record.cell.training
-            if training.is_reference:
-                models.setdefault(training.method, (place, training.model))
-        for role, (place, model) in models.items():
-            pinned = PUBLISHED_MODELS.get((name, role))
-            if pinned and (model.name, model.revision) != (pinned.path, pinned.revision):
-                text = f"the {role} model is not the one published with {name}"
-                yield Finding(place, text, warning=True)
-
-
-def _privleak_findings(members: Records) -> Iterator[Finding]:
-    """PrivLeak's zero, and the errors that depend on it, from the retrained model's examples."""
-    retrained = [
-        record
-        for record in members.values()
-        if record.cell.training.method == "retrain" and not record.is_quantized
-    ]
-    for place, record in members.items():
-        zero, source = retrain_auc(record), record.cell.retrain_auc
-        if source is not None and source.source == "measured":
-            models = [one for one in retrained if one.cell.training.model == source.model]
-            examples = models[0].examples if models else {}
-            sides = [examples[name] for side in SIDES if (name := f"privleak/{side}") in examples]
-            zero = of_auc(*sides) if len(sides) == len(SIDES) else None
-            if zero is None:
-                text = "privleak: not checked, without an unquantized record of the retrained model"
-                yield Finding(place, text, warning=True)
-                continue
-            if abs(zero.value - (record.provenance.retrain_auc or 0)) > AUC_TOLERANCE:
-                text = f"provenance.retrain_auc: {record.provenance.retrain_auc}"
-                yield Finding(place, f"{text}, the retrained model's answers give {zero.value:.6f}")
-                continue
-        metric = record.metrics.get("privleak")
-        if metric is not None:
-            for text in metric_problems("privleak", metric, metric.value, record.examples, zero):
-                yield Finding(place, text)
-
-
-def _text_findings(place: str, record: Record) -> Iterator[Finding]:
-    corpus, auc = record.cell.training.corpus, record.provenance.retrain_auc
-    source = record.cell.retrain_auc
-    name = short(corpus.name)
-    pinned = PUBLISHED.get(corpus.name)
-    if pinned is None:
-        if corpus.source == "hub":
-            yield Finding(place, f"cell.training.corpus: no {name} is known on the hub")
-        else:
-            text = f"the corpus {name} is not one of MUSE's: its text is not checked"
-            yield Finding(place, text, warning=True)
-        if auc is not None and not 0.3 <= auc <= 0.7:
-            text = f"provenance.retrain_auc: {auc}, far from the 0.5 of a model that knows neither"
-            yield Finding(place, text, warning=True)
-        return
-    if source is not None and source.source == "published" and auc != pinned.retrain_auc:
-        yield Finding(place, f"provenance.retrain_auc: {auc}, {name} has {pinned.retrain_auc}")
-    if corpus.source != "hub":
-        text = f"the corpus {name} was read from a folder: its text is not checked"
-        yield Finding(place, text, warning=True)
-    elif (corpus.revision, corpus.fingerprint) != (pinned.revision, _hub_fingerprint(corpus)):
-        yield Finding(place, f"cell.training.corpus: not {name} at revision {pinned.revision}")
-
-
-def _hub_fingerprint(corpus: CorpusId) -> str:
-    pinned = PUBLISHED[corpus.name]
-    published = Corpus(
-        name=corpus.name, source="hub", location=pinned.repo, revision=pinned.revision
-    )
-    return published.fingerprint

@@ -125,7 +125,9 @@ def _status_problems(record: Record) -> Iterator[str]:
 
 def _metric_problems(record: Record) -> Iterator[str]:
     auc = record.provenance.retrain_auc
-    if auc is not None and not (0 < auc < 1 or (auc in (0, 1) and "privleak" not in record.metrics)):
+    if auc is not None and not (
+        0 < auc < 1 or (auc in (0, 1) and "privleak" not in record.metrics)
+    ):
         yield f"provenance.retrain_auc: {auc}, expected a number between 0 and 1"
         return
     for name, metric in record.metrics.items():

@@ -132,7 +132,7 @@ def test_a_grid_runs_on_it(small_world: Any, copy: Path, tmp_path: Path) -> None
     grid = small_world.config()
     corpora = [grid["corpora"][0] | {"name": str(copy)}]
     config = small_world.write_config(
-        tmp_path, corpora=corpora, precisions=["rtn-int4"], suites=["scal"], evaluation={"limit": 2}
+        tmp_path, corpora=corpora, precisions=["rtn-int4"], suites=["scal"], evaluation={"limit": 6}
     )
     result = invoke("run", config, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output

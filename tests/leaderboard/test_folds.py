@@ -83,5 +83,5 @@ def test_a_missing_fold_has_no_number(make: Any) -> None:
         }
         cell = record.cell.model_copy(update={"training": training})
         records.append(record.model_copy(update={"cell": cell, "metrics": metrics}))
-    line = "| news | npo | full | bf16 | 70.0 | 60.0 | — | 50.0 | 9.0 | 9.0 | — | 9.0 |"
+    line = "| news | npo | full | float32 | 70.0 | 60.0 | — | 50.0 | 9.0 | 9.0 | — | 9.0 |"
     assert line in folds_markdown(records)

@@ -33,7 +33,7 @@ def test_numbers_of_table_ii() -> None:
         row
         for row in read_published(["books"])
         if (row.source, row.method, row.finetuning, row.precision)
-        == ("arXiv:2602.13151 Table II", "npo_gdr", "lora", "none")
+        == ("arXiv:2602.13151 Table II", "npo_gdr", "lora", "bf16")
     )
     assert (row.verbmem, row.knowmem, row.privleak, row.utility) == (22.67, 36.63, -60.07, 59.65)
 

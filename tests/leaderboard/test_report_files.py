@@ -126,12 +126,12 @@ def test_latex_is_laid_out_like_table_ii(records: list[Record]) -> None:
     labels = [cells(line)[:3] for line in body]
     assert labels[0][0] == "Method"
     assert labels[1:5] == [
-        ["target", "---", "none"],
+        ["target", "---", "float32"],
         ["", "", "rtn-int4"],
-        ["retrain", "---", "none"],
+        ["retrain", "---", "float32"],
         ["", "", "rtn-int4"],
     ]
-    assert ["ga", "full", "none"] in labels
+    assert ["ga", "full", "float32"] in labels
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert rule in lines
 
@@ -146,9 +146,23 @@ def test_latex_bold_is_the_best_that_forgot(records: list[Record]) -> None:
         next(cells(line)[3:7] for line in text.splitlines() if line.startswith(f"{method} "))
         for method in ("npo", "simnpo", "ga")
     )
-    assert npo == [r"\textbf{20.0}", "40.0", "$-$50.0", r"\textbf{60.0}"]
-    assert simnpo == ["30.0", r"\textbf{35.0}", r"\textbf{40.0}", r"\textbf{60.0}"]
-    assert ga == [r"90.0\rlap{*}", "31.0", "$-$10.0", "79.0"]
+    error = r"{\tiny\,$\pm$\,1.5}"
+    assert npo == [
+        rf"\textbf{{20.0}}{error}",
+        f"40.0{error}",
+        f"$-$50.0{error}",
+        rf"\textbf{{60.0}}{error}",
+    ]
+    assert simnpo == [
+        f"30.0{error}",
+        *(rf"\textbf{{{number}}}{error}" for number in ("35.0", "40.0", "60.0")),
+    ]
+    assert ga == [
+        rf"90.0{error}\rlap{{*}}",
+        f"31.0{error}",
+        f"$-$10.0{error}",
+        f"79.0{error}",
+    ]
 
 
 def test_latex_of_a_hostile_method(make: MakeRecord) -> None:
@@ -174,7 +188,7 @@ def test_table_writes_every_form(run: Path) -> None:
         *("run.json", "table.md", "table.csv", "table.tex", "table.json", "index.html"),
         *("forgetting.svg", "recovery.svg"),
     }
-    assert "![What quantization brings back](recovery.svg)" in (run / "table.md").read_text()
+    assert "![Points gained by quantization](recovery.svg)" in (run / "table.md").read_text()
 
 
 def test_the_same_records_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
@@ -199,11 +213,12 @@ def test_check_names_what_is_not_current(run: Path) -> None:
     CliRunner().invoke(app, ["table", str(run)])
     assert check(run) == (0, [])
     (run / "table.csv").write_text("edited by hand\n")
-    (run / "recovery.svg").unlink()
+    (run / "recovery.svg").unlink()  # a form that the folder does not keep
+    (run / "table.md").unlink()
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
     assert check(run) == (
         1,
-        [f"differs: {run / 'table.csv'}", f"missing: {run / 'recovery.svg'}"],
+        [f"missing: {run / 'table.md'}", f"differs: {run / 'table.csv'}"],
     )
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 

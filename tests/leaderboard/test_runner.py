@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness_tasks import scoring
 from leaderboard.config import RunConfig, parse
 from leaderboard.plan import make_plan
 from leaderboard.progress import Progress
@@ -51,10 +52,18 @@ def test_every_cell_is_recorded(finished: Path, small_world: Any) -> None:
             assert record.survival is None
         else:
             assert record.survival is not None
-            assert record.survival["total"]["crossings"].keys() == {"rtn-int8", "rtn-int4"}
-            assert record.survival["total"]["norm"] > 0
+            assert record.survival.update.norm > 0
+            assert (record.survival.rounding is None) == (record.cell.quantizer == "none")
+            assert record.provenance.training.effective_batch_size == 4
+            assert record.provenance.training.steps == 2
+        assert record.bits == (4 if record.is_quantized else None)
+        assert record.dtype == "float32"
+        assert record.cell.training.dtype == "float32"
+        assert record.cell.retrain_auc.source == "measured"
+        assert [len(part.scores) for part in record.examples.values()] == [6, 6, 3, 3, 6]
     (auc,) = {record.provenance.retrain_auc for record in records}
-    assert auc == json.loads((small_world.corpus / "retrain_auc.json").read_text())["retrain_auc"]
+    kept = json.loads((small_world.corpus / "retrain_auc.json").read_text())["scores"]
+    assert auc == scoring.auc_and_stderr(kept["holdout"][:3], kept["forget"][:3])[0]
 
 
 def test_checkpoint_is_kept_as_a_model_folder(finished: Path) -> None:

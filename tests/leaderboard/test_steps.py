@@ -78,13 +78,15 @@ def test_survival(unlearned: Path, small_world: Any, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     output = call(
         *("survival", "--target", small_world.target, "--unlearned", unlearned),
-        *("--quantizer", "rtn-int6", "--json", report),
+        *("--quantizer", "rtn-int8", "--quantizer", "rtn-int4:group_size=tensor"),
+        *("--quantizer", "bnb-fp4", "--json", report),
     ).output
     assert "q_proj" in output
+    rounding = json.loads(report.read_text())["total"]["rounding"]
+    assert list(rounding) == ["bnb-fp4", "rtn-int4:group_size=tensor", "rtn-int8"]
+    changed = {name: part.get("changed_indices") for name, part in rounding.items()}
+    assert changed["bnb-fp4"] is None
+    assert 0 < changed["rtn-int4:group_size=tensor"] < changed["rtn-int8"] <= 1
+    assert rounding["rtn-int8"]["noise"] < rounding["bnb-fp4"]["noise"]
     content = json.loads(report.read_text())
-    shares = {
-        name: crossing["changed_indices"]
-        for name, crossing in content["total"]["crossings"].items()
-    }
-    assert 0 < shares["rtn-int4"] < shares["rtn-int6"] < shares["rtn-int8"] <= 1
     assert len(content["layers"]) == 14  # seven projections in two blocks

@@ -74,7 +74,7 @@ def test_wrong_searches(small_world: Any, changes: dict[str, Any], message: str)
 
 
 def test_rule(small_world: Any, make: Any) -> None:
-    """The best at int4 among those that forgot there, whatever was better at bf16."""
+    """The best at int4 among those that forgot, whatever was better unquantized."""
     content = small_world.config(
         unlearn=[
             {"method": "npo_gdr", "finetuning": "lora", "training": {"learning_rate": rate}}
@@ -83,12 +83,12 @@ def test_rule(small_world: Any, make: Any) -> None:
     )
     plan = make_plan(parse(RunConfig, content, "grid"))
     trained = [planned for planned in plan if planned.recipe]
+    zero = plan[0].cells[0].cell.retrain_auc
 
-    def at(training: Any, precision: str, values: tuple[float, ...], limit: int = 4) -> Any:
+    def at(training: Any, precision: str, values: tuple[float, ...], limit: int = 6) -> Any:
         record = make("npo_gdr", precision, values)
-        return record.model_copy(
-            update={"cell": record.cell.model_copy(update={"training": training, "limit": limit})}
-        )
+        changes = {"training": training, "limit": limit, "retrain_auc": zero}
+        return record.model_copy(update={"cell": record.cell.model_copy(update=changes)})
 
     results = {
         0: {"none": (20.0, 30.0, 0.0, 80.0), "rtn-int4": (95.0, 75.0, 0.0, 80.0)},  # came back
@@ -122,6 +122,12 @@ def test_rule(small_world: Any, make: Any) -> None:
         in (trained[0].training, *(planned.training for planned in plan if not planned.recipe))
     ]
     entries, (line,) = select(build_table(came_back), plan)
+    assert [entry.training["learning_rate"] for entry in entries] == [1e-5]
+    assert line.endswith("at rtn-int4")
+
+    remembered = [r for r in came_back if r.cell.training.is_reference or r.is_quantized]
+    remembered.append(at(trained[0].training, "none", (95.0, 75.0, 0.0, 80.0)))
+    entries, (line,) = select(build_table(remembered), plan)
     assert [entry.training["learning_rate"] for entry in entries] == [1e-5]
     assert line.endswith("at rtn-int4; no setting forgot")
 
@@ -165,7 +171,12 @@ def test_paper_grids_resolve(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert [t.finetuning for t in trained].count("lora") == 4
     by_cell = {(t.method, t.finetuning): t for t in trained}
     assert by_cell["npo_gdr", "full"].settings["learning_rate"] == 1e-5
-    assert by_cell["npo_gdr", "full"].settings["weights_dtype"] == "bfloat16"
+    for training in trained:  # DeepSpeed's float32 master weights under bf16, without clipping
+        settings = training.settings
+        assert (settings["weights_dtype"], settings["mixed_precision"]) == ("float32", "bf16")
+        assert settings["max_grad_norm"] == 0
+        assert settings["batch_size"] * settings["gradient_accumulation_steps"] == 16
+        assert training.dtype == "bfloat16"
     assert by_cell["ga_klr", "lora"].params["retain_weight"] == 100
     rank_alpha = {
         "paper_books": {"ga_gdr": (16, 16), "npo_gdr": (64, 128), "npo_klr": (16, 32)},
@@ -177,6 +188,6 @@ def test_paper_grids_resolve(name: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_paper_search_is_the_papers() -> None:
-    """8 λ × 2 learning rates × 2 epochs × 12 (rank, α) × 3 targets, for four methods."""
+    """2 learning rates × 2 epochs × 12 (rank, α) × 3 targets, for four methods; λ is fixed."""
     search = load_sweep(CONFIGS / "paper_search.yaml")
-    assert len(search.trials().unlearn) == 4 * 8 * 2 * 2 * 12 * 3
+    assert len(search.trials().unlearn) == 4 * 2 * 2 * 12 * 3

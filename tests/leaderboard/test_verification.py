@@ -78,7 +78,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(sealed(content)))
 
 
-@pytest.mark.parametrize("pattern", ["target--none--rtn-int4", "npo_gdr--lora--bf16"])
+@pytest.mark.parametrize("pattern", ["target--none--rtn-int4", "npo_gdr--lora--none"])
 def test_equal_from_the_runs_checkpoint(
     run: Path, verify: Callable[..., Result], told: StringIO, pattern: str
 ) -> None:
@@ -109,13 +109,13 @@ def test_kept_adapter_is_merged_again(run: Path, verify: Callable[..., Result]) 
     (checkpoint,) = (run / "checkpoints").glob("*--lora--*")
     (checkpoint / "training" / "adapter").rename(checkpoint / "adapter")
     shutil.rmtree(checkpoint / "model")
-    record = record_of(run, "npo_gdr--lora--bf16")
+    record = record_of(run, "npo_gdr--lora--none")
     assert verify(record, "--training", "never").stdout == f"{record.name}: equal\n"
 
 
 def test_changed_metric_is_named(run: Path, verify: Callable[..., Result]) -> None:
     """A hundredth of a point is different here; elsewhere it is within the standard error."""
-    record = record_of(run, "target--none--bf16")
+    record = record_of(run, "target--none--none")
 
     def change(content: dict[str, Any]) -> None:
         content["metrics"]["knowmem"] = {"value": 12.25, "stderr": 0.5}
@@ -136,7 +136,7 @@ def test_changed_metric_is_named(run: Path, verify: Callable[..., Result]) -> No
 
 def test_changed_answer_is_named(run: Path, verify: Callable[..., Result]) -> None:
     """One answer of the file, and the record's SHA-256 of it, so that the two fit."""
-    record = record_of(run, "target--none--bf16")
+    record = record_of(run, "target--none--none")
     path = run / "samples" / f"{record.stem}.jsonl.gz"
     answers = samples.decode(samples.decompress(path.read_bytes()))
     place = next(i for i, answer in enumerate(answers) if answer.task == "utility")
@@ -156,7 +156,7 @@ def test_changed_answer_is_named(run: Path, verify: Callable[..., Result]) -> No
 def test_other_versions_are_told_first(
     run: Path, verify: Callable[..., Result], told: StringIO
 ) -> None:
-    record = record_of(run, "target--none--bf16")
+    record = record_of(run, "target--none--none")
     edit(record, lambda content: content["provenance"]["packages"].update(torch="1.0"))
     result = verify(record)
     assert result.exit_code == 0, result.output
@@ -171,14 +171,14 @@ def test_other_versions_are_told_first(
             lambda cell: cell["training"]["settings"].update(max_steps=3),
             "training.settings.max_steps: 3 in the record, 2 in the configuration",
         ),
-        (lambda cell: cell["training"].update(method="npo"), "has no cell small--npo--lora--bf16"),
+        (lambda cell: cell["training"].update(method="npo"), "has no cell small--npo--lora--none"),
         (lambda cell: cell.update(limit=5), "limit: 5 in the record, 6 in the configuration"),
     ],
 )
 def test_record_of_something_else(
     run: Path, verify: Callable[..., Result], change: Any, message: str
 ) -> None:
-    record = record_of(run, "npo_gdr--lora--bf16")
+    record = record_of(run, "npo_gdr--lora--none")
     edit(record, lambda content: change(content["cell"]))
     refused = verify(record)
     assert isinstance(refused.exception, InputError)
