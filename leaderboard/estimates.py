@@ -34,7 +34,8 @@ class Estimate:
         value: the estimate itself.
         parts: independent deviations by the document, or whatever else, that they come from; None
             where the error is not known.
-        groups: number of independent documents behind it; 0 where that says nothing.
+        groups: number of independent documents behind it; 0 for a number that is none of
+            documents, as a definition.
         span: range of a single document's score.
         slack: error where ``parts`` are all zero, if known otherwise than by ``groups``.
     """
@@ -70,7 +71,7 @@ class Estimate:
         return linear(
             self.value - other.value,
             [(1.0, self), (-1.0, other)],
-            groups=min(self.groups, other.groups),
+            groups=min(filter(None, (self.groups, other.groups)), default=0),
             span=max(self.span, other.span),
         )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .errors import InputError
-from .records.schema import REFERENCES, Cell, Metric, Record, Training, digest
+from .records.schema import REFERENCES, Cell, Metric, ModelId, Record, Training, digest
 
 FULL_BITS = 16
 """Bits from which a precision counts as unquantized: ``bf16`` is a cast."""
@@ -182,16 +182,19 @@ class Peers:
     def __init__(self, groups: Mapping[Key, Group]) -> None:
         self._references: dict[tuple[str, ...], list[Record]] = defaultdict(list)
         self._unquantized: dict[tuple[str, ...], Group] = {}
+        self._retrained: dict[tuple[str, ModelId, str | None], Record] = {}
         self._trainings: dict[tuple[str, ...], dict[str, Training]] = defaultdict(dict)
         self._quantizers: dict[tuple[str, str], set[str]] = defaultdict(set)
         for key, group in sorted(groups.items(), key=lambda item: -bits(first(item[1]))):
             record = first(group)
+            training = record.cell.training
+            if key.method == "retrain" and not record.is_quantized:
+                self._retrained[key.board, training.model, training.dtype] = record
             if key.method in REFERENCES:
                 place = (key.method, key.board, key.precision, key.quantizer)
                 self._references[place] += group.values()
             if bits(record) >= FULL_BITS:
                 self._unquantized.setdefault(self._checkpoint(key), group)
-            training = record.cell.training
             self._trainings[key.board, key.method, key.finetuning][key.settings] = training
             self._quantizers[key.board, key.precision].add(key.quantizer)
 
@@ -223,17 +226,11 @@ class Peers:
 
     def retrained(self, key: Key, group: Group) -> Record | None:
         """Record of the unquantized retrained model, on which PrivLeak's zero is measured."""
-        training = first(group).cell.training
         zero = first(group).cell.retrain_auc
-        for (role, board, *_), records in self._references.items():
-            if role != "retrain" or board != key.board:
-                continue
-            for record in records:
-                own = record.cell.training
-                same = zero is not None and own.model == zero.model
-                if same and not record.is_quantized and own.dtype == training.dtype:
-                    return record
-        return None
+        if zero is None or zero.model is None:
+            return None
+        dtype = first(group).cell.training.dtype
+        return self._retrained.get((key.board, zero.model, dtype))
 
     def setting(self, key: Key) -> str:
         """Settings that tell the checkpoint from others of its name; empty without others."""

@@ -206,7 +206,8 @@ def _row(key: Key, group: Group, board: Board, peers: Peers) -> Row:
     if not is_reference and unquantized is not group:
         values |= _ways_back(key, means, before, target)
     records = tuple(group.values())
-    reason = untestable(target, retrain, FORGETTING) if key.method == "retrain" else None
+    own = {name: mean for name in METRICS if (mean := means.get(name))}
+    reason = untestable(own, retrain, FORGETTING) if key.method == "target" else None
     return Row(
         board=board,
         method=key.method,

@@ -9,35 +9,40 @@ from ..groups import key_of
 from ..records.schema import Record
 from .findings import Finding
 from .manifest import CONFIG
+from .safe_read import short
 
-Precisions = Mapping[str, Mapping[tuple[str, str], str]]
-"""By board: names of the precisions by name and digest of the quantizer."""
+Precisions = Mapping[str, set[tuple[str, str]]]
+"""Name and quantizer digest of each precision, by the digest of a board."""
 
 
 def board_precisions(records: Iterable[Record]) -> Precisions:
     """Precisions at which the target model of each board was evaluated."""
-    found: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+    found: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for record in records:
         if record.cell.training.method == "target":
             key = key_of(record.cell)
-            found[key.board][key.precision, key.quantizer] = record.cell.precision
-    return found
+            found[key.board].add((key.precision, key.quantizer))
+    return dict(found)
 
 
 def precision_findings(records: Iterable[Record], board: Precisions) -> Iterator[Finding]:
-    """Precisions of a board that a submission lacks.
+    """Name the precisions of a board that a submission lacks.
 
-    A method evaluated at fewer precisions cannot be ranked among the others.
+    A method without one of them cannot be ranked among the others. A precision is a name and a
+    quantizer with its parameters: another quantizer under the same name does not count.
 
     Args:
         records: of the submission.
-        board: precisions of the board, as ``board_precisions`` gives them.
+        board: precisions of the board, as `board_precisions` gives them.
     """
-    own = board_precisions(records)
-    if not own.keys() & board.keys():
-        text = "precisions: not checked, its text or evaluation is none of the board's"
-        yield Finding(CONFIG, text, warning=True)
-    for key in own.keys() & board.keys():
-        for precision, name in board[key].items():
-            if precision not in own[key]:
-                yield Finding(CONFIG, f"precisions: the board has {name}, the submission lacks it")
+    records = list(records)
+    corpora = {key_of(r.cell).board: r.cell.training.corpus.name for r in records}
+    for key, own in board_precisions(records).items():
+        if key not in board:
+            name = short(corpora[key])
+            text = f"precisions: not checked, the board has no {name} evaluated in this way"
+            yield Finding(CONFIG, text, warning=True)
+        own_names = {name for name, _ in own}
+        for name, _ in sorted(board.get(key, set()) - own):
+            lack = "has another quantizer of this name" if name in own_names else "lacks it"
+            yield Finding(CONFIG, f"precisions: the board has {short(name)}, the submission {lack}")

@@ -1,4 +1,4 @@
-"""The README of a submission: what the method is, how it was run, and what came out."""
+"""README of a submission: the method, its settings and its results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ had until then.
 
 ## To repeat it
 
-In this folder, with the same versions{{ beside | text }}:
+In this folder, with the same versions{{ folders | text }}:
 
 ```
 {{ command }}
@@ -72,17 +72,17 @@ def submission_card(
     local: Sequence[str],
     records: Sequence[Record],
 ) -> str:
-    """Markdown; whatever comes from elsewhere is escaped.
+    """Write the README as Markdown; text from elsewhere is escaped.
 
     Args:
-        method: its name.
-        documentation: the docstring of its class.
-        source: one sentence on where its code is.
+        method: name of the method.
+        documentation: docstring of its class.
+        source: a sentence on the place of its code.
         plugins: paths in the submission of the files that a run needs.
-        entries: what was run, resolved.
-        searched: the sweep's entries of this method; none where there was no sweep.
-        local: names of the folders of text and models that must lie beside config.yaml.
-        records: of the method and its references.
+        entries: entries of the grid, resolved.
+        searched: entries of the sweep for this method; empty without a sweep.
+        local: names of the folders of text and models that must be in the folder of config.yaml.
+        records: records of the method and its references.
     """
     environment = Environment(
         autoescape=False, undefined=StrictUndefined, keep_trailing_newline=True
@@ -102,7 +102,7 @@ def submission_card(
             ["Checkpoint", "Training, s", "Quantizing, s", "Evaluating, s", "Memory, MiB"],
             _times(records),
         ),
-        beside=f", and these folders beside config.yaml: {', '.join(local)}" if local else "",
+        folders=f", and with these folders in it: {', '.join(local)}" if local else "",
         command=" ".join(
             [
                 "lm-eval-muse run config.yaml --out ../repeated",
@@ -113,7 +113,7 @@ def submission_card(
 
 
 def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table of text that is escaped here."""
+    """Make a Markdown table, its text escaped."""
     return markdown_table(
         [escape_markdown(text) for text in header],
         [[escape_markdown(text) for text in line] for line in lines],
@@ -126,7 +126,7 @@ def _title(entry: UnlearnEntry) -> str:
 
 
 def _settings(entries: Sequence[UnlearnEntry]) -> Iterator[list[str]]:
-    """One line per setting, one column per entry."""
+    """List the settings, one line each, with one column per entry."""
     columns = [
         {
             f"{group}: {name}": str(value)
@@ -150,7 +150,7 @@ def _grid(searched: Sequence[SearchEntry]) -> Iterator[list[str]]:
 
 
 def _facts(records: Sequence[Record]) -> Iterator[list[str]]:
-    """What the records say of machines and versions; more than one value where they differ."""
+    """List machines and versions of the records; several values where they differ."""
     places = [record.provenance for record in records]
     names = dict.fromkeys(name for place in places for name in place.packages)
     facts = {
@@ -166,7 +166,7 @@ def _facts(records: Sequence[Record]) -> Iterator[list[str]]:
 
 
 def _times(records: Sequence[Record]) -> Iterator[list[str]]:
-    """Seconds of each checkpoint's parts, and memory."""
+    """List the seconds of each checkpoint's parts, and the memory."""
     checkpoints: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         checkpoints[record.cell.training.stem.rpartition("--")[0]].append(record)
@@ -183,7 +183,7 @@ def _times(records: Sequence[Record]) -> Iterator[list[str]]:
 
 
 def _fenced(text: str) -> str:
-    """A block that shows text as it is, whatever fences it holds itself."""
+    """Fence a block of text, whatever fences it holds itself."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"

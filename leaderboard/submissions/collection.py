@@ -1,4 +1,4 @@
-"""Many submissions as one leaderboard."""
+"""Collection of submissions into one leaderboard."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ def collect(folders: Sequence[Path], out: Path) -> Iterator[str]:
     """Put the records of valid submissions into one folder, for ``table``.
 
     A cell that is there already stays as it is: the target and retrain rows of one corpus are in
-    every submission.
+    every submission. The precisions of a board are those in the folder; for a text that is not
+    there yet, those of all the submissions.
 
     Yields:
-        a line on what was done with each, and on every number of theirs that was not taken.
+        a line for each submission, and one for every record of other numbers that was not taken.
 
     Raises:
-        InputError: a submission is not valid, or lacks a precision that the board has: those in
-            the folder already, or else those of the other submissions. Nothing was written then.
+        InputError: a submission is not valid, or lacks a precision of the board. Nothing was
+            written then.
     """
     for folder in folders:
         if problems := validate(folder).problems:
@@ -47,10 +48,14 @@ def collect(folders: Sequence[Path], out: Path) -> Iterator[str]:
 
 
 def _check_precisions(folders: Sequence[Path], out: Path | None) -> None:
-    """Refuse a submission without a precision of the board."""
+    """Refuse a submission that lacks a precision of the board.
+
+    Raises:
+        InputError: naming the submission and the precision.
+    """
     records = {folder: read_records(folder) for folder in folders}
-    members = [read_records(out)] if out else list(records.values())
-    board = board_precisions(record for member in members for record in member)
+    submitted = board_precisions(record for own in records.values() for record in own)
+    board = {**submitted, **(board_precisions(read_records(out)) if out else {})}
     for folder, own in records.items():
         for finding in precision_findings(own, board):
             if not finding.warning:

@@ -1,4 +1,4 @@
-"""What the check of a submission has found."""
+"""Findings of the validation of a submission."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from .safe_read import harmless
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a submission, or, as a warning, worth a look.
+    """Problem with a submission, or a warning.
 
     Attributes:
         place: the file.
-        text: what, and where in the file.
+        text: the place in the file, and the problem.
+        warning: True where the submission is valid in spite of it.
     """
 
     place: str

@@ -1,4 +1,4 @@
-"""What the records of a submission must hold together: the grid they promise, on one text."""
+"""Checks of the records of a submission together: the grid that they promise, on one text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from harness_tasks.corpora import PUBLISHED
+
 from ..config import CorpusEntry, RunConfig, Suite
 from ..plan import STAGES
 from ..records.schema import (
@@ -16,6 +18,7 @@ from ..records.schema import (
     Cell,
     ModelId,
     Record,
+    RetrainAuc,
     SuiteStage,
     Training,
     digest,
@@ -25,22 +28,19 @@ from .findings import Finding
 from .manifest import CONFIG, MOST_FILES
 from .safe_read import short
 
-AUC_TOLERANCE = 0.01
-"""Difference of two measurements of one model's AUC, between which near-ties may fall."""
-
 Records = Mapping[str, Record]
 """By the path of their file."""
 
 
 class Together:
-    """Remembers what was asked in the cells of each corpus: it must be the same in all."""
+    """Memory of the questions asked in the cells of each corpus, which must be the same in all."""
 
     def __init__(self) -> None:
         self._examples: dict[tuple[str, str], tuple[list[int], str]] = {}
         self._questions: dict[tuple[str, str, int], tuple[bytes, str]] = {}
 
     def problems(self, record: Record, answers: Sequence[Sample], place: str) -> Iterator[str]:
-        """What differs from the cells before, and the file where it was first seen."""
+        """Compare with the cells before; a line names the file where a question was first seen."""
         corpus = record.cell.training.corpus.name
         examples: dict[str, list[int]] = defaultdict(list)
         for answer in answers:
@@ -59,7 +59,7 @@ class Together:
 
 
 def grid_findings(config: RunConfig, method: str, records: Records) -> Iterator[Finding]:
-    """Where the records and a resolved configuration differ."""
+    """Compare the records with a resolved configuration."""
     yield from _configuration_findings(config, method)
     checkpoints = 2 + len(config.unlearn) * len(config.seeds) * (1 + STAGES * len(config.suites))
     if len(config.corpora) * len(config.precisions) * checkpoints > MOST_FILES:
@@ -93,10 +93,10 @@ def grid_findings(config: RunConfig, method: str, records: Records) -> Iterator[
 
 
 def _configuration_findings(config: RunConfig, method: str) -> Iterator[Finding]:
-    """What is odd about a configuration by itself."""
+    """Check a configuration by itself."""
     names = [entry.name for entry in config.corpora]
     if len({*names}) < len(names):
-        yield Finding(CONFIG, "corpora: one stands there twice")
+        yield Finding(CONFIG, "corpora: one is given twice")
     if not config.unlearn:
         yield Finding(CONFIG, "unlearn: is empty")
     for entry in config.unlearn:
@@ -115,7 +115,7 @@ def _configuration_findings(config: RunConfig, method: str) -> Iterator[Finding]
 
 
 def _references(entry: CorpusEntry, records: Records) -> dict[str, Training]:
-    """The target's and the retrain model's training, as the first record of each has it."""
+    """Trainings of target and retrain model, as the first record of each has them."""
     found: dict[str, Training] = {}
     for record in records.values():
         training = record.cell.training
@@ -130,23 +130,18 @@ def _promised(
     references: Mapping[str, Training],
     records: Records,
 ) -> Iterator[Cell]:
-    """Every cell that the configuration names on one corpus, with the settings it gives them."""
-    target = references["target"].model_copy(
-        update={"params": {}, "finetuning": "none", "finetuning_params": {}, "settings": {}}
-    )
-    other = references["retrain"]
-    retrain = target.model_copy(
-        update={
-            "method": "retrain",
-            "model": other.model,
-            "tokenizer": other.tokenizer,
-            "dtype": other.dtype,
-        }
-    )
-    cells = [record.cell for record in records.values()]
-    zero = next(cell.retrain_auc for cell in cells if cell.training.corpus == target.corpus)
+    """List the cells that the configuration names on one corpus, with their settings."""
+    plain = {"params": {}, "finetuning": "none", "finetuning_params": {}, "settings": {}}
+    if config.evaluation.dtype != "auto":
+        plain["dtype"] = config.evaluation.dtype
+    target, other = (references[role].model_copy(update=plain) for role in REFERENCES)
+    own = {name: getattr(other, name) for name in ("method", "model", "tokenizer", "dtype")}
+    retrain = target.model_copy(update=own)
+    zero = _retrain_auc(config, retrain)
     # only the quantizer knows whether its outputs depend on the batch
-    batched = {cell.precision for cell in cells if cell.batch_size is not None}
+    batched = {
+        record.cell.precision for record in records.values() if record.cell.batch_size is not None
+    }
     trainings = [target, retrain]
     for unlearn, seed in product(config.unlearn, config.seeds):
         if unlearn.corpora is not None and entry.name not in unlearn.corpora:
@@ -179,6 +174,14 @@ def _promised(
         )
 
 
+def _retrain_auc(config: RunConfig, retrain: Training) -> RetrainAuc:
+    """Origin of PrivLeak's zero in a grid with a retrained model, as `plan` resolves it."""
+    published, settings = PUBLISHED.get(retrain.corpus.name), config.evaluation
+    if published and settings.subset == "all" and settings.limit is None:
+        return RetrainAuc(source="published", value=published.retrain_auc, model=None)
+    return RetrainAuc(source="measured", value=None, model=retrain.model)
+
+
 def _folds(suite: Suite, whole: Training) -> Iterator[Training]:
     parent = None
     for number in range(1, STAGES + 1):
@@ -190,12 +193,12 @@ def _folds(suite: Suite, whole: Training) -> Iterator[Training]:
 
 
 def _label(cell: Cell) -> str:
-    """The name of a cell's record without the digest."""
+    """Name of a cell's record without the digest."""
     return cell.stem.rpartition("--")[0]
 
 
 def _difference(found: Cell, promised: Cell) -> str:
-    """The first setting in which a cell is not the one promised."""
+    """Name the first setting in which a cell is not the one promised."""
     one, other = _flat(found.model_dump(mode="json")), _flat(promised.model_dump(mode="json"))
     for place in one | other:
         if one.get(place) != other.get(place):
@@ -219,7 +222,7 @@ def _flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
 def _reference_findings(
     entry: CorpusEntry, references: Mapping[str, Training]
 ) -> Iterator[Finding]:
-    """Whether text and models are those that the configuration names."""
+    """Compare text and models with those that the configuration names."""
     name = short(entry.name)
     corpus = references["target"].corpus
     for setting in ("forget", "retain", "max_documents"):
@@ -230,7 +233,15 @@ def _reference_findings(
         source = getattr(entry, role)
         if source is None:
             continue
-        if training.model != ModelId(
-            name=source.path, revision=source.revision or training.model.revision
-        ):
+        if not _is_pinned(training.model, source.path, source.revision):
             yield Finding(CONFIG, f"{name}: the records have another {role} model")
+        tokenizer, revision = source.tokenizer, source.tokenizer_revision
+        if tokenizer is None:
+            tokenizer, revision = source.path, source.revision
+        if training.tokenizer and not _is_pinned(training.tokenizer, tokenizer, revision):
+            yield Finding(CONFIG, f"{name}: the records have another tokenizer of {role}")
+
+
+def _is_pinned(found: ModelId, name: str, revision: str | None) -> bool:
+    """True for a model of this name, at this revision where one is given."""
+    return found.name == name and revision in (None, found.revision)

@@ -1,4 +1,4 @@
-"""What a submission holds, for those who pack one and those who check one.
+"""Layout of a submission.
 
 ``submissions/<method>/``::
 
@@ -37,24 +37,24 @@ MOST_BYTES = {
     re.compile(rf"source/{_NAME}\.py"): 2**20,
     re.compile(r"source/package\.json"): 2**12,
 }
-"""Every file that a submission may hold, and how large it may be."""
+"""Largest size of every file that a submission may hold, by its path."""
 FOLDERS = ("records/", "samples/", "source/")
 MOST_FILES = 20_000
 MOST_TOTAL = 2**30
 
 
 class FileEntry(Frozen):
-    """What a file of the submission is, whatever its place says."""
+    """Checksum and size of a file of the submission."""
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
 
 
 class Manifest(Frozen):
-    """What the submission is of, and what belongs to it.
+    """Content of ``manifest.json``.
 
     Attributes:
-        format: of the folder.
+        format: version of the folder's layout.
         method: the submitted method.
         cells: stems of the promised records.
         files: every file but the manifest itself, by its path in the folder.
@@ -67,12 +67,12 @@ class Manifest(Frozen):
 
 
 class Package(Frozen):
-    """The installed distribution that holds the method."""
+    """Installed distribution that holds the method."""
 
     distribution: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     version: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.!+-]*$", max_length=100)
 
 
 def most_bytes(path: str) -> int | None:
-    """How large a file of the submission may be; None for one that has no place there."""
+    """Largest size of a file of the submission, bytes; None for one that has no place there."""
     return next((most for pattern, most in MOST_BYTES.items() if pattern.fullmatch(path)), None)

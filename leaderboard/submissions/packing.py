@@ -1,4 +1,4 @@
-"""Writes a submission: a method's records with all that others need to check and repeat them."""
+"""Packing of a submission: a method's records with all that others need to repeat them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def pack(submission: Submission, run: Path, folder: Path) -> list[Finding]:
     """Write the submission: whole, valid and new, or not at all.
 
     Args:
-        submission: what to pack.
+        submission: the submission.
         run: folder of the run that holds its records.
-        folder: where to.
+        folder: folder to write; it must not exist.
 
     Returns:
-        the warnings of its validation.
+        Warnings of its validation.
 
     Raises:
         InputError: there is something already, or the records are not fit for a submission.
@@ -78,7 +78,7 @@ def refuse_existing(folder: Path) -> None:
 
 
 def failures(submission: Submission, run: Path) -> list[str]:
-    """A line for each cell that failed; a submission has a result for every cell.
+    """Describe each cell that failed in a line; a submission has a result for every cell.
 
     Raises:
         InputError: a cell has no record.
@@ -91,7 +91,7 @@ def failures(submission: Submission, run: Path) -> list[str]:
 
 
 def _records(submission: Submission, run: Path) -> Iterator[Record]:
-    """The records of every cell that belongs to the submission."""
+    """Read the records of every cell that belongs to the submission."""
     there = {record.cell.stem: record for record in read_records(run)}
     for planned in submission.plan:
         for cell in planned.cells:
@@ -101,7 +101,7 @@ def _records(submission: Submission, run: Path) -> Iterator[Record]:
 
 
 def _contents(submission: Submission, records: list[Record], run: Path) -> dict[str, bytes]:
-    """Every file but the manifest."""
+    """Make every file but the manifest."""
     contents = {f"source/{path.name}": path.read_bytes() for path in submission.plugins}
     source = f"Its code is in {', '.join(contents)}."
     if submission.owner != LOCAL:
@@ -141,8 +141,8 @@ def _local_folders(records: Sequence[Record]) -> list[str]:
     """Names of the folders of text and models that the records are about."""
     trainings = [record.cell.training for record in records]
     found = [t.corpus.name for t in trainings if t.corpus.source == "folder"]
-    found += [t.model.name for t in trainings if is_local(t.model)]
-    return list(dict.fromkeys(found))
+    models = [model for t in trainings for model in (t.model, t.tokenizer) if model]
+    return list(dict.fromkeys(found + [model.name for model in models if is_local(model)]))
 
 
 def _json(model: BaseModel) -> bytes:

@@ -1,4 +1,4 @@
-"""JSON and YAML that a stranger has written, as plain values with one meaning."""
+"""Strict readers of JSON and YAML that a stranger has written."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MOST_VALUES = 1_000_000
 
 
 def read_json(content: bytes, *, any_text: bool = False) -> Any:
-    """A JSON value, with one meaning: no key twice, no NaN, nothing beyond the limits.
+    """Read a JSON value without repeated keys, NaN, or anything beyond the limits.
 
     Args:
-        content: the bytes of a file, or of a line of one.
-        any_text: whether strings may hold any character, as what a model says may.
+        content: bytes of a file, or of a line of one.
+        any_text: allow any character in strings, as for a model's answers.
 
     Raises:
-        Unsafe: not such a value; the message says where in it.
+        Unsafe: another value; the message names the place in it.
     """
     refuse_pickle(content)
     try:
@@ -50,7 +50,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise Unsafe(f"the key {short(key)} stands twice")
+            raise Unsafe(f"the key {short(key)} is given twice")
         found[key] = value
     return found
 
@@ -66,10 +66,10 @@ def _integer(digits: str) -> int:
 
 
 def check_value(value: Any, *, any_text: bool = False) -> None:
-    """Refuse what is no plain value: of JSON's types, finite, not too deep, long or large.
+    """Refuse values that are not of JSON's types, not finite, or too deep, long or large.
 
     Raises:
-        Unsafe: with its place.
+        Unsafe: naming the place.
     """
     seen = 0
     waiting: list[tuple[str, int, Any]] = [("", 1, value)]
@@ -112,20 +112,20 @@ def _check_scalar(place: str, item: Any, *, any_text: bool) -> None:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key that stands twice."""
+    """Safe YAML loader that refuses repeated keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         found = super().construct_mapping(node, deep=True)
         if len(found) < len(node.value):
-            raise Unsafe(f"line {node.start_mark.line + 1}: a key stands twice")
+            raise Unsafe(f"line {node.start_mark.line + 1}: a key is given twice")
         return found
 
 
 def read_yaml(content: bytes) -> Any:
-    """A YAML value of plain types: no anchors, aliases or tags, one document, no key twice.
+    """Read one YAML document of plain types, without anchors, aliases, tags or repeated keys.
 
     Raises:
-        Unsafe: not such a value.
+        Unsafe: another value.
     """
     text = read_text(content)
     try:
@@ -142,7 +142,7 @@ def read_yaml(content: bytes) -> Any:
 
 
 def _check_events(text: str) -> None:
-    """Look at what the parser sees before anything is built from it."""
+    """Check the parser's events before any value is built from them."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 0

@@ -32,28 +32,28 @@ class Unsafe(ValueError):
 
 
 def harmless(text: str, longest: int = 500) -> str:
-    """Text that a terminal shows as it is: ASCII, one line, what is longer cut off.
+    """Make text safe for a terminal: ASCII, one line, cut at ``longest`` characters.
 
-    Look-alike letters, marks that reverse the direction and control sequences come out as their
-    escapes, where everybody sees them.
+    Look-alike letters, marks that reverse the direction and control sequences become visible
+    escapes.
     """
     return short(text, longest).encode("unicode_escape").decode("ascii")
 
 
 def short(text: str, longest: int = 100) -> str:
-    """So much of a text that what stands behind it in a message is still seen."""
+    """Cut a text, so that the rest of a message is still seen."""
     return text if len(text) <= longest else text[:longest] + "..."
 
 
 def list_files(folder: Path, most: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything in a folder and in the folders directly below it.
+    """List everything in a folder and in the folders directly below it.
 
     Args:
         folder: followed where it is a link itself; no link below it is.
-        most: entries that are looked at.
+        most: largest number of entries.
 
     Yields:
-        path from ``folder``, of a folder with ``/`` behind it, and what the file system says of it.
+        path from ``folder``, with ``/`` at the end for a folder, and its status.
 
     Raises:
         Unsafe: more entries than that, or a folder that cannot be read.
@@ -80,7 +80,12 @@ def list_files(folder: Path, most: int) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def read_bytes(folder: Path, name: str, most: int) -> bytes:
-    """The content of a regular file of its own, at most ``most`` bytes.
+    """Read a regular file that has no second name elsewhere.
+
+    Args:
+        folder: the submission.
+        name: path of the file in it.
+        most: largest number of bytes.
 
     Raises:
         Unsafe: a link, a device, a file with a second name elsewhere, a larger or unreadable one.
@@ -104,7 +109,7 @@ def read_bytes(folder: Path, name: str, most: int) -> bytes:
 
 
 def kind(status: os.stat_result) -> str | None:
-    """What is wrong with something in a folder, from what the file system says of it."""
+    """Problem with an entry of a folder, from its status; None for a regular file."""
     if stat.S_ISLNK(status.st_mode):
         return "a symbolic link"
     if not stat.S_ISREG(status.st_mode):
@@ -130,7 +135,7 @@ def refuse_pickle(content: bytes) -> None:
 
 
 def _lists_as_pickle(content: bytes) -> bool:
-    """Whether all of it is opcodes up to STOP; text of another kind fails at once."""
+    """True where all of the content is opcodes up to STOP."""
     stripped = content.rstrip()
     if not stripped.endswith(b".") or len(stripped) < 2:
         return False
@@ -143,7 +148,7 @@ def _lists_as_pickle(content: bytes) -> bool:
 
 
 def read_text(content: bytes) -> str:
-    """UTF-8 text without marks that hide or reorder it.
+    """Decode UTF-8 text without marks that hide or reorder it.
 
     Raises:
         Unsafe: other bytes, or such a mark.

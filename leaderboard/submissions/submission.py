@@ -1,4 +1,4 @@
-"""What is to be submitted: a method's part of a grid, checked before any time is spent on it."""
+"""Submission of a method: its part of a grid, checked before any time is spent on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness_tasks.corpora import is_folder
 from unlearners import list_unlearners
 from unlearners.contract import check_contract
 
@@ -24,14 +23,14 @@ LOCAL = "local"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What is to be packed of one method.
+    """One method with its part of a grid.
 
     Attributes:
-        method: its registered name.
+        method: registered name of the method.
         config: the grid that it is run in.
-        plan: what of the grid belongs to it: its own cells and those of target and retrain.
-        plugins: the files that register it, and whatever else the grid needs.
-        search: the sweep that its settings were chosen by.
+        plan: part of the grid that belongs to it: its own cells, and those of target and retrain.
+        plugins: files that register it, and other files that the grid needs.
+        search: sweep that its settings were chosen by.
     """
 
     method: str
@@ -42,7 +41,7 @@ class Submission:
 
     @property
     def owner(self) -> str:
-        """The distribution that the method comes from; ``local`` for a file."""
+        """Distribution that the method comes from; ``local`` for a file."""
         return list_unlearners()[self.method]
 
 
@@ -52,12 +51,18 @@ def submissions(
     plugins: Sequence[Path] = (),
     search: SweepConfig | None = None,
 ) -> list[Submission]:
-    """One submission for each method of a grid that is not built in, or that is named.
+    """Make one submission for each method of a grid that is not built in, or that is named.
 
-    Everything that would spoil a pack and can be known before the grid is run is checked.
+    Everything that can be known before the grid is run is checked here.
+
+    Args:
+        config: the grid.
+        named: methods to submit; those that are not built in where left out.
+        plugins: files that register methods.
+        search: sweep that the settings were chosen by.
 
     Raises:
-        InputError: what it is, and in which setting.
+        InputError: a setting does not fit a submission.
         UnlearnerError: a method breaks the contract of methods.
     """
     plan = make_plan(config)
@@ -93,7 +98,7 @@ def submissions(
 
 
 def _part(plan: Sequence[PlannedTraining], method: str) -> list[PlannedTraining]:
-    """A method's own cells, and those of the target and retrain models of its corpora."""
+    """Select a method's own cells, and those of the target and retrain models of its corpora."""
     corpora = [planned.corpus for planned in plan if planned.training.method == method]
     return [
         planned
@@ -153,9 +158,9 @@ def _check_method(submission: Submission) -> None:
 
 
 def resolved(submission: Submission) -> RunConfig:
-    """The configuration of the submission's cells alone, every setting in it spelled out.
+    """Configuration of the submission's cells alone, with every setting spelled out.
 
-    A folder of text or of a model stands there by its name: where it lay is nobody's concern.
+    Folders of text and models are given by name, without the path on this machine.
     """
     entries: list[UnlearnEntry] = []
     corpora: dict[str, CorpusEntry] = {}
@@ -181,18 +186,21 @@ def resolved(submission: Submission) -> RunConfig:
 
 
 def _model(reference: PlannedTraining) -> ModelSource | None:
-    """Where a model is found; None for the demo's, which every installation makes itself."""
+    """Source of a model; None for the demo's, which every installation makes itself."""
     model = reference.training.model
     if model.revision.startswith("recipe:"):
         return None
     source = reference.corpus.model(reference.training.method)
-    tokenizer = source.tokenizer if source else None
-    if tokenizer and is_folder(Path(tokenizer)):
-        tokenizer = Path(tokenizer).name
-    revision = None if is_local(model) else model.revision
-    return ModelSource(path=model.name, revision=revision, tokenizer=tokenizer)
+    # without `tokenizer:` it is the model's own
+    tokenizer = reference.training.tokenizer if source and source.tokenizer else None
+    return ModelSource(
+        path=model.name,
+        revision=None if is_local(model) else model.revision,
+        tokenizer=tokenizer.name if tokenizer else None,
+        tokenizer_revision=None if not tokenizer or is_local(tokenizer) else tokenizer.revision,
+    )
 
 
 def is_local(model: ModelId) -> bool:
-    """Whether a model is a folder, which its digest pins, not a commit on the hub."""
+    """True for a folder, which its digest pins; False for a commit on the hub."""
     return model.revision.startswith("sha256:")

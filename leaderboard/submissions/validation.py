@@ -1,4 +1,4 @@
-"""Checks a submission without trusting it: nothing of it is imported, unpickled or run."""
+"""Validation of a submission without trust: nothing of it is imported, unpickled or run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,14 @@ from ..config import RunConfig
 from ..errors import InputError
 from ..records.schema import REFERENCES, Record
 from . import manifest as layout
+from .answer_checks import answer_problems, read_answers
+from .benchmark_checks import benchmark_findings
 from .board import Precisions, precision_findings
 from .findings import Finding
-from .grid_checks import Together, benchmark_findings, grid_findings
+from .grid_checks import Together, grid_findings
 from .manifest import Manifest, Package
 from .plain_values import read_json, read_yaml
-from .record_checks import (
-    answer_problems,
-    first_error,
-    read_answers,
-    read_record,
-    record_problems,
-)
+from .record_checks import first_error, read_record, record_problems
 from .safe_read import (
     Unsafe,
     kind,
@@ -45,11 +41,13 @@ T = TypeVar("T")
 
 @dataclass
 class Verdict:
-    """All that was found.
+    """Result of the validation.
 
     Attributes:
-        method: of the manifest; empty where that cannot be read.
-        records: those that could be read, by the path of their file.
+        folder: the submission.
+        method: name in the manifest; empty where that cannot be read.
+        records: records that could be read, by the path of their file.
+        findings: problems and warnings, in the order in which they were found.
     """
 
     folder: Path
@@ -63,7 +61,7 @@ class Verdict:
         return [finding for finding in self.findings if not finding.warning]
 
     def add(self, place: str, *texts: str) -> None:
-        """Problems of one file."""
+        """Add problems of one file."""
         self.findings += [Finding(place, text) for text in texts]
 
 
@@ -77,7 +75,8 @@ def validate(
     Args:
         folder: the submission.
         watch: iterates over the names of its records, for a progress bar.
-        board: precisions that it must have (``board.board_precisions``); its own where left out.
+        board: precisions that it must have, as `board.board_precisions` gives them; not checked
+            where left out.
 
     Raises:
         InputError: the folder is not a submission at all.
@@ -93,7 +92,7 @@ def validate(
 
 
 class _Submission:
-    """One folder while it is checked."""
+    """Submission while it is checked."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -130,7 +129,7 @@ class _Submission:
         return self.verdict
 
     def _names(self) -> dict[str, None]:
-        """The files that may be read, in order; everything else is a finding."""
+        """List the files that may be read, in order; everything else is a finding."""
         found = {}
         try:
             for name, status in list_files(self.folder, layout.MOST_FILES):
@@ -161,7 +160,7 @@ class _Submission:
         return dict.fromkeys(sorted(found))
 
     def _read(self, name: str, parse: Callable[[bytes], T]) -> T | None:
-        """A file's content; a finding and None where it is not what it should be."""
+        """Read and parse a file; None, and a finding, where it is not what it should be."""
         try:
             content = read_bytes(self.folder, name, layout.most_bytes(name) or 0)
             self._check_hash(name, content)
@@ -179,7 +178,7 @@ class _Submission:
             self.verdict.add(name, f"not the SHA-256 that {layout.MANIFEST} says")
 
     def _check_cell(self, name: str, names: Collection[str], together: Together) -> None:
-        """A record and its answers."""
+        """Check a record and its answers."""
         record = self._read(name, read_record)
         if record is None:
             return
@@ -190,8 +189,8 @@ class _Submission:
             self.verdict.add(name, f"holds another cell than its name says: {stem}")
         place = name.replace("records/", "samples/", 1).removesuffix(".json") + ".jsonl.gz"
         if (place in names) != (record.samples is not None):
-            text = "no answers beside it" if record.samples else "there are answers it is silent of"
-            self.verdict.add(name, text)
+            text = "samples: null, but there are answers" if record.samples is None else None
+            self.verdict.add(name, text or f"samples: there is no {place}")
         elif record.samples is not None and (lines := self._read(place, _decompress)) is not None:
             if samples.sha256(lines) != record.samples:
                 self.verdict.add(place, "not the SHA-256 of its record")
@@ -214,7 +213,7 @@ def _manifest_problems(manifest: Manifest, names: Collection[str]) -> Iterator[s
         yield f"files: lacks {name}, which is there"
     for cell, count in Counter(manifest.cells).items():
         if count > 1:
-            yield f"cells: {short(cell)} stands there {count} times"
+            yield f"cells: {short(cell)} is listed {count} times"
     promised = {f"records/{cell}.json" for cell in manifest.cells}
     recorded = {name for name in there if name.startswith("records/")}
     for name in sorted(promised - recorded):

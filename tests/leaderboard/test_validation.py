@@ -1,4 +1,4 @@
-"""A valid submission, damaged in every way that comes to mind: each is named, none does harm."""
+"""A valid submission, damaged in many ways: each damage is named, and none does harm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 import torch
@@ -31,12 +31,11 @@ from leaderboard.errors import InputError
 from leaderboard.plan import PUBLISHED_MODELS
 from leaderboard.records.schema import Cell, Record
 from leaderboard.submissions import manifest as layout
-from leaderboard.submissions import plain_values, record_checks
-from leaderboard.submissions.grid_checks import benchmark_findings
+from leaderboard.submissions import answer_checks, plain_values
+from leaderboard.submissions.benchmark_checks import benchmark_findings
 from leaderboard.submissions.validation import validate
-from quantizers import survival
 
-METHOD, TARGET = "bounded_ascent--lora--bf16", "target--none--bf16"
+METHOD = "bounded_ascent--lora--none"
 
 
 class Folder:
@@ -146,7 +145,8 @@ def test_untouched_is_valid_and_says_what_it_cannot_know(folder: Folder) -> None
     assert problems(folder) == [], "what the other tests do after the damage does none"
 
 
-def test_records_of_earlier_versions_have_no_seal(folder: Folder) -> None:
+def test_checksum_of_a_record_is_optional(folder: Folder) -> None:
+    """The manifest has one of every file."""
     for path in (folder.path / "records").iterdir():
         content = json.loads(path.read_text())
         del content["sha256"]
@@ -180,16 +180,7 @@ def text(name: str, content: str | bytes) -> Callable[[Folder], None]:
 def field(path: str, value: Any, name: str = METHOD) -> Callable[[Folder], None]:
     """Another value at a place of a record; ``...`` removes what is there."""
 
-    def change(record: dict[str, Any]) -> None:
-        *parents, last = path.split(".")
-        for parent in parents:
-            record = record[parent]
-        if value is ...:
-            del record[last]
-        else:
-            record[last] = value
-
-    return lambda folder: folder.change(change, name)
+    return lambda folder: folder.change(lambda record: put(record, path, value), name)
 
 
 def raw(path: str, literal: str) -> Callable[[Folder], None]:
@@ -217,13 +208,18 @@ def edited(was: str, now: str) -> Callable[[Folder], None]:
 def setting(path: str, value: Any) -> Callable[[Folder], None]:
     """Another value at a place of config.yaml."""
 
-    def change(content: Any) -> None:
-        *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
-        for parent in parents:
-            content = content[parent]
-        content[last] = value
+    return lambda folder: folder.change_yaml(lambda content: put(content, path, value))
 
-    return lambda folder: folder.change_yaml(change)
+
+def put(content: Any, path: str, value: Any) -> None:
+    """Set the value at a place such as ``seeds.0``; ``...`` removes it."""
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    for parent in parents:
+        content = content[parent]
+    if value is ...:
+        del content[last]
+    else:
+        content[last] = value
 
 
 def answer(of: str, **fields: Any) -> Callable[[Folder], None]:
@@ -316,7 +312,7 @@ SEALED = {
     # JSON with more than one meaning, or made to hurt
     "key twice": (
         lambda folder: folder.record().write_text('{"a": 1, "a": 2}'),
-        r"records/.*: the key a stands twice",
+        r"records/.*: the key a is given twice",
     ),
     "NaN": (raw("metrics.verbmem.value", "NaN"), r"NaN is no number of JSON"),
     "Infinity": (raw("metrics.verbmem.value", "-Infinity"), r"-Infinity is no number of JSON"),
@@ -341,7 +337,7 @@ SEALED = {
     ),
     "YAML key twice": (
         text("config.yaml", "name: a\nname: b"),
-        r"config.yaml: .*a key stands twice",
+        r"config.yaml: .*a key is given twice",
     ),
     "deep YAML": (
         text("config.yaml", "[" * 40 + "]" * 40),
@@ -364,8 +360,31 @@ SEALED = {
     "missing field": (field("provenance", ...), r"provenance: Field required"),
     "text for a number": (field("metrics.verbmem.value", "5"), r"metrics.verbmem.value: .*number"),
     "truth for a number": (field("cell.training.seed", True), r"cell.training.seed: .*integer"),
-    "schema version": (field("schema_version", 2), r"schema_version: 2, expected 1"),
-    "survival": (field("survival", {"total": {}}), r"records/.*: total.parameters: Field req"),
+    "version 1": (field("schema_version", 1), r"schema_version: 1, expected 2: run the grid again"),
+    "no version": (field("schema_version", ...), r"schema_version: 1, expected 2: run the grid"),
+    "version 3": (field("schema_version", 3), r"schema_version: 3, expected 2: run the grid again"),
+    "survival": (field("survival.update", {}), r"records/.*: survival.update.parameters: Field req"),
+    "survival by quantizer": (
+        field("survival.rounding", {"rtn-int4": {}}),
+        r"records/.*: survival.rounding.rtn-int4: Extra inputs",
+    ),
+    "dtype not known": (
+        lambda folder: folder.change_cell(lambda cell: cell["training"].update(dtype=None)),
+        r"cell.training.dtype: missing",
+    ),
+    "tokenizer not known": (
+        lambda folder: folder.change_cell(lambda cell: cell["training"].update(tokenizer=None)),
+        r"cell.training.tokenizer: missing",
+    ),
+    "bits": (field("bits", 8, "target--none--rtn-int4"), r"bits: 8.0, rtn-int4 has 4"),
+    "no bits": (field("bits", None, "target--none--rtn-int4"), r"bits: None, rtn-int4 has 4"),
+    "bits of no quantizer": (field("bits", 4), r"bits: 4.0, none has None"),
+    "bits as a parameter": (
+        lambda folder: folder.change_cell(
+            lambda cell: cell["quantizer_params"].update(bits=8), "target--none--rtn-int4"
+        ),
+        r"cell.quantizer_params.bits: 8, rtn-int4 has 4",
+    ),
     "name of another cell": (field("cell.training.params.limit", 6.0), r"holds another cell"),
     "seed": (
         lambda folder: folder.change_cell(lambda cell: cell["training"].update(seed=3)),
@@ -396,21 +415,57 @@ SEALED = {
         r"privleak: -101.0, expected -100 to",
     ),
     "PrivLeak above": (
-        field("metrics.privleak.value", 151),
-        r"privleak: 151.0, expected -100 to 150",
+        field("metrics.privleak.value", 201),  # the retrain AUC is 1/3
+        r"privleak: 201.0, expected -100 to 200",
     ),
     "error below": (field("metrics.verbmem.stderr", -1), r"verbmem: a standard error of -1.0"),
     "no retrain AUC": (field("provenance.retrain_auc", None), r"provenance.retrain_auc: missing"),
     "retrain AUC": (field("provenance.retrain_auc", 1.5), r"provenance.retrain_auc: 1.5, expected"),
     "other retrain AUC": (
         field("provenance.retrain_auc", 0.41),
-        r"provenance.retrain_auc: 0.4, other cells have 0.41",
+        r"provenance.retrain_auc: 0.3333333333333333, other cells have 0.41",
     ),
-    # metrics against answers
-    "metric": (add("metrics.verbmem.value", 2e-6), r"metrics.verbmem: .*, the answers give"),
-    "stderr": (
-        add("metrics.verbmem.stderr", -2e-6),
-        r"verbmem: a standard error of .*answers give",
+    # metrics and examples against answers
+    "metric": (add("metrics.verbmem.value", 3e-6), r"metrics.verbmem: .*, the answers give"),
+    "stderr": (add("metrics.verbmem.stderr", -3e-6), r"metrics.verbmem.stderr: .*, the answers g"),
+    "low": (add("metrics.verbmem.low", 3e-6), r"metrics.verbmem.low: .*, the answers give"),
+    "high": (field("metrics.verbmem.high", None), r"metrics.verbmem.high: None, the answers give"),
+    "no error where all agree": (
+        field("metrics.knowmem.stderr", 0),
+        r"metrics.knowmem.stderr: 0.0, the answers give None",
+    ),
+    "narrow bound where all agree": (  # three documents: 1 - 0.025^(1/3)
+        field("metrics.knowmem.high", 50),
+        r"metrics.knowmem.high: 50.0, the answers give 70.759823",
+    ),
+    "example": (
+        field("examples.verbmem.scores", [0.0] * 6),
+        r"samples/.*: examples: not the scores of the answers",
+    ),
+    "examples of another order": (
+        field("examples.verbmem.examples", [5, 4, 3, 2, 1, 0]),
+        r"samples/.*: examples: not the scores of the answers",
+    ),
+    "examples of fewer documents": (
+        field("examples.verbmem.documents", ["0"] * 6),
+        r"samples/.*: examples: not the scores of the answers",
+    ),
+    "no examples": (field("examples", {}), r"samples/.*: examples: not the scores of the answers"),
+    "more examples than scores": (
+        field("examples.verbmem.scores", [0.0]),
+        r"records/.*: examples.verbmem: Value error, examples, scores and documents differ in num",
+    ),
+    "endless examples": (
+        field("examples.more", {"examples": [*range(4001)], "scores": [0.0] * 4001}),
+        r"records/.*: examples.more: more than 4000",
+    ),
+    "error of PrivLeak": (
+        field("metrics.privleak.stderr", 5, "retrain--none--rtn-int4"),
+        r"records/.*: metrics.privleak.stderr: 5.0, the answers give 54.433105",
+    ),
+    "error of PrivLeak's zero": (
+        field("provenance.retrain_auc_stderr", 0.01),
+        r"records/.*: provenance.retrain_auc_stderr: 0.01, expected 0.272166",
     ),
     "PrivLeak": (
         add("metrics.privleak.value", 50),
@@ -434,15 +489,15 @@ SEALED = {
         r"utility: other examples than samples/.*",
     ),
     "task left out": (
-        lines(lambda found: found.__setitem__(slice(4, 8), [])),
+        lines(lambda found: found.__setitem__(slice(6, 12), [])),
         r"metrics.knowmem: no answers give it",
     ),
-    "unknown task": (answer("utility", task="fun"), r"line 13: task: Input should be"),
-    "no response": (answer("verbmem", response=None), r"verbmem 0: has not what an answer of this"),
-    "no split": (answer("privleak", split=None), r"privleak 0: has not what an answer of this"),
+    "unknown task": (answer("utility", task="fun"), r"line 19: task: Input should be"),
+    "no response": (answer("verbmem", response=None), r"verbmem 0: not the fields that an answer"),
+    "no split": (answer("privleak", split=None), r"privleak 0: not the fields that an answer"),
     "split of a question": (
         answer("utility", split="forget"),
-        r"utility 0: has not what an answer",
+        r"utility 0: not the fields that an answer",
     ),
     "endless response": (answer("utility", response="a " * 513), r"utility 0: more than 512 words"),
     "endless prompt": (answer("utility", prompt="a" * 401), r"utility 0: more than 400 characters"),
@@ -454,7 +509,7 @@ SEALED = {
         answer("privleak", split="holdout"),
         r"privleak 0: another question or reference",
     ),
-    "extra field": (answer("utility", evil=1), r"line 13: evil: Extra inputs"),
+    "extra field": (answer("utility", evil=1), r"line 19: evil: Extra inputs"),
     "other spelling": (
         lambda folder: folder.write_lines(
             gzip.decompress(folder.answers().read_bytes()).replace(b'"task":', b'"task": ', 1)
@@ -491,9 +546,9 @@ SEALED = {
         lambda folder: folder.change_yaml(
             lambda config: config["corpora"].append(copy.deepcopy(config["corpora"][0]))
         ),
-        r"config.yaml: corpora: one stands there twice",
+        r"config.yaml: corpora: one is given twice",
     ),
-    "suite without records": (setting("suites", ["sust"]), r"no record of .*--sust4--bf16"),
+    "suite without records": (setting("suites", ["sust"]), r"no record of .*--sust4--none--seed0"),
     "other parameter": (
         setting("unlearn.0.params", {"limit": 6.0}),
         r"records/.*: cell.training.params.limit: 5.0, config.yaml says 6.0",
@@ -509,6 +564,24 @@ SEALED = {
     "other limit": (setting("evaluation.limit", None), r"cell.limit: 6, config.yaml says None"),
     "other split": (setting("corpora.0.forget", "raw/other"), r"forget is raw/other, the records"),
     "other model": (setting("corpora.0.target.path", "other"), r"the records have another target"),
+    "other tokenizer": (
+        setting("corpora.0.target.tokenizer", "other"),
+        r"the records have another tokenizer of target",
+    ),
+    "other dtype": (
+        setting("evaluation.dtype", "bfloat16"),
+        r"cell.training.dtype: float32, config.yaml says bfloat16",
+    ),
+    "chat template": (
+        setting("evaluation.chat_template", True),
+        r"cell.chat_template: False, config.yaml says True",
+    ),
+    "other zero of PrivLeak": (
+        lambda folder: folder.change_cell(
+            lambda cell: cell.update(retrain_auc={"source": "corpus", "value": 0.5, "model": None})
+        ),
+        r"cell.retrain_auc.source: corpus, config.yaml says measured",
+    ),
     "another method": (setting("unlearn.0.method", "npo"), r"npo is not the submitted method"),
     "unnamed cell": (
         setting("precisions", ["none"]),
@@ -623,7 +696,11 @@ UNSEALED = {
         lambda folder: folder.record().unlink(),
         r"manifest.json: cells: promised, but there is no records/",
     ),
-    "no answers": (lambda folder: folder.answers().unlink(), r"records/.*: no answers beside it"),
+    "no answers": (
+        lambda folder: folder.answers().unlink(),
+        r"records/.*: samples: there is no samples/",
+    ),
+    "answers denied": (field("samples", None), r"records/.*: samples: null, but there are answers"),
     "large record": (
         lambda folder: os.truncate(folder.record(), 2**22 + 1),
         r"records/.*: 4194305 bytes, more than 4194304",
@@ -650,7 +727,7 @@ UNSEALED = {
         unsealed(lambda m: m["cells"].append("../../x")),
         r"cells: promised, but there is no records/../../x.json",
     ),
-    "cell twice": (unsealed(lambda m: m["cells"].append(m["cells"][0])), r"stands there 2 times"),
+    "cell twice": (unsealed(lambda m: m["cells"].append(m["cells"][0])), r"is listed 2 times"),
     "cell not promised": (unsealed(lambda m: m["cells"].pop()), r"is there, but not promised"),
     "format": (unsealed(lambda m: m.update(format=2)), r"manifest.json: format: Input should be 1"),
     "method": (
@@ -688,7 +765,7 @@ def test_damaged_folder_is_named(folder: Folder, name: str) -> None:
         (layout, "MOST_FILES", 8, "more than 8 files and folders"),
         (layout, "MOST_TOTAL", 1000, "bytes in all, more than 1000"),
         (samples, "MOST_BYTES", 1000, "samples/.*: holds more than 1000 bytes"),
-        (record_checks, "MOST_ANSWERS", 3, "samples/.*: more than 12 lines"),
+        (answer_checks, "MOST_ANSWERS", 3, "samples/.*: more than 12 lines"),
         (plain_values, "MOST_VALUES", 100, "records/.*: more than 100 values"),
     ],
 )
@@ -700,20 +777,32 @@ def test_limits(
     value: int,
     expected: str,
 ) -> None:
-    """A gzip bomb is one of these: 16 answers unpack to more than 1,000 bytes."""
+    """A gzip bomb is one of these: 24 answers unpack to more than 1,000 bytes."""
     monkeypatch.setattr(place, limit, value)
     found = problems(folder)
     assert any(re.search(expected, line) for line in found), found
 
 
+@pytest.mark.parametrize("left", ["metrics", "examples", "extra"])
+def test_diverged_cell_has_no_numbers(folder: Folder, left: str) -> None:
+    folder.answers().unlink()
+    nothing: dict[str, Any] = {"metrics": {}, "examples": {}, "extra": {}, "samples": None}
+    kept: dict[str, Any] = {
+        "metrics": {"verbmem": {"value": 1.0, "stderr": None}},
+        "examples": {"verbmem": {"examples": [0], "scores": [1.0]}},
+        "extra": {"arc/acc": {"value": 1.0, "stderr": None}},
+    }
+    changes = {**nothing, left: kept[left]}
+    folder.change(lambda record: record.update(status="diverged", reason="loss nan", **changes))
+    folder.seal()
+    assert any("status: diverged, yet there are metrics" in line for line in problems(folder))
+
+
 def test_diverged_cell_is_a_result(folder: Folder) -> None:
     """Without metrics and answers, with the reason."""
     folder.answers().unlink()
-    folder.change(
-        lambda record: record.update(
-            status="diverged", reason="loss nan", metrics={}, samples=None, extra={}
-        )
-    )
+    nothing: dict[str, Any] = {"metrics": {}, "examples": {}, "extra": {}, "samples": None}
+    folder.change(lambda record: record.update(status="diverged", reason="loss nan", **nothing))
     folder.seal()
     assert problems(folder) == []
 
@@ -721,8 +810,21 @@ def test_diverged_cell_is_a_result(folder: Folder) -> None:
 def test_score_that_is_no_number_has_a_reason(folder: Folder) -> None:
     """A collapsed model: one text's Min-40% is NaN, so that PrivLeak is missing."""
     folder.change_answer("privleak", score="NaN")
-    folder.change(lambda record: record["metrics"].pop("privleak"))
-    folder.change(lambda record: record.update(reason="privleak: failed: NaN scores for 1 of 4"))
+    field("examples.privleak/forget.scores.0", None)(folder)
+    field("metrics.privleak", ...)(folder)
+    field("reason", "privleak: failed: NaN scores for 1 of 6")(folder)
+    folder.seal()
+    assert problems(folder) == []
+
+
+def test_score_of_minus_infinity_is_a_score(folder: Folder) -> None:
+    """The three holdout texts then beat one of three forget texts: AUC 1/3, as the retrained one.
+
+    PrivLeak is 0, and its error is not known.
+    """
+    folder.change_answer("privleak", score="-Infinity")
+    field("examples.privleak/forget.scores.0", None)(folder)
+    field("metrics.privleak", {"value": 0.0, "stderr": None})(folder)
     folder.seal()
     assert problems(folder) == []
 
@@ -750,14 +852,6 @@ def test_nothing_submitted_is_imported(folder: Folder, tmp_path: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "leaderboard.submissions.validation" in imported
     assert not imported & {"torch", "bounded_ascent"}
-
-
-@pytest.mark.parametrize("name", ["SurvivalReport", "Survival", "Crossing"])
-def test_survival_is_what_the_quantizers_measure(name: str) -> None:
-    """The schema stands twice; here it is held together."""
-    ours = get_type_hints(getattr(record_checks, name))
-    theirs = get_type_hints(getattr(survival, name))
-    assert ours.keys() - {"model_config"} == theirs.keys()
 
 
 def validated(*arguments: str) -> Any:
@@ -864,5 +958,5 @@ def test_published_benchmark_has_a_known_size(
         )
         for i in range(answers)
     ]
-    found = [text for text in record_checks.answer_problems(record, given) if "examples" in text]
+    found = [text for text in answer_checks.answer_problems(record, given) if "the examples are not" in text]
     assert len(found) == wrong
