@@ -126,16 +126,24 @@ def run(
 
 @app.command()
 def schema(
-    kind: Annotated[Literal["run", "sweep"], typer.Argument(help="Of which file.")] = "run",
+    kind: Annotated[
+        Literal["run", "sweep", "record", "survival"], typer.Argument(help="Kind of file.")
+    ] = "run",
 ) -> None:
-    """Print the JSON schema of a configuration, for editors that check YAML while it is typed."""
+    """Print the JSON schema of a configuration or of a result.
+
+    Editors check the YAML of a grid (run) or a search (sweep) against it; a record and a survival
+    report are documented by it, field by field.
+    """
     import json
 
     from .config import RunConfig
+    from .records.schema import Record
+    from .records.survival import SurvivalReport
     from .sweep import SweepConfig
 
-    model = SweepConfig if kind == "sweep" else RunConfig
-    typer.echo(json.dumps(model.model_json_schema(), indent=1))
+    models = {"run": RunConfig, "sweep": SweepConfig, "record": Record, "survival": SurvivalReport}
+    typer.echo(json.dumps(models[kind].model_json_schema(), indent=1))
 
 
 @app.command()

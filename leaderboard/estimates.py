@@ -127,19 +127,30 @@ def mean_over_seeds(estimates: Sequence[Estimate], key: Hashable) -> Estimate:
         key: identifies the row, whose seeds are independent of any other row's.
     """
     count = len(estimates)
+    spread = 0.0
+    if count > 1:
+        spread = stdev(estimate.value for estimate in estimates) / math.sqrt(count)
+    slacks = [e.slack for e in estimates if e.is_edge and e.slack is not None]
+    if slacks and (spread or len(slacks) < count):  # the same documents, and so the same error
+        estimates = [
+            replace(e, parts={("edge", key): e.slack}) if e.is_edge and e.slack else e
+            for e in estimates
+        ]
     mean = linear(
         fmean(estimate.value for estimate in estimates),
         [(1 / count, estimate) for estimate in estimates],
         groups=min(estimate.groups for estimate in estimates),
         span=max(estimate.span for estimate in estimates),
     )
-    if count == 1 or mean.parts is None:
+    if mean.parts is None:
         return mean
-    spread = stdev(estimate.value for estimate in estimates) / math.sqrt(count)
-    parts = {**mean.parts, ("seeds", key): spread}
-    if spread and mean.is_edge and mean.slack is not None:
-        parts["edge", key] = mean.slack
-    return Estimate(mean.value, parts, mean.groups, mean.span, mean.slack)
+    if mean.is_edge and slacks:
+        mean = replace(mean, slack=max(slacks))
+    if not spread:
+        return mean
+    parts = dict(mean.parts or {})
+    parts["seeds", key] = spread
+    return replace(mean, parts=parts)
 
 
 def of_scores(task: str, examples: ExampleScores) -> Estimate | None:
@@ -255,10 +266,20 @@ def of_record(record: Record, name: str, zero: Estimate | None = None) -> Estima
     found = record.metrics.get(name)
     if found is None or not math.isfinite(found.value):
         return None
+    if name == "privleak" and _is_zero(record):
+        return Estimate(0.0, {})
     estimate = of_examples(name, record.examples, zero or retrain_auc(record))
     if estimate is None:
         return of_metric(name, found, key_of(record.cell))
     return replace(estimate, value=found.value)
+
+
+def _is_zero(record: Record) -> bool:
+    """True for the model whose AUC is PrivLeak's zero, by definition."""
+    zero, training = record.cell.retrain_auc, record.cell.training
+    if zero is None or record.is_quantized or training.method != "retrain":
+        return False
+    return zero.source == "measured" and zero.model == training.model
 
 
 def of_examples(

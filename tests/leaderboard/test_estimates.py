@@ -178,3 +178,16 @@ def test_exceeds() -> None:
     assert more.exceeds(less, 2)
     assert not more.exceeds(less, 2.01)
     assert more.exceeds(Estimate(0, None), 1) is None
+
+
+def test_seeds_do_not_narrow_a_bound() -> None:
+    """Three seeds whose answers are all 100, without the scores of examples: one bound."""
+    bound = Metric(value=100, stderr=None, low=100 - 4 * Z, high=100)
+    seeds = [of_metric("knowmem", bound, "row") for _ in range(3)]
+    mean = mean_over_seeds(seeds, "row")
+    assert mean.is_edge
+    assert mean.stderr == pytest.approx(4)
+    apart = [*seeds[:2], of_metric("knowmem", Metric(value=97, stderr=4), "row")]
+    assert mean_over_seeds(apart, "row").stderr == pytest.approx(
+        math.hypot((4 + 4) / 3, 4 / 3, stdev([100, 100, 97]) / math.sqrt(3))
+    )

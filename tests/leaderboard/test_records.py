@@ -1,7 +1,9 @@
 """The record format: identity, version 1, layout of the files."""
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -9,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from leaderboard.errors import InputError
 from leaderboard.records import schema
 from leaderboard.records import survival as survival_schema
+from leaderboard.records.reference import reference
 from leaderboard.records.schema import ExampleScores, ModelId, Record, RetrainAuc, digest
 from leaderboard.records.survival import LayerSurvival, Rounding, SurvivalReport, Update
 from leaderboard.records.text import dumps
@@ -226,3 +229,20 @@ def test_reports_of_a_checkpoint_are_merged() -> None:
             "rtn-int4": 0.5,
             "rtn-int8": 1.0,
         }
+
+
+def test_the_documentation_is_current() -> None:
+    """`docs/records.md` ends in what ``python -m leaderboard.records.reference`` prints."""
+    text = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")
+    assert text.partition("## Fields\n\n")[2] == reference()
+
+
+def test_the_documented_example_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "records.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    monkeypatch.chdir(root)
+    exec(compile(code, "docs/records.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 190

@@ -17,13 +17,9 @@ from hypothesis import strategies as st
 
 from harness_tasks.sealed import sealed
 from leaderboard.records.schema import Record
+from leaderboard.submissions.answer_checks import answer_problems, read_answers
 from leaderboard.submissions.plain_values import read_json, read_yaml
-from leaderboard.submissions.record_checks import (
-    answer_problems,
-    read_answers,
-    read_record,
-    record_problems,
-)
+from leaderboard.submissions.record_checks import read_record, record_problems
 from leaderboard.submissions.safe_read import Unsafe, harmless, read_text
 from leaderboard.submissions.validation import validate
 
