@@ -137,12 +137,19 @@ def schema(
     """
     import json
 
+    from pydantic import BaseModel
+
     from .config import RunConfig
     from .records.schema import Record
     from .records.survival import SurvivalReport
     from .sweep import SweepConfig
 
-    models = {"run": RunConfig, "sweep": SweepConfig, "record": Record, "survival": SurvivalReport}
+    models: dict[str, type[BaseModel]] = {
+        "run": RunConfig,
+        "sweep": SweepConfig,
+        "record": Record,
+        "survival": SurvivalReport,
+    }
     typer.echo(json.dumps(models[kind].model_json_schema(), indent=1))
 
 

@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,7 @@ class Worker:
             Exception: nothing more can be written (``errors.is_disk_full``).
         """
         try:
-            checkpoint = self._checkpoint(planned)
+            checkpoint = self._measured(planned, self._checkpoint(planned))
         except CONFIGURATION_ERRORS:
             raise
         except Exception as error:
@@ -166,7 +167,7 @@ class Worker:
             loaded = load_model(
                 str(saved), dtype=planned.training.dtype or "auto", device=settings.device
             )
-            return self._measured(planned, Checkpoint(*loaded, None))
+            return Checkpoint(*loaded, None)
         model, tokenizer = self._start(planned)
         if adapter.is_dir():
             refuse_damaged(adapter)
@@ -186,7 +187,7 @@ class Worker:
             seconds = time.monotonic() - start
         save_model(model, tokenizer, saved)
         drop_trainer_checkpoints(folder / "training")
-        return self._measured(planned, Checkpoint(model, tokenizer, seconds))
+        return Checkpoint(model, tokenizer, seconds)
 
     def _start(self, planned: PlannedTraining) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The weights that a training starts from."""
@@ -196,19 +197,26 @@ class Worker:
         return before.model, before.tokenizer
 
     def _measured(self, planned: PlannedTraining, checkpoint: Checkpoint) -> Checkpoint:
-        """Add what is known of a checkpoint's training and update."""
-        folder = self.folder.checkpoint_path(planned.training)
-        facts = read_training_facts(folder / "training")
+        """Add the circumstances of an unlearned checkpoint's training, and the meter."""
+        if planned.recipe is None:
+            return checkpoint
+        facts = read_training_facts(self.folder.checkpoint_path(planned.training) / "training")
         training = TrainingRun.model_validate(asdict(facts)) if facts else None
         meter = None
         if self.config.evaluation.survival:
-            try:
-                meter = SurvivalMeter(
-                    self._load_target(planned), checkpoint.model, planned.training.stem
-                )
-            except QuantizerError as error:
-                self.progress.say(f"{planned.title}: survival is not measured: {error}")
+            with self._optional(planned):
+                target = self._load_target(planned)
+                meter = SurvivalMeter(target, checkpoint.model, planned.training.stem)
         return replace(checkpoint, training=training, meter=meter)
+
+    @contextmanager
+    def _optional(self, planned: PlannedTraining) -> Iterator[None]:
+        """Say that survival could not be measured; the scores do not depend on it."""
+        try:
+            yield
+        except (QuantizerError, RuntimeError) as error:  # too little memory is a RuntimeError
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self.progress.say(f"{planned.title}: survival is not measured: {reason}")
 
     def _load_target(self, planned: PlannedTraining) -> PreTrainedModel:
         """The model before unlearning, in main memory; the last one is kept for the next."""
@@ -258,7 +266,8 @@ class Worker:
         )
         report = None
         if checkpoint.meter:
-            report = checkpoint.meter.measure(cell.cell.precision, quantizer, model)
+            with self._optional(planned):
+                report = checkpoint.meter.measure(cell.cell.precision, quantizer, model)
         zero_auc = scores.retrain_auc
         device, dtype = str(model.device), str(_plain_dtype(model)).removeprefix("torch.")
         del model

@@ -282,7 +282,7 @@ class Record(Frozen):
     """`diverged`: the training left the finite numbers. `failed`: any other error."""
     reason: str | None = None
     """Reason why the cell, or one of its metrics, has no numbers."""
-    bits: float | None = None
+    bits: float | None = Field(default=None, gt=0, le=64)
     """Bits per quantized weight, as the quantizer says; null for a checkpoint that is not
     quantized."""
     dtype: str | None = None

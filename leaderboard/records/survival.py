@@ -11,13 +11,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 SIGNIFICANT_DIGITS = 6
+LARGEST = 1e100
+"""Beyond the weights of any dtype; sums of squares stay finite."""
 
 
 def _significant(value: Any) -> Any:
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
 
 
-Number = Annotated[float, BeforeValidator(_significant), Field(allow_inf_nan=False)]
+Number = Annotated[
+    float, BeforeValidator(_significant), Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)
+]
 """A finite number, kept with six significant digits."""
 
 

@@ -1,4 +1,4 @@
-"""Whatever a user or a stranger gives, the outcome is success or one error of ours, in one line.
+"""Whatever a user or a stranger gives, the outcome is success or one error line of ours.
 
 `make fuzz` runs the same with `HYPOTHESIS_PROFILE=fuzz`, ten times as many cases.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,9 +27,10 @@ from leaderboard.config import RunConfig, load_config
 from leaderboard.errors import USER_ERRORS, InputError
 from leaderboard.plan import make_plan
 from leaderboard.plugins import load_plugin
+from leaderboard.records.schema import Cell, Record
 from leaderboard.report.outputs import outputs
 from leaderboard.report.text import one_line
-from leaderboard.store import read_records
+from leaderboard.store import RunFolder, read_records
 from leaderboard.sweep import load_sweep
 from leaderboard.table import build_table
 
@@ -38,7 +40,7 @@ FACTOR = 10 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 1
 
 
 def cases(number: int) -> Callable[[Any], Any]:
-    """So many examples, ten times as many in `make fuzz`; folders are shared between them."""
+    """Set the number of examples, ten times as many in `make fuzz`; they share their folders."""
     shared = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     return settings(
         max_examples=number * FACTOR, deadline=None, database=None, suppress_health_check=shared
@@ -298,37 +300,95 @@ def test_links_in_a_corpus(tmp_path: Path) -> None:
 def test_any_value_at_any_place_of_a_record(
     tmp_path: Path, make: Any, data: st.DataObject, value: Any
 ) -> None:
-    """Two references and a method, of which one value is another: a table, or one error."""
+    """Two references and a method, in one of which a value is another: a table, or one error."""
     folder = tmp_path / "records"
-    folder.mkdir(exist_ok=True)
-    for method in ("target", "retrain"):
-        (folder / f"{method}.json").write_text(make(method).model_dump_json())
-    whole = make("npo").model_dump(mode="json") | {"survival": SURVIVAL}
-    place = data.draw(st.sampled_from(places(whole)))
-    path = folder / "npo.json"
-    path.write_text(json.dumps(replaced(whole, place, value)))
-
-    def table() -> None:
-        records = read_records(tmp_path)
-        rows = build_table(records)
-        texts = outputs(tmp_path, "x", records, rows, [])
-        json.loads(texts["table.json"], parse_constant=pytest.fail)
-
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    whole = {method: full_record(make, method) for method in ("target", "retrain", "npo")}
+    name = data.draw(st.sampled_from(sorted(whole)))
+    place = data.draw(st.sampled_from(places(whole[name])))
+    for method, content in (whole | {name: replaced(whole[name], place, value)}).items():
+        stem = Cell.model_validate(whole[method]["cell"]).stem
+        try:  # a file of a cell that is another has that cell's name, where it can be one
+            stem = Cell.model_validate(content["cell"]).stem
+        except (TypeError, KeyError, ValueError):
+            pass
+        if "/" in stem or "\0" in stem or len(stem) > 200:
+            stem = "record"
+        (folder / f"{stem}.json").write_text(json.dumps(content))
     before = contents(folder)
-    outcome(table)
+    outcome(lambda: table(tmp_path))
     assert contents(folder) == before
 
 
-PART = {
-    "parameters": 10,
-    "norm": 1.0,
-    "relative_norm": 0.1,
-    "effective_rank": 3.0,
-    "crossings": {
-        "int4": {"changed_indices": 0.1, "changed_scales": 0.2, "largest_move": 0.5},
-    },
+def table(run: Path) -> None:
+    """Make every file of a table; JSON without NaN."""
+    records = read_records(run)
+    texts = outputs(run, "x", records, build_table(records), [])
+    json.loads(texts["table.json"], parse_constant=pytest.fail)
+
+
+def full_record(make: Any, method: str) -> dict[str, Any]:
+    """A record with something in every field."""
+    record = make(method, "rtn-int4").model_dump(mode="json")
+    model = record["cell"]["training"]["model"]
+    record["cell"]["retrain_auc"] = {"source": "measured", "value": None, "model": model}
+    record["cell"] |= {"precision": "none", "quantizer": "none"} if method == "retrain" else {}
+    record["bits"] = None if method == "retrain" else 4
+    record["examples"] = {
+        "verbmem": {"examples": [0, 1], "scores": [40.0, 60.0], "documents": None},
+        "knowmem": {"examples": [0, 1, 2], "scores": [30.0, 50.0, 70.0], "documents": [*"aab"]},
+        "privleak/forget": {"examples": [0, 2], "scores": [-1.0, -3.0], "documents": None},
+        "privleak/holdout": {"examples": [1, 3], "scores": [-2.0, -4.0], "documents": None},
+    }
+    record["survival"] = None if method == "retrain" else SURVIVAL
+    record["extra"] = {"arc/acc": {"value": 0.5, "stderr": 0.1, "low": None, "high": None}}
+    record["calibration"] = {"samples": 3}
+    return dict(record)
+
+
+UPDATE = {"parameters": 10, "norm": 1.0, "relative_norm": 0.1, "effective_rank": 3.0}
+ROUNDING = {
+    "kept_share": 0.5,
+    "noise": 1.5,
+    "zeroed_share": 0.1,
+    "changed_indices": 0.1,
+    "changed_scales": 0.2,
+    "largest_move": 0.5,
 }
-SURVIVAL = {"total": PART, "kinds": {"mlp": PART}, "layers": {"0": PART}}
+SURVIVAL = {"update": UPDATE, "rounding": ROUNDING}
+
+
+def test_full_records_give_a_table(tmp_path: Path, make: Any) -> None:
+    """Those whose values are changed above."""
+    store = RunFolder(tmp_path / "run", "x")
+    for method in ("target", "retrain", "npo"):
+        store.write_record(Record.model_validate(full_record(make, method)))
+    table(store.path)
+
+
+@cases(300)
+@given(data=st.data(), value=VALUES, content=st.none() | JSON_TEXTS)
+def test_any_value_at_any_place_of_a_survival_report(
+    tmp_path: Path, make: Any, data: st.DataObject, value: Any, content: bytes | None
+) -> None:
+    """Another value, or other bytes altogether: a table, or one error that names the file."""
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    store = RunFolder(tmp_path / "run", "x")
+    for method in ("target", "npo"):
+        record = Record.model_validate(full_record(make, method))
+        store.write_record(record)
+    stem = record.cell.training.stem
+    layer = {"update": UPDATE, "rounding": {"rtn-int4": ROUNDING}}
+    parts = {"kinds": {"q": layer}, "layers": {"layers.0.q": layer, "layers.1.q": layer}}
+    whole = {"schema_version": 2, "checkpoint": stem, "total": layer, **parts}
+    path = store.path / "survival" / f"{stem}.json"
+    path.parent.mkdir()
+    place = data.draw(st.sampled_from(places(whole)))
+    path.write_bytes(content or json.dumps(replaced(whole, place, value)).encode())
+    before = contents(store.path)
+    outcome(lambda: table(store.path), str(path))
+    assert contents(store.path) == before
 
 
 @cases(200)

@@ -22,6 +22,7 @@ from harness_tasks.corpora import CorpusError, load_corpus
 from leaderboard.errors import InputError
 from leaderboard.models import load_model
 from leaderboard.records.schema import REFERENCES, Record
+from leaderboard.records.survival import LayerSurvival, SurvivalReport
 from leaderboard.report.outputs import outputs
 from leaderboard.report.terminal import print_table
 from leaderboard.samples import Sample
@@ -154,14 +155,10 @@ def test_a_large_text_is_text(tmp_path: Path) -> None:
 
 
 MARKUP = "=1+1<script>x</script><img src=x onerror=x>\u202e\x1b[31m"
-ENUMERATED = {"status", "subset", "samples", "sha256"}
-PART = {
-    "parameters": 10,
-    "norm": 1.0,
-    "relative_norm": 0.1,
-    "effective_rank": 3.0,
-    "crossings": {MARKUP: {"changed_indices": 0.1, "changed_scales": 0.2, "largest_move": 0.5}},
-}
+ENUMERATED = {"status", "subset", "samples", "sha256", "dtype", "source"}
+UPDATE = {"parameters": 10, "norm": 1.0, "relative_norm": 0.1, "effective_rank": 3.0}
+ROUNDING = {"kept_share": 0.5, "noise": 1.5, "zeroed_share": 0.1, "changed_indices": 0.1}
+MODEL = {"name": MARKUP, "revision": MARKUP}
 
 
 def filled(value: Any, key: str = "") -> Any:
@@ -182,20 +179,36 @@ def test_markup_in_every_text_of_a_record(make: Any, tmp_path: Path) -> None:
     for method in ("target", "retrain", "npo"):
         content = filled(make(method, reason=MARKUP).model_dump(mode="json"))
         content["cell"] |= {"quantizer_params": more, "extra_tasks": [MARKUP]}
-        content["extra"] = {MARKUP: {"value": 1.0, "stderr": None}}
-        content["provenance"] |= {"packages": more, "tasks": more, "git": MARKUP}
+        content["cell"]["retrain_auc"] = {"source": "measured", "value": None, "model": MODEL}
+        content["cell"]["training"]["corpus"]["source"] = MARKUP
+        content |= {"bits": 4, "dtype": MARKUP, "extra": {MARKUP: {"value": 1.0, "stderr": None}}}
+        documents = {"examples": [0], "scores": [1.0], "documents": [MARKUP]}
+        content["examples"] = {MARKUP: documents, "verbmem": documents}
+        content["provenance"] |= {"packages": more, "tasks": more, "git": MARKUP, "cuda": MARKUP}
         if method == "npo":
             content["cell"]["training"] |= {"params": more, "finetuning_params": more}
             content["cell"]["training"]["settings"] |= more
             content |= {"calibration": more}
-            content["survival"] = {"total": PART, "kinds": {MARKUP: PART}, "layers": {"0": PART}}
+            content["survival"] = {"update": UPDATE, "rounding": ROUNDING}
         answer = Sample(
             task="verbmem", example=0, prompt=MARKUP, response=MARKUP, reference=MARKUP, score=1.0
         )
+        record = Record.model_validate(content)
+        part = LayerSurvival.model_validate({"update": UPDATE, "rounding": {MARKUP: ROUNDING}})
+        layers = {name: part for name in (MARKUP, f"layers.0.{MARKUP}", f"layers.1.{MARKUP}")}
+        folder.write_survival(
+            SurvivalReport(
+                checkpoint=record.cell.training.stem,
+                total=part,
+                kinds={MARKUP: part},
+                layers=layers,
+            )
+        )
         # not through its own folder: the name of its file has slashes in it
-        records.append(read_record(folder.write_record(Record.model_validate(content), [answer])))
+        records.append(read_record(folder.write_record(record, [answer])))
     texts = outputs(folder.path, MARKUP, records, build_table(records), [])
     assert len(texts) >= 6
+    assert "survival.svg" in texts
     for name, text in texts.items():
         if name.endswith((".html", ".md", ".svg")):
             assert "<script>x" not in text, name

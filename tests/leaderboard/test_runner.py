@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,3 +141,45 @@ def test_killed_run_goes_on_where_it_stopped(
     assert found == {stem: wanted[stem] for stem in found}
     assert len(found) == 6
     assert not list((folder / "records").glob(".*"))
+
+
+@pytest.mark.parametrize("method", ["__init__", "measure"])
+def test_scores_do_not_depend_on_survival(
+    small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Too little memory for the comparison with the target: the cell has its scores."""
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    monkeypatch.setattr(f"leaderboard.survival.SurvivalMeter.{method}", fail)
+    content = small_world.config(precisions=["rtn-int4"])
+    assert run(content, tmp_path / "run").failed == 0
+    (record,) = (
+        record for record in read_records(tmp_path / "run") if not record.cell.training.is_reference
+    )
+    assert record.survival is None
+    assert record.metrics["verbmem"].value >= 0
+
+
+def test_survival_of_a_new_precision_joins_the_report(
+    finished: Path, small_world: Any, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    (path,) = (folder / "survival").glob("*.json")
+    before = json.loads(path.read_text())
+    content = small_world.config(precisions=["none", "rtn-int4", "bnb-fp4"])
+    assert run(content, folder).done == 3
+    after = json.loads(path.read_text())
+    assert "bnb-fp4" not in before["total"]["rounding"]
+    assert {*after["total"]["rounding"]} == {*before["total"]["rounding"], "bnb-fp4"}
+    assert after["total"]["update"] == before["total"]["update"]
+    for name, layer in before["layers"].items():
+        assert after["layers"][name]["rounding"]["rtn-int4"] == layer["rounding"]["rtn-int4"]
+    totals = {
+        record.cell.precision: record.survival.rounding
+        for record in read_records(folder)
+        if record.survival
+    }
+    for name in ("rtn-int4", "bnb-fp4"):
+        assert totals[name].model_dump(exclude_none=True) == after["total"]["rounding"][name]

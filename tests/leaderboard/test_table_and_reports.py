@@ -251,3 +251,138 @@ def test_terminal_cuts_no_number(make: MakeRecord, references: list[Record], wid
     assert "…" not in "".join(line for line in screen.getvalue().splitlines() if "npo" in line)
     assert "-12.3" in screen.getvalue()
     assert ("±1.5" in screen.getvalue()) == (width >= 140)
+
+
+GOOD = (20.0, 30.0, -10.0, 80.0)
+FAIR = (40.0, 50.0, -30.0, 70.0)
+
+
+def test_fewer_precisions_do_not_lift_a_method(make: MakeRecord, references: list[Record]) -> None:
+    """The best unquantized comes last without its 4-bit record, and says why."""
+    records = [make("fair", precision, FAIR) for precision in ("none", "rtn-int4")]
+    rows = build_table([*references, *records, make("good", "none", GOOD)])
+    assert [(row.method, row.ranked) for row in rows[4:]] == [
+        ("fair", True),
+        ("fair", True),
+        ("good", False),
+    ]
+    assert rows[-1].notes == ("not ranked: no score at rtn-int4",)
+    assert "news good full float32: not ranked: no score at rtn-int4" in markdown("t", rows)
+    both = build_table(
+        [*references, *records, *(make("good", p, GOOD) for p in ("none", "rtn-int4"))]
+    )
+    assert [row.method for row in both[4:]] == ["good", "good", "fair", "fair"]
+
+
+def test_several_quantizers_with_as_many_bits_count_alike(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    """First by the alphabet (bnb-fp4) or not: the mean over both decides."""
+    more = [
+        make(role, "bnb-fp4", values) for role, values in (("target", TARGET), ("retrain", RETRAIN))
+    ]
+    uneven = [
+        make("uneven", "none", GOOD),
+        make("uneven", "bnb-fp4", GOOD),
+        make("uneven", "rtn-int4", (20.0, 30.0, -10.0, 10.0)),
+    ]
+    even = [make("even", precision, FAIR) for precision in ("none", "bnb-fp4", "rtn-int4")]
+    rows = build_table([*references, *more, *uneven, *even])
+    scores = {(row.method, row.precision): row.values["score"].mean for row in rows[6:]}
+    assert scores["uneven", "bnb-fp4"] > scores["even", "bnb-fp4"]
+    assert next(row.method for row in rows if not row.is_reference) == "even"
+
+
+def test_bits_are_the_quantizers_and_not_the_labels(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    """A 4-bit quantizer called `w4` or `g64` is what the board is ordered by."""
+    renamed = [
+        recorded(record, precision="g64") if record.is_quantized else record
+        for record in (
+            *references,
+            *(make("good", p, v) for p, v in (("none", GOOD), ("rtn-int4", FAIR))),
+            *(make("bad", p, v) for p, v in (("none", FAIR), ("rtn-int4", GOOD))),
+        )
+    ]
+    rows = [row for row in build_table(renamed) if not row.is_reference]
+    assert [(row.method, row.precision) for row in rows] == [
+        ("bad", "none"),
+        ("bad", "g64"),
+        ("good", "none"),
+        ("good", "g64"),
+    ]
+
+
+def test_the_gate_is_decided_before_quantization(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    """Damage by rounding is not forgetting: VerbMem 90 unquantized, 20 at int4."""
+    records = [
+        make("npo", "none", (90.0, 75.0, -50.0, 80.0)),
+        make("npo", "rtn-int4", (20.0, 30.0, 0.0, 60.0)),
+    ]
+    rows = [row for row in build_table([*references, *records]) if row.method == "npo"]
+    assert [row.forgot for row in rows] == [False, False]
+
+
+def test_nothing_is_judged_where_quantization_took_the_text(make: MakeRecord) -> None:
+    """VerbMem of the target 18.2 and of the retrained model 14.4, with errors of 1.5 each."""
+    records = [
+        make("target", "none", TARGET),
+        make("retrain", "none", RETRAIN),
+        make("target", "rtn-int4", (18.2, 75.0, -100.0, 58.0)),
+        make("retrain", "rtn-int4", (14.4, 2.0, 0.0, 84.0)),
+        make("npo", "none", GOOD),
+        make("npo", "rtn-int4", (13.0, 20.0, -10.0, 50.0)),
+    ]
+    rows = build_table(records)
+    quantized = rows[-1]
+    assert not {"score", "forget_quality"} & quantized.values.keys()
+    assert quantized.forgot is True
+    assert quantized.ranked  # by the scores before quantization
+    (note,) = rows[1].notes
+    assert note == (
+        "no forget quality at this precision: target and retrain differ by less than 2 standard "
+        "errors in VerbMem (18.2 and 14.4)"
+    )
+
+
+def test_a_way_back_only_where_there_is_one(make: MakeRecord, references: list[Record]) -> None:
+    """The target has 18 at int4 and the unlearned model 40 before: what falls did not come back."""
+    records = [
+        *references[:2],
+        make("target", "rtn-int4", (18.0, 80.0, -100.0, 80.0)),
+        make("npo", "none", (40.0, 30.0, 0.0, 80.0)),
+        make("npo", "rtn-int4", (30.0, 55.0, 0.0, 80.0)),
+    ]
+    row = build_table(records)[-1]
+    assert row.values["recovery_verbmem"].mean == -10
+    assert "way_back_verbmem" not in row.values
+    assert row.values["way_back_knowmem"].mean == pytest.approx(0.5)
+
+
+def test_bf16_is_the_baseline_where_nothing_else_is(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    records = [make("npo", "bf16", (30.0, 40.0, 0.0, 80.0))]
+    records.append(make("npo", "rtn-int4", (45.0, 38.0, 0.0, 80.0)))
+    row = build_table([*references, *records])[-1]
+    assert row.values["recovery_verbmem"].mean == pytest.approx(15)
+
+
+def test_models_in_two_dtypes_are_compared_with_their_own(make: MakeRecord) -> None:
+    def in_bfloat16(record: Record) -> Record:
+        return recorded(record, {"dtype": "bfloat16"}).model_copy(update={"dtype": "bfloat16"})
+
+    records = [
+        make("target", "none", TARGET),
+        make("retrain", "none", RETRAIN),
+        make("npo", "none", (20.0, 30.0, 0.0, 40.0)),
+        in_bfloat16(make("target", "none", (100.0, 80.0, -100.0, 40.0))),
+        in_bfloat16(make("retrain", "none", RETRAIN)),
+        in_bfloat16(make("npo", "none", (20.0, 30.0, 0.0, 40.0))),
+    ]
+    rows = {row.setting: row for row in build_table(records) if row.method == "npo"}
+    assert rows["float32 model"].values["score"].mean == pytest.approx(100 * 2 / 3)
+    assert rows["bfloat16 model"].values["score"].mean == pytest.approx(100)
