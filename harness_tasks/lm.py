@@ -13,7 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel
 
 from quantizers import CalibratedQuantizer, get_quantizer
-from quantizers.saving import QUANTIZER_FILE, load_quantized
+from quantizers.saving import QUANTIZER_FILE
 from unlearners import UnlearnerError, get_unlearner
 from unlearners.finetuning import get_finetuning
 from unlearners.training import TrainingSettings
@@ -21,6 +21,13 @@ from unlearners.training import TrainingSettings
 from . import generation
 from .calibration import calibration_facts, with_calibration
 from .corpora import CorpusError, load_corpus
+from .loading import (
+    CompleteLoader,
+    load_quantized_folder,
+    refuse_adapter,
+    refuse_rounded,
+    repair_generation_config,
+)
 from .transforms import Unlearning, merge_adapter
 
 
@@ -51,12 +58,14 @@ class MuseHFLM(HFLM):
     Raises:
         CorpusError, UnlearnerError, QuantizerError: a transform is not possible as asked; names
             and parameters are checked before the model is loaded.
+        ModelError: the checkpoint is incomplete, or is an adapter.
 
     Attributes:
         progress_bar: called in place of tqdm, where it is set, to count the requests answered.
         needs_eos: False, for the requests of MUSE: a tokenizer without an EOS token will do.
     """
 
+    AUTO_MODEL_CLASS: Any
     progress_bar: Callable[..., Any]
     needs_eos = False
 
@@ -84,10 +93,13 @@ class MuseHFLM(HFLM):
             transform: _pop_parameters(transform, kwargs)
             for transform in ("unlearner", "finetuning", "training", "quantizer")
         }
+        if isinstance(pretrained, str):
+            refuse_adapter(pretrained)
         unlearn = quantize = None
         if unlearner:
             if corpus is None:
                 raise CorpusError(f"unlearner={unlearner} needs corpus=, a name or a folder")
+            refuse_rounded(pretrained if isinstance(pretrained, str) else pretrained.name_or_path)
             unlearn = Unlearning(
                 name=unlearner,
                 unlearner=get_unlearner(unlearner, **own["unlearner"]),
@@ -112,6 +124,7 @@ class MuseHFLM(HFLM):
         if peft:
             self._model = merge_adapter(self.model, peft)
         if unlearn:
+            repair_generation_config(self.model)  # the Trainer saves checkpoints
             self._model = unlearn(self.model, self.tokenizer)
         if quantize:
             if isinstance(quantize, CalibratedQuantizer):
@@ -137,11 +150,20 @@ class MuseHFLM(HFLM):
             self.tokenizer.pad_token_id = self.tokenizer.bos_token_id or 0
 
     def _create_model(self, pretrained: str, *args: Any, **kwargs: Any) -> None:
-        """HFLM's way, or a folder that ``lm-eval-muse quantize`` wrote."""
+        """HFLM's way, or a folder that ``lm-eval-muse quantize`` wrote; complete in either case.
+
+        Raises:
+            ModelError: a tensor is missing, unexpected or of another shape.
+        """
         if Path(pretrained, QUANTIZER_FILE).is_file():
-            self._model = load_quantized(pretrained)
-        else:
+            self._model = load_quantized_folder(pretrained)
+            return
+        auto_class = self.AUTO_MODEL_CLASS
+        self.AUTO_MODEL_CLASS = CompleteLoader(auto_class)
+        try:
             super()._create_model(pretrained, *args, **kwargs)
+        finally:
+            self.AUTO_MODEL_CLASS = auto_class
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, *args: Any, **kwargs: Any

@@ -8,10 +8,22 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from harness_tasks.cache import build_once
 from harness_tasks.corpora import is_folder
+from harness_tasks.loading import (
+    REPORT,
+    ModelError,
+    conversion_errors,
+    load_quantized_folder,
+    load_tokenizer,
+    one_line,
+    refuse_adapter,
+    refuse_incomplete,
+    repair_generation_config,
+)
+from quantizers.saving import QUANTIZER_FILE
 from unlearners.checksums import CHECKSUMS, damaged_file, write_checksums
 
 from .config import ModelSource
@@ -36,6 +48,7 @@ TOKENIZER_FILES = (
 )
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
+LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError)
 HUB_ID = re.compile(r"(?=.{1,96}$)[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -50,7 +63,7 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, quantized ones of ours included.
 
-    Pickled weights are refused.
+    Pickled weights, incomplete checkpoints and code that comes with a model are refused.
 
     Args:
         path: a folder or a hub id.
@@ -65,33 +78,40 @@ def load_model(
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
-
-    from quantizers.saving import QUANTIZER_FILE, load_quantized
 
     _check_place(path)
     try:
         _refuse_other_weights(Path(path, SAFE_WEIGHTS_INDEX_NAME))
-        loaded = AutoTokenizer.from_pretrained(
-            tokenizer or path, revision=tokenizer_revision if tokenizer else revision
-        )
+        loaded = load_tokenizer(tokenizer or path, tokenizer_revision if tokenizer else revision)
         if Path(path, QUANTIZER_FILE).is_file():
-            model = load_quantized(path)
+            model = load_quantized_folder(path)
         else:
-            model = AutoModelForCausalLM.from_pretrained(
-                path, revision=revision, dtype=dtype, use_safetensors=True
-            )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"no model can be loaded from {path}: {reason}") from error
+            with conversion_errors():
+                read: Any = AutoModelForCausalLM.from_pretrained(
+                    path,
+                    revision=revision,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    **REPORT,
+                )
+            model = refuse_incomplete(*read)
+    except (*LOADING_ERRORS, SafetensorError) as error:
+        raise InputError(f"no model can be loaded from {path}: {one_line(error)}") from error
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.nn.Module.to(model, place)
     return model.eval(), loaded
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save model and tokenizer as a Hugging Face folder with checksums, whole or not at all."""
+    """Save model and tokenizer as a Hugging Face folder with checksums, whole or not at all.
+
+    Raises:
+        InputError: the generation configuration cannot be saved.
+    """
+    require_saveable(model)
 
     def write(temporary: Path) -> None:
         model.save_pretrained(temporary)
@@ -99,6 +119,20 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         write_checksums(temporary)
 
     return build_once(folder, write)
+
+
+def require_saveable(model: PreTrainedModel) -> None:
+    """Repair the generation configuration where transformers would not save it.
+
+    Call it before training and quantizing, so that their result is not lost.
+
+    Raises:
+        InputError: it cannot be repaired.
+    """
+    try:
+        repair_generation_config(model)
+    except ModelError as error:
+        raise InputError(str(error)) from error
 
 
 def refuse_damaged(folder: Path) -> None:
@@ -253,6 +287,10 @@ def _refuse_other_weights(index: Path) -> None:
 def _check_place(path: str) -> None:
     """Refuse what is neither a model folder nor shaped like a hub id, before asking the hub."""
     if is_folder(Path(path)):
+        try:
+            refuse_adapter(path)
+        except ModelError as error:
+            raise InputError(str(error)) from error
         if not Path(path, "config.json").is_file():
             raise InputError(f"{path} is not a model folder: it has no config.json")
     elif not HUB_ID.fullmatch(path) or Path(path).exists():

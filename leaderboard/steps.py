@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness_tasks.cache import build_once
 from harness_tasks.calibration import with_calibration
 from harness_tasks.corpora import load_corpus
+from harness_tasks.loading import refuse_rounded
 from quantizers import CalibratedQuantizer, Quantizer, get_quantizer
 from quantizers.saving import save_quantized
 from unlearners import UnlearningData
@@ -23,7 +24,7 @@ from .errors import InputError
 from .evaluation import Scores
 from .evaluation import evaluate as evaluate_in_memory
 from .model_card import unlearned_card
-from .models import load_model, save_model
+from .models import load_model, require_saveable, save_model
 from .plan import PlannedTraining, Recipe, make_plan
 from .processes import join_processes
 from .progress import Progress
@@ -67,7 +68,14 @@ def unlearn(
     progress: Progress,
     reference_cache: Path | None = None,
 ) -> PreTrainedModel:
-    """Make a checkpoint by its recipe, with its loss curve; the model given is consumed."""
+    """Make a checkpoint by its recipe, with its loss curve; the model given is consumed.
+
+    Raises:
+        InputError: the model could not be saved after training.
+        UnlearnerError: the model is quantized.
+    """
+    refuse_rounded(model.name_or_path)
+    require_saveable(model)
     unlearned = recipe.unlearner(
         model,
         tokenizer,
@@ -162,13 +170,15 @@ def quantize_to_folder(
         corpus: for a calibrated quantizer, whose retain set it sees.
 
     Raises:
-        InputError: ``folder`` is not empty, or a corpus is needed and missing.
+        InputError: ``folder`` is not empty, a corpus is needed and missing, or the model cannot be
+            loaded or saved.
     """
     refuse_full(folder)
     transform = get_quantizer(quantizer, **params)
     if isinstance(transform, CalibratedQuantizer) and corpus is None:
         raise InputError(f"{quantizer} is calibrated on text: name a corpus with --corpus")
     model, tokenizer = load_model(path, revision=revision)
+    require_saveable(model)
     if corpus is not None:
         found = load_corpus(corpus.name, corpus.data_dir)
         transform = with_calibration(transform, tokenizer, found, corpus.forget, corpus.retain)

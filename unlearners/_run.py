@@ -148,8 +148,11 @@ def run(
 
 def _check_fit(model: PreTrainedModel, dataset: ForgetRetainDataset) -> None:
     """Refuse a model that cannot be trained on these windows."""
-    if getattr(model, "is_quantized", False):
-        raise UnlearnerError("the model is quantized: unlearn first, then quantize")
+    if _is_quantized(model):
+        raise UnlearnerError(
+            "the model is quantized: unlearn first, then quantize; give the model that it was "
+            "quantized from"
+        )
     sides = [side for side in (dataset.forget, dataset.retain) if side is not None]
     length = max(side.shape[1] for side in sides)
     context = getattr(model.config, "max_position_embeddings", length)
@@ -165,6 +168,15 @@ def _check_fit(model: PreTrainedModel, dataset: ForgetRetainDataset) -> None:
             f"the tokenizer gives token id {largest} but the model embeds {rows} tokens; "
             "use the model's own tokenizer"
         )
+
+
+def _is_quantized(model: PreTrainedModel) -> bool:
+    """Find weights that are packed in bytes or in tensors of a library for quantization."""
+    return getattr(model, "is_quantized", False) or any(
+        type(tensor).dequantize is not torch.Tensor.dequantize
+        or (tensor.dtype.itemsize == 1 and tensor.dtype != torch.bool)
+        for tensor in (*model.parameters(), *model.buffers())
+    )
 
 
 def _device_name(device: torch.device) -> str:

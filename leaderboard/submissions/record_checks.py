@@ -63,8 +63,8 @@ def record_problems(record: Record) -> Iterator[str]:
     if record.bits != bits:
         yield f"bits: {record.bits}, {cell.quantizer} has {bits}"
     elif cell.quantizer_params.get("bits", bits) != bits:
-        found = short(str(cell.quantizer_params["bits"]))
-        yield f"cell.quantizer_params.bits: {found}, {cell.quantizer} has {bits}"
+        param = short(str(cell.quantizer_params["bits"]))
+        yield f"cell.quantizer_params.bits: {param}, {cell.quantizer} has {bits}"
     for name in ("dtype", "tokenizer"):
         if getattr(training, name) is None:
             yield f"cell.training.{name}: missing"

@@ -1,4 +1,4 @@
-"""The command line in a process of its own, telling on stderr what it is at.
+"""Command line in a process of its own, which prints its stages on stderr.
 
 The process is forked from one that has imported everything, because imports take longer than the
 grid; it is killed like any other.
@@ -35,8 +35,10 @@ STAGES: list[tuple[str, Any, str]] = [
     ("training", leaderboard.worker, "unlearn"),
     ("saving a Trainer checkpoint", Trainer, "_save_checkpoint"),
     ("saving the model", leaderboard.worker, "save_model"),
+    ("scoring the retrained model", leaderboard.worker, "run_retrain_scores"),
     ("quantizing", leaderboard.worker, "with_calibration"),  # what is called just before it
     ("evaluating", leaderboard.worker, "evaluate"),
+    ("writing a survival report", RunFolder, "write_survival"),
     ("writing a record", RunFolder, "write_record"),
     ("removing what is not kept", leaderboard.worker.Worker, "prune"),
     ("regenerating tables", leaderboard.cli, "table"),

@@ -74,7 +74,7 @@ class Grid:
         content = {
             "name": "small",
             "corpora": [{"name": str(demo_corpus_folder(WORLD)), **models}],
-            "precisions": ["bf16", "rtn-int4"],
+            "precisions": ["none", "rtn-int4"],
             "training": training | {"learning_rate": 1e-3},
             "unlearn": [
                 {"method": "npo_gdr", "finetuning": "lora"},

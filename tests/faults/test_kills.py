@@ -25,6 +25,14 @@ KILLS = int(os.environ.get("FAULTS_KILLS", "50"))
 SEED = int(os.environ.get("FAULTS_SEED", "0"))
 KILLS_PER_CHAIN = 10
 KEEP = ("all", "adapters")
+KEPT = (
+    "samples/*",
+    "survival/*",
+    "retrain/*",
+    "checkpoints/**/*.safetensors",
+    "references/*.npy",
+)
+"""Files that a resumed run has byte by byte as an undisturbed one."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ def test_killed_at_random_moments(grid: Any, faults: Any) -> None:
         undisturbed(grid.start(*command))
         assert records.items() <= contents(folder, "records/*").items()
         assert results(folder) == expected
-        for pattern in ("samples/*", "checkpoints/**/*.safetensors", "references/*.npy"):
+        for pattern in KEPT:
             assert contents(folder, pattern) == contents(whole[keep], pattern)
         assert names(folder) == names(whole[keep])  # no orphan: nothing that is not made anyhow
         assert names(grid.cache, grid.temporary) == shared

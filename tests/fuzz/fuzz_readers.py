@@ -20,6 +20,7 @@ INSTRUMENTED = ["leaderboard", "harness_tasks", "yaml", "json", "pickletools", "
 sys.dont_write_bytecode = True  # readers write nothing
 with atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False):
     from readers import MOST_MIB, Readers, mib, mutated
+    from valid_submission import valid_submission
 
 
 def change(seeds: list[bytes], data: bytes, most: int, seed: int) -> bytes:
@@ -43,7 +44,7 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     folder = corpus.parent / "files"  # libFuzzer ends the process: nothing is removed afterwards
     shutil.rmtree(folder, ignore_errors=True)
-    readers = Readers(folder)
+    readers = Readers(folder, valid_submission())
     seeds = list(readers.seeds())
     for number, seed in enumerate(seeds):
         readers.read(seed)

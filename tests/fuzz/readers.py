@@ -1,7 +1,7 @@
-"""The readers of other people's files, what they may do with one, and files that are nearly right.
+"""Readers of other people's files, a watch over what they do, and files that are nearly right.
 
-An input is one byte, which chooses the reader, and the content of a file. The seeds are files of a
-valid submission, made of records of the recorded demo grid.
+An input is one byte, which chooses the reader, and the content of a file. The seeds are the files
+of a valid submission.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +23,18 @@ import yaml
 
 import leaderboard.sweep  # noqa: F401, imported by `validate` where it reads a search
 from harness_tasks.sealed import SEAL, sealed
-from leaderboard import samples
-from leaderboard.config import RunConfig, UnlearnEntry, load_config
+from leaderboard.config import load_config
 from leaderboard.errors import InputError
-from leaderboard.records.schema import METRICS, Cell, Record
-from leaderboard.samples import Sample
 from leaderboard.store import read_records
-from leaderboard.submissions.manifest import FileEntry, Manifest, Package
+from leaderboard.submissions.answer_checks import answer_problems, read_answers
 from leaderboard.submissions.plain_values import read_json, read_yaml
-from leaderboard.submissions.record_checks import (
-    answer_problems,
-    measured,
-    read_answers,
-    read_record,
-    record_problems,
-)
+from leaderboard.submissions.record_checks import read_record, record_problems
 from leaderboard.submissions.safe_read import Unsafe, harmless
 from leaderboard.submissions.validation import validate
 from leaderboard.sweep import load_sweep
 
-DEMO = Path(__file__).parents[2] / "leaderboard" / "results" / "demo"
-METHOD = "npo_gdr--lora"
-LIMIT = 2
+METHOD = "--lora--"
+"""Part of the name of a cell that is not a reference."""
 MOST_SECONDS = 2.0
 """Of processor time, for one input."""
 MOST_MIB = 500
@@ -123,105 +111,41 @@ def mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-# --- a valid submission --------------------------------------------------------------------------
-
-
-def submission() -> dict[str, bytes]:
-    """The files of a valid one, by path; answers as their lines, which are not yet packed."""
-    files = {}
-    stems = []
-    for name in ("target--none", "retrain--none", METHOD):
-        (path,) = (DEMO / "records").glob(f"demo--{name}--bf16--seed0--*.json")
-        answers = samples.decompress((DEMO / "samples" / f"{path.stem}.jsonl.gz").read_bytes())
-        record, lines = _shorter(json.loads(path.read_bytes()), samples.decode(answers))
-        stems.append(stem := Cell.model_validate(record["cell"]).stem)
-        files[f"records/{stem}.json"] = json.dumps(record).encode()
-        files[f"samples/{stem}.jsonl"] = lines
-    training = Record.model_validate_json(content_of(files, METHOD)).cell.training
-    entry = UnlearnEntry(
-        method=training.method,
-        finetuning=training.finetuning,
-        params=training.params,
-        finetuning_params=training.finetuning_params,
-        training={name: value for name, value in training.settings.items() if name != "seed"},
-    )
-    config = RunConfig.model_validate(
-        {
-            "name": "fuzz",
-            "corpora": ["demo"],
-            "precisions": ["bf16"],
-            "unlearn": [entry],
-            "evaluation": {"subset": "final", "limit": LIMIT},
-        }
-    )
-    package = Package(distribution="lm-eval-muse", version=version("lm-eval-muse"))
-    files["config.yaml"] = yaml.safe_dump(config.model_dump(mode="json")).encode()
-    files["source/package.json"] = package.model_dump_json().encode()
-    files["source/method.py"] = b"x = 1\n"
-    files["README.md"] = b"# A method\n"
-    manifest = Manifest(
-        format=1,
-        method=training.method,
-        cells=sorted(stems),
-        files={
-            packed_name(name): FileEntry(sha256=sha256(data).hexdigest(), bytes=len(data))
-            for name, data in ((name, packed(name, data)) for name, data in files.items())
-        },
-    )
-    return files | {"manifest.json": manifest.model_dump_json().encode()}
-
-
-def _shorter(record: dict[str, Any], answers: list[Sample]) -> tuple[dict[str, Any], bytes]:
-    """The cell as if limited to a few answers, with survival of one kind of layer."""
-    kept = []
-    for task in METRICS:
-        members = [answer for answer in answers if answer.task == task][:LIMIT]
-        value, stderr = measured(members, record["provenance"]["retrain_auc"])
-        record["metrics"][task] = {"value": value, "stderr": stderr}
-        kept += members
-    lines = samples.encode(kept)
-    record["cell"]["limit"] = LIMIT
-    record["samples"] = samples.sha256(lines)
-    for part in ("kinds", "layers") if record["survival"] else ():
-        record["survival"][part] = dict(list(record["survival"][part].items())[:1])
-    return sealed(record), lines
-
-
-def content_of(files: dict[str, bytes], cell: str, kind: str = "records") -> bytes:
-    """The record or the answers of a cell."""
-    return files[name_of(files, cell, kind)]
+# --- readers -------------------------------------------------------------------------------------
 
 
 def name_of(files: dict[str, bytes], cell: str, kind: str) -> str:
-    """The path of its file."""
+    """Path of the record or of the answers of a cell."""
     return next(name for name in files if name.startswith(kind) and cell in name)
 
 
-def packed_name(name: str) -> str:
-    """Answers are kept compressed."""
-    return f"{name}.gz" if name.endswith(".jsonl") else name
+def unpacked(name: str, content: bytes) -> bytes:
+    """Content of a file; the lines of answers, which are kept compressed."""
+    return gzip.decompress(content) if name.endswith(".gz") else content
 
 
 def packed(name: str, content: bytes) -> bytes:
-    """What the file holds."""
-    return gzip.compress(content, mtime=0) if name.endswith(".jsonl") else content
+    """Bytes of a file with this content."""
+    return gzip.compress(content, mtime=0) if name.endswith(".gz") else content
 
 
 class Readers:
-    """Every reader of a stranger's file, and a valid submission whose files it changes.
+    """Readers of a stranger's file, and a valid submission whose files they change.
 
     Args:
-        folder: for files; empty.
+        folder: an empty folder for files.
+        files: content of the submission's files by path.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.files = submission()
+    def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
+        self.files = files
         self.submission, self.run = folder / "submission", folder / "run"
-        for name, content in self.files.items():
-            self._place(name).parent.mkdir(parents=True, exist_ok=True)
-            self._place(name).write_bytes(packed(name, content))
+        for name, content in files.items():
+            path = self.submission / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         (self.run / "records").mkdir(parents=True)
-        self.record = read_record(content_of(self.files, METHOD))
+        self.record = read_record(files[name_of(files, METHOD, "records")])
         self.all: list[tuple[str, Callable[[bytes], None]]] = [
             ("records", self._record_of_a_run),
             ("records", self._record_of_a_submission),
@@ -233,10 +157,10 @@ class Readers:
         self.all += [(name, self._in_submission(name)) for name in sorted(self.files)]
 
     def seeds(self) -> Iterator[bytes]:
-        """A valid file for each reader."""
+        """Yield a valid file for each reader."""
         for number, (kind, _) in enumerate(self.all):
             name = kind if kind in self.files else name_of(self.files, METHOD, kind)
-            yield bytes([number]) + self.files[name]
+            yield bytes([number]) + unpacked(name, self.files[name])
 
     def read(self, data: bytes) -> None:
         """Give a file to its reader.
@@ -248,9 +172,6 @@ class Readers:
         if data:
             _, reader = self.all[data[0] % len(self.all)]
             reader(data[1:])
-
-    def _place(self, name: str) -> Path:
-        return self.submission / packed_name(name)
 
     def _record_of_a_run(self, content: bytes) -> None:
         path = self.run / "records" / "record.json"
@@ -281,14 +202,14 @@ class Readers:
 
     def _in_submission(self, name: str) -> Callable[[bytes], None]:
         def check(content: bytes) -> None:
-            path = self._place(name)
+            path = self.submission / name
             path.write_bytes(packed(name, content))
             try:
                 with only_reading():
                     for finding in validate(self.submission).findings:
                         _show(str(finding))
             finally:
-                path.write_bytes(packed(name, self.files[name]))
+                path.write_bytes(self.files[name])
 
         return check
 
@@ -304,7 +225,7 @@ VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**63, 10**29, 10**31, 0.5, -0.0, 1e308, 5e-324),
     *(float("nan"), float("inf"), "", "x", "x" * 600, "../x", "/", "\0", "\u202e", "\ud800"),
     *("=1+1", "<b>", "0" * 64, "target", "retrain", "books", "news", "hub", "done", "diverged"),
-    *("failed", "all", "final", "none", [], {}, [[]], [{}], {"": ""}, [None] * 50),
+    *("failed", "all", "test", "none", [], {}, [[]], [{}], {"": ""}, [None] * 50),
 )
 
 

@@ -1,4 +1,4 @@
-"""What is fuzzed for minutes by `make fuzz-readers`, a hundred times and more without coverage."""
+"""Readers of other people's files on a few hundred inputs; `make fuzz-readers` takes minutes."""
 
 import random
 import subprocess
@@ -12,11 +12,12 @@ import pytest
 from leaderboard.submissions.validation import validate
 
 from .readers import Misbehaviour, Readers, mutated, only_reading
+from .valid_submission import valid_submission
 
 
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory: pytest.TempPathFactory) -> Readers:
-    return Readers(tmp_path_factory.mktemp("fuzz"))
+    return Readers(tmp_path_factory.mktemp("fuzz"), valid_submission())
 
 
 def test_the_submission_is_valid(readers: Readers) -> None:

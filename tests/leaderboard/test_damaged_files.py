@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 from harness_tasks.cache import _locked, build_once
 from harness_tasks.corpora import CorpusError, load_corpus
 from harness_tasks.demo import demo_corpus_folder
-from harness_tasks.sealed import sealed
 from leaderboard.cli import app
 from leaderboard.config import RunConfig
 from leaderboard.demo_models import demo_models
 from leaderboard.errors import InputError
 from leaderboard.plan import make_plan
 from leaderboard.progress import Progress
+from leaderboard.records.survival import LayerSurvival, Rounding, SurvivalReport, Update
 from leaderboard.runner import Outcome, Runner
-from leaderboard.store import RunFolder, read_records
+from leaderboard.store import RunFolder, read_records, read_survival
 
 from .conftest import RECIPE, WORLD
 
@@ -101,26 +101,59 @@ def flip_a_digit(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [halve, flip_a_digit])
-def test_damaged_survival_is_measured_again(
+def test_damaged_survival_is_refused(
     resumed: tuple[dict[str, Any], Path], progress: Progress, damage: Any
 ) -> None:
+    """One line names the file, whose removal is a way out; the record is not written without it."""
     config, folder = resumed
-    (file,) = folder.glob("checkpoints/*/survival.json")
-    whole = json.loads(file.read_text())
+    (file,) = (folder / "survival").iterdir()
     damage(file)
-    assert run(config, folder, progress) == Outcome(done=3, kept=3)
-    assert json.loads(file.read_text()) == whole
-    survivals = [r.survival for r in read_records(folder) if r.survival]
-    assert len(survivals) == 2
-    assert all(whole == sealed(survival) for survival in survivals)
+    with pytest.raises(InputError) as caught:
+        run(config, folder, progress)
+    assert str(caught.value).startswith(str(file))
+    assert "delete it and evaluate the checkpoint again" in str(caught.value)
+    assert len(read_records(folder)) == 5  # of target and retrain, and the one before
+    result = CliRunner().invoke(app, ["table", str(folder)])
+    assert isinstance(result.exception, InputError)
+    assert str(result.exception) == str(caught.value)
+    file.unlink()
+    assert run(config, folder, progress) == Outcome(done=1, kept=5)
+    report = read_survival(folder, file.stem)
+    assert report is not None and report.total.rounding.keys() == {"rtn-int8"}
 
 
-def test_whole_survival_is_not_measured_again(
-    resumed: tuple[dict[str, Any], Path], progress: Progress, monkeypatch: pytest.MonkeyPatch
+def test_survival_of_other_precisions_stays(
+    resumed: tuple[dict[str, Any], Path], progress: Progress
 ) -> None:
+    """A precision more: the layers' numbers of the one before are as they were."""
     config, folder = resumed
-    monkeypatch.delattr("leaderboard.survival.measure")
-    assert run(config, folder, progress) == Outcome(done=3, kept=3)
+    run(config, folder, progress)
+    (file,) = (folder / "survival").iterdir()
+    before = read_survival(folder, file.stem)
+    assert run(config | {"precisions": ["rtn-int4"]}, folder, progress) == Outcome(done=3)
+    after = read_survival(folder, file.stem)
+    assert before is not None and after is not None
+    assert after.layers.keys() == before.layers.keys()
+    for name, layer in after.layers.items():
+        assert layer.rounding.keys() == {"rtn-int4", "rtn-int8"}
+        assert layer.rounding["rtn-int8"] == before.layers[name].rounding["rtn-int8"]
+        assert layer.update == before.layers[name].update
+
+
+def test_survival_without_an_update_is_read_back(tmp_path: Path) -> None:
+    """A layer that training left alone has no shares, and a weight of zeros no relative norm."""
+    update = Update(parameters=4, norm=0.0, relative_norm=None, effective_rank=0.0)
+    rounding = Rounding(kept_share=None, noise=None, zeroed_share=None)
+    layer = LayerSurvival(update=update, rounding={"rtn-int4": rounding})
+    report = SurvivalReport(
+        checkpoint="c", total=layer, kinds={"q_proj": layer}, layers={"0.q_proj": layer}
+    )
+    folder = RunFolder(tmp_path / "run", "small")
+    for _ in range(2):  # the second reads what the first has written
+        folder.write_survival(report)
+    found = read_survival(folder.path, "c")
+    assert found is not None and found.sha256 is not None
+    assert found.model_copy(update={"sha256": None}) == report
 
 
 def test_times_decide_nothing(resumed: tuple[dict[str, Any], Path], progress: Progress) -> None:

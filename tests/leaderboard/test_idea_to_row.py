@@ -1,4 +1,4 @@
-"""The way from an idea to a row, as CONTRIBUTING has it, step by step through the command line."""
+"""Steps of CONTRIBUTING from an idea to a row, through the command line."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def section() -> str:
 def test_every_step(
     small_world: Any, packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files that the text shows, the commands that it gives, and the row in the table.
+    """Write the files that the text shows, run its commands, and look for the rows in the table.
 
-    `corpora: [demo]` means the small world here; somebody else's submission lies beside ours.
+    `corpora: [demo]` means the small world here; another submission is in the folder too.
     """
     for module, name, small in (
         (harness_tasks.demo, "DemoWorld", WORLD),
@@ -48,7 +48,7 @@ def test_every_step(
     assert [name for name, _ in files] == ["uniform.py", "grid.yaml"]
     for name, content in files:
         Path(name).write_text(content)
-    author, maintainer = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    author, maintainer, later = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
 
     methods, dry, submit, validate = (run(line) for line in author.splitlines())
     assert re.search(r"uniform\s+│ local\s+│ retain_weight=1.0", methods)
@@ -65,12 +65,16 @@ def test_every_step(
     assert "submissions/bounded_ascent: 6 of 6 records taken" in collect
     assert "written: board/table.md" in table
     rows = Path("board", "table.md").read_text()
-    for row in ("uniform | full | rtn-int4", "uniform | lora | bf16", "bounded\\_ascent | lora"):
+    for row in ("uniform | full | rtn-int4", "uniform | lora | float32", "bounded\\_ascent | lora"):
         assert f"| {row}" in rows
+
+    (validate,) = (run(line) for line in later.splitlines())
+    assert validate.endswith("submissions/uniform: uniform, 8 records: valid\n")
+    assert "precisions" not in validate
 
 
 def run(line: str) -> str:
-    """A command of the text, its patterns expanded as a shell does; it must end well."""
+    """Run a command of the text, its patterns expanded as a shell does; it must succeed."""
     program, *words = shlex.split(line)
     assert program == "lm-eval-muse"
     arguments = [

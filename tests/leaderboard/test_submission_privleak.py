@@ -1,8 +1,8 @@
 """PrivLeak's zero and its error in a submission, against the retrained model's own examples.
 
-Two texts a side. Retrained model: holdout 1 and 3, forget 0 and 2, AUC 3/4. Target: holdout 1 and 2,
-forget 0 and 3, AUC 1/2, PrivLeak 100 * (2/3 - 1) = -33.33. The derivatives of PrivLeak by the two
-AUCs are 133.33 and -88.89. The components of the texts, less their AUC, are (-1/4, 1/4) and
+Two texts a side. Retrained model: holdout 1 and 3, forget 0 and 2, AUC 3/4. Target: holdout 1 and
+2, forget 0 and 3, AUC 1/2, PrivLeak 100 * (2/3 - 1) = -33.33. The derivatives of PrivLeak by the
+two AUCs are 133.33 and -88.89. The components of the texts, less their AUC, are (-1/4, 1/4) and
 (1/4, -1/4) of the retrained model, (0, 0) and (1/2, -1/2) of the target, so that the variance is
 22.22² + 44.44² = 2469.1: an error of 49.69.
 """

@@ -30,10 +30,11 @@ from leaderboard.cli import app
 from leaderboard.errors import InputError
 from leaderboard.plan import PUBLISHED_MODELS
 from leaderboard.records.schema import Cell, Record
+from leaderboard.submissions import answer_checks, plain_values, record_checks
 from leaderboard.submissions import manifest as layout
-from leaderboard.submissions import answer_checks, plain_values
 from leaderboard.submissions.benchmark_checks import benchmark_findings
 from leaderboard.submissions.validation import validate
+from quantizers import get_quantizer, list_quantizers
 
 METHOD = "bounded_ascent--lora--none"
 
@@ -179,7 +180,6 @@ def text(name: str, content: str | bytes) -> Callable[[Folder], None]:
 
 def field(path: str, value: Any, name: str = METHOD) -> Callable[[Folder], None]:
     """Another value at a place of a record; ``...`` removes what is there."""
-
     return lambda folder: folder.change(lambda record: put(record, path, value), name)
 
 
@@ -207,7 +207,6 @@ def edited(was: str, now: str) -> Callable[[Folder], None]:
 
 def setting(path: str, value: Any) -> Callable[[Folder], None]:
     """Another value at a place of config.yaml."""
-
     return lambda folder: folder.change_yaml(lambda content: put(content, path, value))
 
 
@@ -363,7 +362,10 @@ SEALED = {
     "version 1": (field("schema_version", 1), r"schema_version: 1, expected 2: run the grid again"),
     "no version": (field("schema_version", ...), r"schema_version: 1, expected 2: run the grid"),
     "version 3": (field("schema_version", 3), r"schema_version: 3, expected 2: run the grid again"),
-    "survival": (field("survival.update", {}), r"records/.*: survival.update.parameters: Field req"),
+    "survival": (
+        field("survival.update", {}),
+        r"records/.*: survival.update.parameters: Field req",
+    ),
     "survival by quantizer": (
         field("survival.rounding", {"rtn-int4": {}}),
         r"records/.*: survival.rounding.rtn-int4: Extra inputs",
@@ -854,6 +856,15 @@ def test_nothing_submitted_is_imported(folder: Folder, tmp_path: Path) -> None:
     assert not imported & {"torch", "bounded_ascent"}
 
 
+BUILT_IN = sorted(name for name, owner in list_quantizers().items() if owner == "lm-eval-muse")
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_bits_of_the_built_in_quantizers_are_known(name: str) -> None:
+    """The validation imports no quantizer: it has a list of its own."""
+    assert record_checks.BUILT_IN_BITS[name] == get_quantizer(name).bits
+
+
 def validated(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["validate", *arguments])
 
@@ -958,5 +969,9 @@ def test_published_benchmark_has_a_known_size(
         )
         for i in range(answers)
     ]
-    found = [text for text in answer_checks.answer_problems(record, given) if "the examples are not" in text]
+    found = [
+        text
+        for text in answer_checks.answer_problems(record, given)
+        if "the examples are not" in text
+    ]
     assert len(found) == wrong
