@@ -91,7 +91,7 @@ def _tokenizer(lm: LM) -> Any:
 @cache
 def _warn_uncut(model: str) -> None:
     logger.warning(
-        "The model class %s has no Hugging Face tokenizer: the references of VerMem are compared "
+        "The model class %s has no Hugging Face tokenizer: the references of VerbMem are compared "
         "whole, not cut to their first tokens as MUSE does.",
         model,
     )

@@ -23,7 +23,7 @@ from .table import Row, ranking_precisions
 
 RULE = (
     "the highest score, the mean over the quantizers with the fewest bits at which target and "
-    "retrain can be told apart, among the settings that forgot (VerMem and KnowMem of the "
+    "retrain can be told apart, among the settings that forgot (VerbMem and KnowMem of the "
     "unquantized model at least half of the way from target to retrain); where none forgot, among "
     "all"
 )

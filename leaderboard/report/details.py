@@ -42,7 +42,7 @@ Section = dict[str, Any]
 SHOWN_ANSWERS = 3
 SHOWN_PROMPT, SHOWN_ANSWER = 160, 500
 """Characters of a prompt, from its end, and of an answer and its reference."""
-TASKS = {"verbmem": "VerMem", "knowmem": "KnowMem"}
+TASKS = {"verbmem": "VerbMem", "knowmem": "KnowMem"}
 
 
 def row_details(row: Row, folder: Path) -> list[Section]:

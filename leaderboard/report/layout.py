@@ -45,11 +45,11 @@ class Column:
 
 
 COLUMNS = (
-    Column("verbmem", "VerMem", "lower"),
+    Column("verbmem", "VerbMem", "lower"),
     Column("knowmem", "KnowMem", "lower"),
     Column("privleak", "PrivLeak", "zero"),
     Column("utility", "Utility", "higher"),
-    Column("recovery_verbmem", "Δ VerMem", None, signed=True, minor=True),
+    Column("recovery_verbmem", "Δ VerbMem", None, signed=True, minor=True),
     Column("recovery_knowmem", "Δ KnowMem", None, signed=True, minor=True),
     Column("forget_quality", "Forget quality", "higher", digits=2),
     Column("score", "Score", "higher"),
@@ -58,7 +58,7 @@ METRIC_COLUMNS = tuple(column for column in COLUMNS if column.key in METRICS)
 
 DID_NOT_FORGET = "*"
 DEFINITIONS = {
-    "VerMem, KnowMem, PrivLeak, Utility": "scores of MUSE × 100.",
+    "VerbMem, KnowMem, PrivLeak, Utility": "scores of MUSE × 100.",
     "Precision": "quantizer of the checkpoint; the dtype of the weights where nothing is rounded.",
     "±": "standard error over documents and, with several seeds, over seeds; that of PrivLeak "
     "includes the error of its zero. For Δ it is the error of the difference on the same "
@@ -66,12 +66,12 @@ DEFINITIONS = {
     "error; the bound is that of the exact 95% interval.)",
     "Δ": "points gained when the unlearned model is quantized; above 0, more is remembered.",
     "Forget quality": "mean share of the way from target (0) to retrain (1) at the same precision, "
-    "of VerMem, KnowMem and PrivLeak (for PrivLeak, overshooting counts against); none where these "
+    "of VerbMem, KnowMem and PrivLeak (for PrivLeak, overshooting counts against); none where these "
     f"two differ by less than {TESTABLE:g} standard errors in one of the three.",
     "Score": "harmonic mean of forget quality and utility relative to the target, × 100. Methods "
     "are ordered by its mean over the quantizers with the fewest bits at which scores exist; one "
     "that lacks a score there is not ranked and comes last.",
-    DID_NOT_FORGET: f"did not forget: VerMem or KnowMem of the unquantized checkpoint went less "
+    DID_NOT_FORGET: f"did not forget: VerbMem or KnowMem of the unquantized checkpoint went less "
     f"than {GATE:.0%} of the way; ranks below all that did.",
     MISSING: "no number.",
 }

@@ -173,8 +173,8 @@ def _way(checkpoint: Checkpoint) -> tuple[Place, Place] | None:
 
 
 def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> list[Element]:
-    """A bar per checkpoint for VerMem and for KnowMem, with its 95% interval."""
-    metrics = {"recovery_verbmem": "VerMem", "recovery_knowmem": "KnowMem"}
+    """A bar per checkpoint for VerbMem and for KnowMem, with its 95% interval."""
+    metrics = {"recovery_verbmem": "VerbMem", "recovery_knowmem": "KnowMem"}
     shown = [
         (checkpoint, checkpoint.after)
         for checkpoint in checkpoints

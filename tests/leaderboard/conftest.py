@@ -68,7 +68,7 @@ def make_record(
     reason: str | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Record:
-    """A record with the given VerMem, KnowMem, PrivLeak and Utility."""
+    """A record with the given VerbMem, KnowMem, PrivLeak and Utility."""
     names = ("verbmem", "knowmem", "privleak", "utility")
     corpus = CorpusId(
         name="news",

@@ -137,9 +137,9 @@ def test_latex_is_laid_out_like_table_ii(records: list[Record]) -> None:
 
 
 def test_latex_bold_is_the_best_that_forgot(records: list[Record]) -> None:
-    """VerMem 20 against 30, KnowMem 40 against 35, |PrivLeak| 50 against 40, Utility 60 twice.
+    """VerbMem 20 against 30, KnowMem 40 against 35, |PrivLeak| 50 against 40, Utility 60 twice.
 
-    `ga`, with the best utility, went 1/8 of the way in VerMem: it did not forget.
+    `ga`, with the best utility, went 1/8 of the way in VerbMem: it did not forget.
     """
     text = latex(build_table(records))
     npo, simnpo, ga = (

@@ -17,7 +17,7 @@ MakeRecord = Callable[..., Record]
 
 @pytest.fixture
 def records(make: MakeRecord) -> list[Record]:
-    """`npo` forgets all of it; with full finetuning VerMem goes from 20 back to 60 at int4."""
+    """`npo` forgets all of it; with full finetuning VerbMem goes from 20 back to 60 at int4."""
     references = [
         make(role, precision, values)
         for precision in ("none", "rtn-int4")
@@ -80,12 +80,12 @@ def test_full_and_lora_differ_by_more_than_colour(records: list[Record]) -> None
 
 
 def test_bars_are_as_long_as_the_recovery(records: list[Record]) -> None:
-    """VerMem with full finetuning: 40 points; all else nothing."""
+    """VerbMem with full finetuning: 40 points; all else nothing."""
     bars = found(plot(records, "recovery"), "rect", "bar")
     widths = [float(bar.get("width", 0)) for bar in bars]
     assert sorted(widths)[:3] == [0, 0, 0]
     titles = [e.text or "" for e in plot(records, "recovery").iter("title")]
-    assert "npo full: Δ VerMem +40.0 ±2.1" in titles  # √2 · 1.5, without scores of examples
+    assert "npo full: Δ VerbMem +40.0 ±2.1" in titles  # √2 · 1.5, without scores of examples
 
 
 def test_settings_of_one_method_are_named_beside_their_marks(

@@ -407,7 +407,7 @@ SEALED = {
     ),
     "no answers": (field("samples", None), r"samples: missing; without the answers"),
     # ranges
-    "VerMem above": (
+    "VerbMem above": (
         field("metrics.verbmem.value", 101),
         r"metrics.verbmem: 101.0, expected 0 to 100",
     ),
