@@ -66,8 +66,8 @@ DEFINITIONS = {
     "error; the bound is that of the exact 95% interval.)",
     "Δ": "points gained when the unlearned model is quantized; above 0, more is remembered.",
     "Forget quality": "mean share of the way from target (0) to retrain (1) at the same precision, "
-    "of VerbMem, KnowMem and PrivLeak (for PrivLeak, overshooting counts against); none where these "
-    f"two differ by less than {TESTABLE:g} standard errors in one of the three.",
+    "of VerbMem, KnowMem and PrivLeak (for PrivLeak, overshooting counts against); none where "
+    f"these two differ by less than {TESTABLE:g} standard errors in one of the three.",
     "Score": "harmonic mean of forget quality and utility relative to the target, × 100. Methods "
     "are ordered by its mean over the quantizers with the fewest bits at which scores exist; one "
     "that lacks a score there is not ranked and comes last.",
