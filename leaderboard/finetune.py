@@ -15,9 +15,10 @@ from unlearners.base import Document
 from unlearners.finetuning import get_finetuning
 
 from .config import CorpusEntry, ModelSource
+from .corpus_plan import CorpusPlan
 from .model_card import finetuned_card
 from .models import identify, load_model
-from .plan import CorpusPlan, Recipe, training_settings
+from .plan import Recipe, training_settings
 from .progress import Progress
 from .steps import refuse_full, train_to_folder
 

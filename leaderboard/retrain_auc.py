@@ -19,7 +19,7 @@ from .models import identify, identify_tokenizer, load_model, resolve_dtype
 from .store import write_atomically
 
 if TYPE_CHECKING:
-    from .plan import CorpusPlan
+    from .corpus_plan import CorpusPlan
     from .progress import Progress
 
 

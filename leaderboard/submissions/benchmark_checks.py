@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from harness_tasks import scoring
 from harness_tasks.corpora import PUBLISHED, Corpus
 
+from ..corpus_plan import PUBLISHED_MODELS
 from ..estimates import Estimate, of_auc
-from ..plan import PUBLISHED_MODELS
 from ..records.schema import CorpusId, ModelId, Record
 from ..samples import SIDES
 from .answer_checks import is_close, metric_problems

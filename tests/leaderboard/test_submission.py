@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from harness_tasks.sealed import sealed
 from leaderboard.cli import app
 from leaderboard.config import RunConfig
+from leaderboard.corpus_plan import PUBLISHED_MODELS
 from leaderboard.errors import InputError
-from leaderboard.plan import PUBLISHED_MODELS, make_plan
+from leaderboard.plan import make_plan
 from leaderboard.records.schema import REFERENCES
 from leaderboard.store import RunFolder, read_records
 from leaderboard.submissions import packing

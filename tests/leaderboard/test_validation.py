@@ -27,8 +27,8 @@ from harness_tasks.corpora import PUBLISHED
 from harness_tasks.sealed import sealed
 from leaderboard import samples
 from leaderboard.cli import app
+from leaderboard.corpus_plan import PUBLISHED_MODELS
 from leaderboard.errors import InputError
-from leaderboard.plan import PUBLISHED_MODELS
 from leaderboard.records.schema import Cell, Record
 from leaderboard.submissions import answer_checks, plain_values, record_checks
 from leaderboard.submissions import manifest as layout
