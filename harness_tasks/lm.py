@@ -13,7 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel
 
 from quantizers import CalibratedQuantizer, get_quantizer
-from quantizers.saving import QUANTIZER_FILE
+from quantizers.saving import QUANTIZER_FILE, load_quantized
 from unlearners import UnlearnerError, get_unlearner
 from unlearners.finetuning import get_finetuning
 from unlearners.training import TrainingSettings
@@ -23,7 +23,6 @@ from .calibration import calibration_facts, with_calibration
 from .corpora import CorpusError, load_corpus
 from .loading import (
     CompleteLoader,
-    load_quantized_folder,
     refuse_adapter,
     refuse_rounded,
     repair_generation_config,
@@ -156,7 +155,7 @@ class MuseHFLM(HFLM):
             ModelError: a tensor is missing, unexpected or of another shape.
         """
         if Path(pretrained, QUANTIZER_FILE).is_file():
-            self._model = load_quantized_folder(pretrained)
+            self._model = load_quantized(pretrained)
             return
         auto_class = self.AUTO_MODEL_CLASS
         self.AUTO_MODEL_CLASS = CompleteLoader(auto_class)

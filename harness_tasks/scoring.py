@@ -7,9 +7,12 @@ import math
 import zlib
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
 
 MIN_K = 0.4
 """Share of the least likely tokens that PrivLeak looks at: MUSE's Min-40%."""
@@ -17,6 +20,8 @@ MIN_K = 0.4
 
 @cache
 def _rouge() -> RougeScorer:
+    from rouge_score.rouge_scorer import RougeScorer  # takes a second, which tables do not need
+
     return RougeScorer(["rougeL"], use_stemmer=False)
 
 

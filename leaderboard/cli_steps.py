@@ -130,6 +130,7 @@ def evaluate(
 
     from .config import CorpusEntry, Evaluation
     from .progress import Progress
+    from .report.layout import number_text
     from .steps import evaluate_model
 
     load_plugins(plugin)
@@ -143,10 +144,14 @@ def evaluate(
             Evaluation(batch_size=batch_size, limit=limit),
             progress,
         )
-    rows = Table("Metric", "Value", "± stderr")
+    rows = Table("Metric", "Value", "± stderr", "95% interval")
     for name, metric in scores.metrics.items():
-        error = "—" if metric.stderr is None else f"{metric.stderr:.2f}"
-        rows.add_row(name, f"{metric.value:.2f}", error)
+        rows.add_row(
+            name,
+            f"{metric.value:.2f}",
+            number_text(metric.stderr, digits=2),
+            "—" if metric.low is None else f"{metric.low:.1f} to {metric.high:.1f}",
+        )
     out.print(rows)
     for problem in scores.problems:
         err.print(problem, markup=False, style="yellow")

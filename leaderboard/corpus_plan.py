@@ -45,7 +45,7 @@ class CorpusPlan:
 
     @cached_property
     def id(self) -> CorpusId:
-        """What pins the text."""
+        """Identity of the text."""
         return CorpusId(
             name=self.corpus.name,
             source=self.corpus.source,
@@ -62,11 +62,11 @@ class CorpusPlan:
 
     @property
     def _has_default_models(self) -> bool:
-        """Whether the corpus' own models are meant; a user's target has no published retrain."""
+        """True where the corpus' own models are meant; a user's target has no published retrain."""
         return self.entry.target is None and self.entry.retrain is None
 
     def model(self, role: str) -> ModelSource | None:
-        """Where the ``target`` or ``retrain`` model is; the demo's is trained if need be.
+        """Location of the ``target`` or ``retrain`` model; the demo's is trained if need be.
 
         Raises:
             InputError: the configuration names no target and the corpus has no published one.

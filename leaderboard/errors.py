@@ -1,10 +1,10 @@
-"""Errors that are the user's to mend: shown as one line, exit code 2."""
+"""Errors that the user can fix: shown as one line, exit code 2."""
 
 from __future__ import annotations
 
 import errno
 
-from harness_tasks.corpora import CorpusError
+from harness_tasks.rows import CorpusError
 from harness_tasks.token_logprobs import RequestError
 from quantizers import QuantizerError
 from unlearners import UnlearnerError
@@ -19,7 +19,7 @@ PATH_ERRORS = {
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 }
-"""What a system says of a path that cannot be used as it was given."""
+"""Errors of the system about a path that cannot be used as it was given."""
 
 
 def is_disk_full(error: BaseException | None) -> bool:

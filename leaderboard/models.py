@@ -8,22 +8,17 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from harness_tasks.cache import build_once
 from harness_tasks.corpora import is_folder
 from harness_tasks.loading import (
-    REPORT,
-    ModelError,
-    conversion_errors,
-    load_quantized_folder,
     load_tokenizer,
-    one_line,
     refuse_adapter,
-    refuse_incomplete,
     repair_generation_config,
 )
-from quantizers.saving import QUANTIZER_FILE
+from quantizers.loading import ModelError, load_complete, one_line
+from quantizers.saving import QUANTIZER_FILE, load_quantized
 from unlearners.checksums import CHECKSUMS, damaged_file, write_checksums
 
 from .config import ModelSource
@@ -86,18 +81,11 @@ def load_model(
         _refuse_other_weights(Path(path, SAFE_WEIGHTS_INDEX_NAME))
         loaded = load_tokenizer(tokenizer or path, tokenizer_revision if tokenizer else revision)
         if Path(path, QUANTIZER_FILE).is_file():
-            model = load_quantized_folder(path)
+            model = load_quantized(path)
         else:
-            with conversion_errors():
-                read: Any = AutoModelForCausalLM.from_pretrained(
-                    path,
-                    revision=revision,
-                    dtype=dtype,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    **REPORT,
-                )
-            model = refuse_incomplete(*read)
+            model = load_complete(
+                AutoModelForCausalLM, path, revision=revision, dtype=dtype, use_safetensors=True
+            )
     except (*LOADING_ERRORS, SafetensorError) as error:
         raise InputError(f"no model can be loaded from {path}: {one_line(error)}") from error
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -215,25 +203,27 @@ def resolve_dtype(source: ModelSource, dtype: Dtype | str) -> Dtype:
 
 def _stored_dtype(source: ModelSource) -> str:
     """Read the dtype from ``config.json``, or from the first weight where that has none."""
-    folder = Path(source.path)
-    if folder.is_dir():
-        path = folder / "config.json"
-    else:
-        from huggingface_hub import hf_hub_download
-
-        try:
-            path = Path(hf_hub_download(source.path, "config.json", revision=source.revision))
-        except Exception as error:  # the hub's own errors share no base class
-            raise InputError(
-                f"{source.path}: the hub does not tell its dtype ({type(error).__name__}): set "
-                "evaluation.dtype"
-            ) from error
+    local = Path(source.path, "config.json")
+    path = local if local.is_file() else _hub_config(source.path, source.revision)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         stored = config.get("dtype") or config.get("torch_dtype") or _first_dtype(path.parent)
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read as a model's configuration: {error}") from error
     return str(stored).removeprefix("torch.")
+
+
+@cache
+def _hub_config(name: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, "config.json", revision=revision))
+    except Exception as error:  # the hub's own errors share no base class
+        raise InputError(
+            f"{name}: the hub does not tell its dtype ({type(error).__name__}): set "
+            "evaluation.dtype"
+        ) from error
 
 
 def _first_dtype(folder: Path) -> str:

@@ -11,7 +11,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .records.schema import Provenance, Seconds, TrainingRun
+from unlearners.facts import TrainingFacts
+
+from .records.schema import Provenance, Seconds
 
 PACKAGES = (
     "lm-eval-muse",
@@ -38,7 +40,7 @@ def provenance(
     batch_size: int | None = None,
     retrain_auc: float | None = None,
     retrain_auc_stderr: float | None = None,
-    training: TrainingRun | None = None,
+    training: TrainingFacts | None = None,
 ) -> Provenance:
     """Describe this process, now.
 

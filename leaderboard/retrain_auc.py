@@ -16,7 +16,7 @@ from .config import CorpusEntry, Evaluation, ModelSource
 from .errors import InputError
 from .evaluation import retrain_scores
 from .models import identify, identify_tokenizer, load_model, resolve_dtype
-from .store import write_atomically
+from .store import replace_file, write_atomically
 
 if TYPE_CHECKING:
     from .corpus_plan import CorpusPlan
@@ -105,10 +105,9 @@ def run_retrain_scores(
     for path in (own, kept):
         if path.is_file() and _is_of(read_json(path), measured):
             return path
-    kept.unlink(missing_ok=True)  # damaged
     progress.stage(f"{corpus.id.name}: scores of the retrained model")
     content = _measure(corpus.entry, source, measured["dtype"], settings, progress)
-    write_atomically(kept, scores_text(content | measured))
+    replace_file(kept, scores_text(content | measured))
     return kept
 
 

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from harness_tasks.transforms import merge_adapter
 from quantizers import QuantizerError
 from unlearners import Unlearner
 from unlearners.checksums import write_checksums
-from unlearners.facts import read_training_facts
+from unlearners.facts import TrainingFacts, read_training_facts
 
 from .config import RunConfig
 from .errors import InputError, is_disk_full
@@ -29,7 +29,7 @@ from .models import load_model, refuse_damaged, save_model
 from .plan import PlannedCell, PlannedTraining
 from .progress import Progress
 from .provenance import provenance
-from .records.schema import Record, Seconds, TrainingRun
+from .records.schema import Record, Seconds
 from .records.survival import SurvivalReport
 from .retrain_auc import run_retrain_scores
 from .samples import Sample
@@ -77,7 +77,7 @@ class Checkpoint:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     seconds: float | None
-    training: TrainingRun | None = None
+    training: TrainingFacts | None = None
     meter: SurvivalMeter | None = None
 
 
@@ -200,8 +200,8 @@ class Worker:
         """Add the circumstances of an unlearned checkpoint's training, and the meter."""
         if planned.recipe is None:
             return checkpoint
-        facts = read_training_facts(self.folder.checkpoint_path(planned.training) / "training")
-        training = TrainingRun.model_validate(asdict(facts)) if facts else None
+        folder = self.folder.checkpoint_path(planned.training)
+        training = read_training_facts(folder / "training")
         meter = None
         if self.config.evaluation.survival:
             with self._optional(planned):

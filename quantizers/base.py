@@ -83,10 +83,16 @@ class Quantizer:
         model.save_pretrained(folder)
 
     def load(self, folder: Path) -> PreTrainedModel:
-        """Load what `save` wrote, ready for evaluation and with the logits of the model saved."""
+        """Load what `save` wrote, ready for evaluation and with the logits of the model saved.
+
+        Raises:
+            ModelError: a tensor is missing, unexpected or of another shape.
+        """
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+        from .loading import load_complete
+
+        return load_complete(AutoModelForCausalLM, folder, use_safetensors=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Configuration as JSON values; ``get_quantizer(name, **values)`` takes it back."""

@@ -29,7 +29,9 @@ def empty_model(folder: Path) -> PreTrainedModel:
     if not (folder / "config.json").is_file():
         raise QuantizerError(f"{folder} is no model folder: it has no config.json")
     with init_empty_weights():
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        return AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        )
 
 
 def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
@@ -59,10 +61,10 @@ def load_checkpoint(
     Raises:
         QuantizerError: there are no such weights, or they do not fit.
     """
+    model = empty_model(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise QuantizerError(f"{folder} holds no {WEIGHTS_FILE}; quantize the model again")
-    model = empty_model(folder)
     insert_modules(model)
     # Tensors lie in the file as packed, but torch's int8 kernel for CPUs crashes on an address
     # that is no multiple of 16: copies are aligned.

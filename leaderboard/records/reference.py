@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from unlearners.facts import TrainingFacts
+
 from . import schema, survival
 
 MODELS: tuple[type[BaseModel], ...] = (
@@ -26,7 +28,7 @@ MODELS: tuple[type[BaseModel], ...] = (
     survival.Update,
     survival.Rounding,
     schema.Provenance,
-    schema.TrainingRun,
+    TrainingFacts,
     schema.Seconds,
     survival.SurvivalReport,
     survival.LayerSurvival,

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from unlearners.facts import TrainingFacts
+
 from .survival import Rounding, Update
 from .version1 import legacy_cell, legacy_training
 
@@ -213,27 +215,6 @@ class Seconds(Frozen):
     """Running the tasks."""
 
 
-class TrainingRun(Frozen):
-    """Circumstances of a training that decide its result beyond its settings."""
-
-    device: str
-    """Name of the GPU, or `cpu`."""
-    processes: int
-    """Number of processes."""
-    batch_size: int
-    """Windows per process and forward pass."""
-    gradient_accumulation_steps: int
-    """Forward passes per optimizer step."""
-    effective_batch_size: int
-    """Windows per optimizer step, over all processes."""
-    steps: int
-    """Number of optimizer steps."""
-    parameters: int
-    """Number of parameters of the model."""
-    trained_parameters: int
-    """Number of parameters that were trained."""
-
-
 class Provenance(Frozen):
     """Machine and versions that made a record."""
 
@@ -261,7 +242,7 @@ class Provenance(Frozen):
     """AUC of the retrained model on the texts evaluated, 0 to 1: the zero of PrivLeak."""
     retrain_auc_stderr: float | None = None
     """Standard error of that AUC."""
-    training: TrainingRun | None = None
+    training: TrainingFacts | None = None
     """Circumstances of the training; null for reference rows, and where they are not known."""
     seconds: Seconds | None
     """Wall times; null for a cell that failed."""

@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 
 from ..groups import evaluation
 from ..records.schema import METRICS, Frozen, Survival
+from ..records.survival import Rounding
 from ..table import Row, Value
 from .layout import COLUMNS, DEFINITIONS, REPORTED
 from .published import Reported
@@ -45,19 +46,6 @@ class Number(Frozen):
     spread: float | None = None
 
 
-class Update(Frozen):
-    """Size of the update, and the effect of this precision on it (`records.survival`)."""
-
-    relative_norm: float | None
-    effective_rank: float | None
-    kept_share: float | None
-    noise: float | None
-    zeroed_share: float | None
-    changed_indices: float | None
-    changed_scales: float | None
-    largest_move: float | None
-
-
 class TableRow(Frozen):
     """One line: a method, a finetuning and a precision on one board, over all its seeds.
 
@@ -83,7 +71,7 @@ class TableRow(Frozen):
             ``way_back_…``, the same as a share of the way to the target; ``forget_quality``;
             ``score``. A number that a seed lacks is absent.
         extra: scores of other lm-eval tasks, in lm-eval's own units.
-        update: of the first seed's checkpoint; null where its rounding was not measured.
+        survival: of the first seed, as in its record; null where its rounding was not measured.
         notes: reasons for missing numbers and ranks.
         records: names of the record files.
     """
@@ -107,7 +95,7 @@ class TableRow(Frozen):
     ranked: bool
     values: dict[str, Number]
     extra: dict[str, Number]
-    update: Update | None
+    survival: Survival | None
     notes: list[str]
     records: list[str]
 
@@ -162,7 +150,6 @@ def table_json(name: str, rows: Iterable[Row], reported: Iterable[Reported] = ()
 def table_row(row: Row) -> TableRow:
     """A row with all that its records say of its settings."""
     cell = row.records[0].cell
-    survival = row_survival(row)
     return TableRow(
         board=row.board.title,
         corpus=row.corpus,
@@ -183,7 +170,7 @@ def table_row(row: Row) -> TableRow:
         ranked=row.ranked,
         values={key: _number(value) for key, value in row.values.items()},
         extra={task: _number(value) for task, value in row.extra.items()},
-        update=_update(survival) if survival else None,
+        survival=row_survival(row),
         notes=list(row.notes),
         records=[f"{record.cell.stem}.json" for record in row.records],
     )
@@ -192,13 +179,6 @@ def table_row(row: Row) -> TableRow:
 def _number(value: Value) -> Number:
     numbers = {name: _round(number) for name, number in vars(value).items()}
     return Number.model_validate(numbers)
-
-
-def _update(survival: Survival) -> Update:
-    content = survival.update.model_dump() | (
-        survival.rounding.model_dump() if survival.rounding else {}
-    )
-    return Update(**{name: _round(content.get(name)) for name in Update.model_fields})
 
 
 def _round(number: float | None) -> float | None:
@@ -218,6 +198,7 @@ LABELS = (
     "quantizer",
 )
 ERRORS = ("stderr", "low", "high", "spread")
+SURVIVAL = ["relative_norm", "effective_rank", *Rounding.model_fields]
 VALUES = (
     *METRICS,
     *(f"recovery_{metric}" for metric in METRICS),
@@ -245,7 +226,7 @@ def table_csv(rows: Iterable[Row], reported: Iterable[Reported] = ()) -> str:
             [key] if key.startswith("way_back") else [key, *(f"{key}_{error}" for error in ERRORS)]
         )
     ]
-    columns += list(Update.model_fields)
+    columns += SURVIVAL
     others = {key for line in lines for key in line} - set(columns)
     columns += [*sorted(others - {"notes"}), "notes"]
     file = io.StringIO()
@@ -268,7 +249,10 @@ def _measured_line(row: TableRow) -> dict[str, Any]:
         line[key] = number.mean
         errors = {name: getattr(number, name) for name in ERRORS}
         line |= {f"{key}_{name}": error for name, error in errors.items() if error is not None}
-    return line | (row.update.model_dump() if row.update else {})
+    if row.survival and row.survival.rounding:
+        measured = row.survival.update.model_dump() | row.survival.rounding.model_dump()
+        line |= {name: measured[name] for name in SURVIVAL}
+    return line
 
 
 def _reported_line(row: Reported) -> dict[str, Any]:

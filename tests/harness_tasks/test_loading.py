@@ -24,15 +24,14 @@ from transformers import (
 from harness_tasks.lm import MuseHFLM
 from harness_tasks.loading import (
     CompleteLoader,
-    ModelError,
-    load_quantized_folder,
     load_tokenizer,
     one_line,
     refuse_rounded,
     repair_generation_config,
 )
 from quantizers import QuantizerError, get_quantizer
-from quantizers.saving import save_quantized
+from quantizers.loading import ModelError
+from quantizers.saving import load_quantized, save_quantized
 from unlearners import UnlearnerError
 
 DOWN = "model.layers.1.mlp.down_proj.weight"
@@ -149,12 +148,12 @@ def test_incomplete_quantized_folder(tmp_path: Path, name: str, tensor: str) -> 
     quantizer = get_quantizer(name)
     quantized = quantizer(small_llama())
     save_quantized(quantized, tmp_path, quantizer)
-    assert logits(load_quantized_folder(str(tmp_path))).equal(logits(quantized))
+    assert logits(load_quantized(tmp_path)).equal(logits(quantized))
     file = next(tmp_path.glob("*.safetensors")).name
     stem = tensor.removesuffix(".weight")
     change_tensors(tmp_path, lambda t: [t.pop(k) for k in list(t) if k.startswith(stem)], file)
     with pytest.raises((ModelError, QuantizerError), match="missing"):
-        load_quantized_folder(str(tmp_path))
+        load_quantized(tmp_path)
 
 
 @pytest.fixture

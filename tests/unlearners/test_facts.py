@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -45,7 +44,7 @@ def test_facts_of_a_run(name, finetuning, trained, run, tmp_path) -> None:
     """
     training = {"batch_size": 2, "gradient_accumulation_steps": 3, "epochs": 2, "max_steps": None}
     run(name, tiny_llama(), finetuning, output_dir=tmp_path, **training)
-    assert read_training_facts(tmp_path) == dataclasses.replace(FACTS, trained_parameters=trained)
+    assert read_training_facts(tmp_path) == FACTS.model_copy(update={"trained_parameters": trained})
     assert json.loads((tmp_path / "facts.json").read_text())["effective_batch_size"] == 6
 
 
@@ -77,7 +76,7 @@ def test_facts_of_a_resumed_run_are_the_same(run, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"\xff", b"{}", json.dumps(dataclasses.asdict(FACTS) | {"steps": "4"})],
+    [b"", b"{", b"[]", b"\xff", b"{}", json.dumps(FACTS.model_dump() | {"steps": "4"})],
 )
 def test_damaged_facts_are_none(content, tmp_path) -> None:
     write_training_facts(tmp_path, FACTS)
