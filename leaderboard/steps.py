@@ -43,12 +43,12 @@ def load_source(
     """Load the ``target`` or ``retrain`` model of a planned training's corpus.
 
     Raises:
-        InputError: there is none, or it cannot be loaded.
+        InputError: there is none, it cannot be loaded, or it lacks the chat template asked for.
     """
     source = planned.corpus.model(role)
     if source is None:
         raise InputError(f"corpora: '{planned.corpus.entry.name}' has no {role} model")
-    return load_model(
+    model, tokenizer = load_model(
         source.path,
         revision=source.revision,
         tokenizer=source.tokenizer,
@@ -56,6 +56,12 @@ def load_source(
         dtype=planned.corpus.dtype(role, settings.dtype),
         device=settings.device,
     )
+    if settings.chat_template and tokenizer.chat_template is None:
+        raise InputError(
+            f"evaluation.chat_template: the tokenizer of {source.tokenizer or source.path} has no "
+            "chat template; set it to false, or name another tokenizer"
+        )
+    return model, tokenizer
 
 
 def unlearn(

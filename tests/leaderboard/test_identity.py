@@ -199,3 +199,29 @@ def test_what_was_loaded_is_recorded(small_world: Any, tmp_path: Path) -> None:
             16,
         )
     assert "| target | — | bf16 |" in (tmp_path / "b" / "table.md").read_text()
+
+
+def test_prompts_in_a_chat_template(small_world: Any, tmp_path: Path) -> None:
+    """Recorded and named in the title; a tokenizer without a template is told before training."""
+    content = small_world.config(evaluation={"limit": 6, "chat_template": True})
+    config = tmp_path / "grid.yaml"
+    config.write_text(json.dumps(content))
+    arguments = ["run", str(config), "--out", str(tmp_path / "run")]
+    refused = CliRunner().invoke(app, arguments)
+    assert isinstance(refused.exception, InputError)
+    assert "evaluation.chat_template: the tokenizer of" in str(refused.exception)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+    template = "{% for message in messages %}[{{ message.content }}]{% endfor %}"
+    for role in ("target", "retrain"):
+        folder = shutil.copytree(content["corpora"][0][role]["path"], tmp_path / role)
+        (folder / "chat_template.jinja").write_text(template)
+        (folder / "SHA256SUMS").unlink()
+        content["corpora"][0][role] = {"path": str(folder)}
+    config.write_text(json.dumps(content | {"unlearn": [], "precisions": ["none"]}))
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "chat template" in (tmp_path / "run" / "table.md").read_text()
+    for record in read_records(tmp_path / "run"):
+        assert record.cell.chat_template
+        assert set(record.metrics) == {"verbmem", "knowmem", "privleak", "utility"}
