@@ -61,10 +61,10 @@ def load_checkpoint(
     Raises:
         QuantizerError: there are no such weights, or they do not fit.
     """
-    model = empty_model(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise QuantizerError(f"{folder} holds no {WEIGHTS_FILE}; quantize the model again")
+    model = empty_model(folder)
     insert_modules(model)
     # Tensors lie in the file as packed, but torch's int8 kernel for CPUs crashes on an address
     # that is no multiple of 16: copies are aligned.

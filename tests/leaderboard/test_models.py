@@ -74,6 +74,7 @@ def test_remote_code_is_refused_without_a_question(
     quantizer = get_quantizer("rtn-int4-packed")
     record = {"quantizer": "rtn-int4-packed", "parameters": quantizer.to_dict()}
     (model / "quantizer.json").write_text(json.dumps(record))
+    (model / "model.safetensors").rename(model / "quantized.safetensors")
     assert "contains custom code" in refusal(model)
 
 
