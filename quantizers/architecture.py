@@ -1,0 +1,74 @@
+"""Parts of a model that unlearning and quantization work on, whatever its architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Classes that store experts × inputs × outputs and do not say so by an attribute `is_transposed`.
+TRANSPOSED = {"Llama4TextExperts", "AriaGroupedExpertsGemm"}
+
+
+class ExpertWeights(NamedTuple):
+    """Weights of several experts in one tensor.
+
+    Attributes:
+        name: Dotted name of the parameter.
+        module: The module that holds it.
+        parameter: The parameter's name in that module.
+        axis: The dimension of the tensor that runs over input features, 1 or 2; dimension 0 runs
+            over experts.
+    """
+
+    name: str
+    module: nn.Module
+    parameter: str
+    axis: int
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The tensor: experts × outputs × inputs, or experts × inputs × outputs."""
+        return getattr(self.module, self.parameter)
+
+
+def is_multimodal(model: PreTrainedModel) -> bool:
+    """True where the language model is a part of ``model``, next to parts for images or sound."""
+    return model.config.get_text_config(decoder=True) is not model.config
+
+
+def language_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """Modules of the language model and their dotted names in ``model``.
+
+    These are all modules of a text model. In a multimodal model they are those of its decoder and
+    its output head.
+    """
+    if not is_multimodal(model):
+        yield from model.named_modules()
+        return
+    head = model.get_output_embeddings()
+    parts = [model.get_decoder()] + ([] if head is None else [head])
+    inside = {module for part in parts for module in part.modules()}
+    yield from ((name, module) for name, module in model.named_modules() if module in inside)
+
+
+def language_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters of the language model and their dotted names in ``model``, each once."""
+    inside = {id(p) for _, module in language_modules(model) for p in module._parameters.values()}
+    yield from ((name, p) for name, p in model.named_parameters() if id(p) in inside)
+
+
+def expert_weights(model: PreTrainedModel) -> Iterator[ExpertWeights]:
+    """Tensors of the language model that hold the weights of several experts."""
+    for name, module in language_modules(model):
+        kind = type(module).__name__
+        if "Experts" not in kind:
+            continue
+        axis = 1 if getattr(module, "is_transposed", kind in TRANSPOSED) else 2
+        for parameter, tensor in module.named_parameters(recurse=False):
+            if tensor.ndim == 3:
+                yield ExpertWeights(f"{name}.{parameter}", module, parameter, axis)
