@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 from unlearners.onednn import onednn_linears
 
 from .batching import in_batches, progress_bar
+from .decoding import decoding_settings
 from .prefix_cache import (
     PreallocatedLayer,
     is_exact,
@@ -68,13 +69,14 @@ class StopStrings(StoppingCriteria):
 
 
 def is_supported(lm: HFLM, requests: Sequence[Instance]) -> bool:
-    """Whether decoding is greedy, and the model's cache may be ours."""
+    """Check that decoding is greedy and unmodified, and that the model's cache may be ours."""
     settings = [normalize_gen_kwargs(request.args[1]) for request in requests]
     return (
         isinstance(lm.model, PreTrainedModel)
         and lm.backend == "causal"
         and lm.think_end_token is None
         and all(not s["do_sample"] and s.keys() <= PLAIN_SETTINGS for s in settings)
+        and not decoding_settings(lm.model)
         and is_exact(lm.model)
     )
 
@@ -188,7 +190,7 @@ def generate(
 
 
 def _end_tokens(lm: HFLM) -> list[int] | None:
-    """The model's own end of text and its tokenizer's, at which HFLM stops too.
+    """The ends of text of the model and of its tokenizer, at which HFLM stops too.
 
     None where the tokenizer has no EOS token: the model's own may be a default of its
     configuration class, which is an ordinary token of this tokenizer.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
+from .decoding import greedy_until
 from .token_logprobs import backend_name, no_eos, token_logprobs, too_long
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def install_requests() -> None:
 
     A model class that defines one of them itself keeps its own.
     """
-    for method in (check_context, truncate_tokens, token_logprobs):
+    for method in (check_context, truncate_tokens, token_logprobs, greedy_until):
         if not hasattr(LM, method.__name__):
             setattr(LM, method.__name__, method)
 

@@ -10,6 +10,7 @@ instead of refusing them, and ``retrain_scores`` (see ``membership``).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import logging
@@ -35,7 +36,7 @@ install_requests()
 class MuseTask(ConfigurableTask):
     """Base class of the tasks of MUSE: documents from a corpus, and scores × 100."""
 
-    REQUEST_TYPE = "generate_until"
+    REQUEST_TYPE = "greedy_until"
 
     def __init__(self, config: dict[str, Any]) -> None:
         # A named process_results keeps lm-eval from looking for our metrics on the hub.
@@ -123,7 +124,13 @@ class Generation(MuseTask):
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Check that prompt and response fit the model, then generate."""
-        generate = super().construct_requests(doc, ctx, **kwargs)
+        generate = Instance(
+            request_type=self.REQUEST_TYPE,
+            doc=doc,
+            arguments=(ctx, copy.deepcopy(self.config.generation_kwargs)),
+            idx=0,
+            metadata=kwargs["metadata"],
+        )
         fits = _also(generate, 1, "check_context", ctx, self.max_tokens, self.truncate)
         return [fits, generate]
 

@@ -65,6 +65,6 @@ def test_prompts_are_muses(log: dict[str, Any], task: str, part: str) -> None:
     )
     loaded = manager.load([f"muse_news_{task}"])["tasks"][f"muse_news_{task}"]
     loaded.build_all_requests()
-    prompts = [i.args[0] for i in loaded.instances if i.request_type == "generate_until"]
+    prompts = [i.args[0] for i in loaded.instances if i.request_type == "greedy_until"]
     digests = [hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts]
     assert digests == log[part]["prompt_sha256"]

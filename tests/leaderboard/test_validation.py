@@ -530,7 +530,7 @@ SEALED = {
     # what cannot be known from here
     "task version": (
         field("provenance.tasks.muse_knowmem", "0.9"),
-        r"provenance.tasks.muse_knowmem: 0.9, this version of lm-eval-muse has 1.0",
+        r"provenance.tasks.muse_knowmem: 0.9, this version of lm-eval-muse has 1.1",
     ),
     # the grid
     "seed without records": (setting("seeds", [0, 1]), r"config.yaml: no record of .*--seed1"),

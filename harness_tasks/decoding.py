@@ -1,0 +1,138 @@
+"""Greedy decoding that the weights alone decide.
+
+``generation_config.json`` of a model may hold a repetition penalty, forbidden words or other
+settings that change what even greedy decoding gives. They are no part of the weights that were
+unlearned, so the tasks of MUSE leave them out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.model import hash_args
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+IDS = ("bos_token_id", "pad_token_id", "decoder_start_token_id")
+NOT_DECODING = {"transformers_version", "_from_model_config"}
+NEUTRAL_AT_ONE = {
+    *("num_beams", "num_beam_groups", "num_return_sequences", "length_penalty"),
+    *("repetition_penalty", "encoder_repetition_penalty", "temperature", "top_p", "typical_p"),
+}
+WITHOUT_EFFECT = {
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p"),
+    *("epsilon_cutoff", "eta_cutoff", "use_cache", "cache_implementation", "cache_config"),
+    *("max_length", "max_new_tokens", "eos_token_id", *IDS),
+}
+"""Settings that change no greedy text here: of sampling, of caches, and what the tasks set."""
+
+
+def greedy_until(lm: LM, requests: Sequence[Instance]) -> list[str]:
+    """Answer requests like ``generate_until``, without the model's own generation settings.
+
+    Answers are looked up in lm-eval's cache and kept there (``--use_cache``).
+
+    Args:
+        lm: any model; a Hugging Face model gets `neutral_config` for the time of the call.
+        requests: with the arguments of ``generate_until``.
+
+    Returns:
+        the generated texts.
+    """
+    cached = lm.cache_hook.dbdict
+    keys = [hash_args("generate_until", request.args) for request in requests]
+    known = {} if cached is None else {key: cached[key] for key in keys if key in cached}
+    missing = [request for key, request in zip(keys, requests, strict=True) if key not in known]
+    with neutral_decoding(lm):
+        answers = iter(lm.generate_until(missing) if missing else [])
+    texts = [known[key] if key in known else next(answers) for key in keys]
+    if cached is not None:
+        cached.update(zip(keys, texts, strict=True))
+    return texts
+
+
+@contextmanager
+def neutral_decoding(lm: LM) -> Iterator[None]:
+    """Within, the model behind ``lm`` generates with `neutral_config`."""
+    model = _causal_model(lm)
+    if model is None:
+        yield
+        return
+    own = model.generation_config
+    if ignored := decoding_settings(model):
+        _warn_ignored(json.dumps(ignored))
+    model.generation_config = neutral_config(own, lm.tokenizer)
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def neutral_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Build a generation configuration that holds token ids only.
+
+    Args:
+        own: the model's configuration. Its ids that end a text are kept where they are special
+            tokens; an ordinary token would end texts early.
+        tokenizer: its EOS token ends a text too. Without one, no token does.
+    """
+    from transformers import GenerationConfig
+
+    ids = {name: value for name in IDS if (value := getattr(own, name, None)) is not None}
+    if tokenizer.eos_token_id is None:
+        return GenerationConfig(**ids)
+    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    added = tokenizer.added_tokens_decoder.items()
+    special = {*tokenizer.all_special_ids, *(index for index, token in added if token.special)}
+    return GenerationConfig(
+        eos_token_id=sorted({tokenizer.eos_token_id, *(special.intersection(ends))}), **ids
+    )
+
+
+def own_settings(model: PreTrainedModel) -> dict[str, Any]:
+    """Read the settings of a model's generation configuration that are not neutral, as JSON."""
+    config = getattr(model, "generation_config", None)
+    settings = {} if config is None else json.loads(config.to_json_string(use_diff=True))
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in NOT_DECODING
+        and (value or name.endswith("_token_id"))
+        and not (value == 1 and name in NEUTRAL_AT_ONE)
+    }
+
+
+def decoding_settings(model: PreTrainedModel) -> dict[str, Any]:
+    """Those of `own_settings` that change what greedy decoding gives."""
+    own = own_settings(model)
+    return {name: value for name, value in own.items() if name not in WITHOUT_EFFECT}
+
+
+def _causal_model(lm: LM) -> PreTrainedModel | None:
+    """The Hugging Face model of ``lm``, without an adapter around it; None for other backends."""
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    model = getattr(lm, "model", None)
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    plain = isinstance(model, PreTrainedModel) and model.generation_config is not None
+    return model if plain and isinstance(lm.tokenizer, PreTrainedTokenizerBase) else None
+
+
+@cache
+def _warn_ignored(settings: str) -> None:
+    logger.warning(
+        "The tasks of MUSE decode greedily and ignore these settings of the model's "
+        "generation_config: %s",
+        settings,
+    )
