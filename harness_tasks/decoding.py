@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from lm_eval.api.model import hash_args
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -49,6 +47,8 @@ def greedy_until(lm: LM, requests: Sequence[Instance]) -> list[str]:
     Returns:
         the generated texts.
     """
+    from lm_eval.api.model import hash_args
+
     cached = lm.cache_hook.dbdict
     keys = [hash_args("generate_until", request.args) for request in requests]
     known = {} if cached is None else {key: cached[key] for key in keys if key in cached}
@@ -69,7 +69,7 @@ def neutral_decoding(lm: LM) -> Iterator[None]:
         yield
         return
     own = model.generation_config
-    if ignored := decoding_settings(model):
+    if ignored := with_effect(own_settings(model)):
         _warn_ignored(json.dumps(ignored))
     model.generation_config = neutral_config(own, lm.tokenizer)
     try:
@@ -112,17 +112,16 @@ def own_settings(model: PreTrainedModel) -> dict[str, Any]:
     }
 
 
-def decoding_settings(model: PreTrainedModel) -> dict[str, Any]:
-    """Those of `own_settings` that change what greedy decoding gives."""
-    own = own_settings(model)
-    return {name: value for name, value in own.items() if name not in WITHOUT_EFFECT}
+def with_effect(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a model's own settings that change what greedy decoding gives."""
+    return {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
 
 
 def _causal_model(lm: LM) -> PreTrainedModel | None:
     """The Hugging Face model of ``lm``, without an adapter around it; None for other backends."""
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    model = getattr(lm, "model", None)
+    model: Any = getattr(lm, "model", None)
     if hasattr(model, "get_base_model"):
         model = model.get_base_model()
     plain = isinstance(model, PreTrainedModel) and model.generation_config is not None

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 from unlearners.onednn import onednn_linears
 
 from .batching import in_batches, progress_bar
-from .decoding import decoding_settings
+from .decoding import own_settings, with_effect
 from .prefix_cache import (
     PreallocatedLayer,
     is_exact,
@@ -76,7 +76,7 @@ def is_supported(lm: HFLM, requests: Sequence[Instance]) -> bool:
         and lm.backend == "causal"
         and lm.think_end_token is None
         and all(not s["do_sample"] and s.keys() <= PLAIN_SETTINGS for s in settings)
-        and not decoding_settings(lm.model)
+        and not with_effect(own_settings(lm.model))
         and is_exact(lm.model)
     )
 

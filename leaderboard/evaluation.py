@@ -44,6 +44,7 @@ class Scores:
         examples: scores of the single examples by metric, PrivLeak's by side.
         samples: every answer to the four tasks, where they are to be logged.
         retrain_auc: PrivLeak's zero, with its error; None without one.
+        generation_config: the model's own generation settings, which the four tasks ignore.
     """
 
     metrics: dict[str, Metric]
@@ -53,6 +54,7 @@ class Scores:
     examples: dict[str, ExampleScores]
     samples: list[Sample]
     retrain_auc: Estimate | None
+    generation_config: dict[str, Any]
 
 
 def evaluate(
@@ -77,6 +79,8 @@ def evaluate(
             corpus' own AUC where left out.
         progress: told how many requests were answered.
     """
+    from harness_tasks.decoding import own_settings
+
     tasks_by_metric = {name: f"muse_{name}" for name in METRICS}
     tasks = ["muse"]
     if stage is not None:
@@ -121,6 +125,7 @@ def evaluate(
         examples=examples,
         samples=samples if settings.log_samples else [],
         retrain_auc=zero,
+        generation_config=own_settings(model),
     )
 
 

@@ -29,6 +29,8 @@ from .scores import FORGETTING, combine, forgot, untestable, way_back
 
 Estimates = dict[str, Estimate]
 
+UNCHANGED = "not ranked: no weight differs from the model before unlearning"
+
 RANGES = {
     "verbmem": (0.0, 100.0),
     "knowmem": (0.0, 100.0),
@@ -147,8 +149,8 @@ def build_table(records: Iterable[Record]) -> list[Row]:
 
     Methods are ordered by their score at the precisions of a board with the fewest bits at which
     target and retrain can be told apart: the mean over all quantizers with that many bits. Those
-    that did not forget (the gate) come after all that did, and those that lack one of these
-    scores are not ranked and come last.
+    that did not forget (the gate) come after all that did. Those that lack one of these scores and
+    checkpoints without a changed weight are not ranked and come last.
 
     Raises:
         InputError: two records are of one cell.
@@ -324,12 +326,17 @@ def _order(rows: list[Row]) -> list[Row]:
         if top.is_reference:
             keys[checkpoint] = (REFERENCES.index(top.method), False, 0.0, checkpoint)
             continue
-        ranked = bool(wanted) and not missing
+        unchanged = any(record.is_unchanged for row in members for record in row.records)
+        ranked = bool(wanted) and not missing and not unchanged
         score = fmean(scores[key] for key in wanted) if ranked else scores.get(top.precision_key)
         group = len(REFERENCES) + (not ranked)
         keys[checkpoint] = (group, not top.forgot, 1.0 if score is None else -score, checkpoint)
-        if missing:
+        reason = ""
+        if unchanged:
+            reason = UNCHANGED
+        elif missing:
             reason = f"not ranked: no score at {', '.join(sorted(missing))}"
+        if reason:
             members = [
                 replace(row, reasons=(*row.reasons, reason)) if row is top else row
                 for row in members

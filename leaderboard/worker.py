@@ -281,6 +281,7 @@ class Worker:
             metrics=scores.metrics,
             examples=scores.examples,
             survival=at_precision(report, cell.cell.precision) if report else None,
+            generation_config=scores.generation_config,
             calibration=calibration_facts(quantizer),
             extra=scores.extra,
             provenance=provenance(

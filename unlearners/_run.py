@@ -137,6 +137,7 @@ def run(
             steps=trainer.state.global_step,
             parameters=parameters,
             trained_parameters=trained_parameters,
+            changed_weights=model_digest(unlearned) != digest,
         )
         write_training_facts(output_dir, facts)
         if originals is not None:

@@ -32,6 +32,9 @@ class TrainingFacts(BaseModel):
     """Number of parameters of the model, without an adapter."""
     trained_parameters: int
     """Number of parameters that were trained: of the model or of the adapter."""
+    changed_weights: bool | None = None
+    """False where no weight of the unlearned model differs from those it started with; null where
+    they were not compared."""
 
 
 def write_training_facts(output_dir: Path, facts: TrainingFacts) -> None:

@@ -275,6 +275,9 @@ class Record(Frozen):
     `privleak/holdout`."""
     survival: Survival | None = None
     """Update of an unlearned checkpoint at this precision; null for reference rows."""
+    generation_config: dict[str, Any] | None = None
+    """Generation settings of the checkpoint that differ from transformers' defaults. The tasks of
+    MUSE ignore them, ids of special tokens aside; null where they are not known."""
     calibration: dict[str, Any] | None = None
     """Origin of the text that a calibrated quantizer saw."""
     extra: dict[str, Metric] = {}
@@ -285,6 +288,14 @@ class Record(Frozen):
     """Machine and versions."""
     sha256: str | None = Field(default=None, pattern=SHA256)
     """SHA-256 of the rest of the record as canonical JSON, set when it is written."""
+
+    @property
+    def is_unchanged(self) -> bool:
+        """True where no weight of the checkpoint differs from those its training started from."""
+        training = self.provenance.training
+        if training is not None and training.changed_weights is not None:
+            return not training.changed_weights
+        return self.survival is not None and self.survival.update.norm == 0
 
     @property
     def is_quantized(self) -> bool:

@@ -75,6 +75,7 @@ def row_details(row: Row, folder: Path) -> list[Section]:
             "Model before unlearning",
             training.model.model_dump() | {"loaded in": training.dtype},
         ),
+        _facts("Generation settings, ignored", first.generation_config or {}),
         _facts("Tokenizer", training.tokenizer.model_dump() if training.tokenizer else {}),
         _facts("Training run", made.training.model_dump() if made.training else {}),
         _facts("Packages", first.provenance.packages),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from harness_tasks import scoring
 from harness_tasks.corpora import PUBLISHED, Corpus
+from harness_tasks.decoding import with_effect
 
 from ..corpus_plan import PUBLISHED_MODELS
 from ..estimates import Estimate, of_auc
@@ -36,6 +38,7 @@ def benchmark_findings(records: Records) -> Iterator[Finding]:
         expected = first.provenance.retrain_auc
         yield from _text_findings(place, first)
         yield from _privleak_findings(members)
+        yield from _generation_findings(members)
         models: dict[str, tuple[str, ModelId]] = {}
         for place, record in members.items():
             if (auc := record.provenance.retrain_auc) != expected:
@@ -79,6 +82,28 @@ def _privleak_findings(members: Records) -> Iterator[Finding]:
         elif abs(zero.value - claimed) < SAME_AUC:
             for text in _error_problems(record, zero):
                 yield Finding(place, text)
+
+
+def _generation_findings(members: Records) -> Iterator[Finding]:
+    """Check that only weights differ from the target's, and that some do.
+
+    Args:
+        members: records of one corpus.
+    """
+    own = next(
+        (r.generation_config for r in members.values() if r.cell.training.method == "target"), None
+    )
+    expected = with_effect(own or {})
+    for place, record in members.items():
+        if record.cell.training.is_reference:
+            continue
+        found = with_effect(record.generation_config or {})
+        if None not in (own, record.generation_config) and found != expected:
+            text = f"{short(json.dumps(found))}, the target has {short(json.dumps(expected))}"
+            yield Finding(place, f"generation_config: {text}")
+        if record.is_unchanged:
+            text = "no weight differs from the model before unlearning: the row is not ranked"
+            yield Finding(place, text, warning=True)
 
 
 def _measured_zero(model: ModelId | None, members: Records) -> Estimate | None:

@@ -23,6 +23,7 @@ FACTS = TrainingFacts(
     steps=4,
     parameters=34_720,
     trained_parameters=34_720,
+    changed_weights=True,
 )
 
 
@@ -46,6 +47,13 @@ def test_facts_of_a_run(name, finetuning, trained, run, tmp_path) -> None:
     run(name, tiny_llama(), finetuning, output_dir=tmp_path, **training)
     assert read_training_facts(tmp_path) == FACTS.model_copy(update={"trained_parameters": trained})
     assert json.loads((tmp_path / "facts.json").read_text())["effective_batch_size"] == 6
+
+
+@pytest.mark.parametrize("finetuning", [FullFinetuning(), LoRA(rank=2)])
+def test_steps_too_small_for_any_weight(finetuning, run, tmp_path) -> None:
+    run("npo", tiny_llama(), finetuning, output_dir=tmp_path, learning_rate=1e-30)
+    facts = read_training_facts(tmp_path)
+    assert facts is not None and facts.changed_weights is False
 
 
 def test_a_tied_weight_counts_once(run, tmp_path) -> None:
