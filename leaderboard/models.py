@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, get_args
 
 from harness_tasks.cache import build_once
@@ -22,7 +23,7 @@ from quantizers.saving import QUANTIZER_FILE, load_quantized
 from unlearners.checksums import CHECKSUMS, damaged_file, write_checksums
 
 from .config import ModelSource
-from .errors import InputError
+from .errors import InputError, is_disk_full
 from .records.schema import Dtype, ModelId
 
 if TYPE_CHECKING:
@@ -94,12 +95,7 @@ def load_model(
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save model and tokenizer as a Hugging Face folder with checksums, whole or not at all.
-
-    Raises:
-        InputError: the generation configuration cannot be saved.
-    """
-    require_saveable(model)
+    """Save model and tokenizer as a Hugging Face folder with checksums, whole or not at all."""
 
     def write(temporary: Path) -> None:
         model.save_pretrained(temporary)
@@ -109,18 +105,31 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     return build_once(folder, write)
 
 
-def require_saveable(model: PreTrainedModel) -> None:
-    """Repair the generation configuration where transformers would not save it.
+def try_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save next to ``folder`` and remove that again, before work whose result must not be lost.
 
-    Call it before training and quantizing, so that their result is not lost.
+    A generation configuration that transformers would not save is repaired.
+
+    Args:
+        model: the model before the work.
+        tokenizer: its tokenizer.
+        folder: where the result will be saved.
 
     Raises:
-        InputError: it cannot be repaired.
+        InputError: the model cannot be saved there.
     """
     try:
         repair_generation_config(model)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # what a killed process leaves under this prefix is removed by `build_once`
+        with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+            save_model(model, tokenizer, Path(place, "model"))
     except ModelError as error:
         raise InputError(str(error)) from error
+    except Exception as error:  # transformers, tokenizers and safetensors raise anything
+        if is_disk_full(error):
+            raise
+        raise InputError(f"the model cannot be saved to {folder}: {one_line(error)}") from error
 
 
 def refuse_damaged(folder: Path) -> None:

@@ -15,16 +15,18 @@ from harness_tasks.calibration import with_calibration
 from harness_tasks.corpora import load_corpus
 from harness_tasks.loading import refuse_rounded
 from quantizers import CalibratedQuantizer, Quantizer, get_quantizer
+from quantizers.loading import one_line
 from quantizers.saving import save_quantized
-from unlearners import UnlearningData
+from unlearners import UnlearnerError, UnlearningData
+from unlearners.kept import KEPT, keep_weights
 
 from .callbacks import TrainingProgress
 from .config import CorpusEntry, Evaluation, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
-from .errors import InputError
+from .errors import InputError, is_disk_full
 from .evaluation import Scores
 from .evaluation import evaluate as evaluate_in_memory
 from .model_card import unlearned_card
-from .models import load_model, require_saveable, save_model
+from .models import load_model, save_model, try_saving
 from .plan import PlannedTraining, Recipe, make_plan
 from .processes import join_processes
 from .progress import Progress
@@ -70,18 +72,35 @@ def unlearn(
     tokenizer: PreTrainedTokenizerBase,
     data: UnlearningData,
     *,
+    folder: Path,
     output_dir: Path,
     progress: Progress,
     reference_cache: Path | None = None,
 ) -> PreTrainedModel:
-    """Make a checkpoint by its recipe, with its loss curve; the model given is consumed.
+    """Make a checkpoint by its recipe and save it; the model given is consumed.
+
+    Args:
+        recipe: method, finetuning and settings.
+        model: the model before unlearning.
+        tokenizer: its tokenizer.
+        data: text to forget and to retain.
+        folder: where the checkpoint is saved, by the main process.
+        output_dir: where training keeps its files, the loss curve among them.
+        progress: told what is going on.
+        reference_cache: folder of the reference's numbers, shared by trainings.
+
+    Returns:
+        the unlearned model.
 
     Raises:
-        InputError: the model could not be saved after training.
-        UnlearnerError: the model is quantized.
+        InputError: the model cannot be saved, found before training.
+        UnlearnerError: the model is quantized, or could not be saved after training; its weights
+            are kept then, and the same call goes on from them.
     """
     refuse_rounded(model.name_or_path)
-    require_saveable(model)
+    is_main = join_processes().is_main_process
+    if is_main:
+        try_saving(model, tokenizer, folder)
     unlearned = recipe.unlearner(
         model,
         tokenizer,
@@ -92,9 +111,31 @@ def unlearn(
         reference_cache=reference_cache,
         callbacks=[TrainingProgress(progress)],
     )
-    if join_processes().is_main_process:
+    if is_main:
         plot_losses(output_dir / "loss.jsonl", output_dir / "loss.png")
+        _save_or_keep(unlearned, tokenizer, folder, output_dir)
     return unlearned
+
+
+def _save_or_keep(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, output_dir: Path
+) -> None:
+    """Save the unlearned model, or keep its weights.
+
+    Raises:
+        UnlearnerError: it could not be saved.
+    """
+    try:
+        save_model(model, tokenizer, folder)
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        kept = keep_weights(model, output_dir)
+        raise UnlearnerError(
+            f"the unlearned model could not be saved to {folder}: {one_line(error)}. Its weights "
+            f"are kept in {kept}, and the same command goes on from there"
+        ) from error
+    (output_dir / KEPT).unlink(missing_ok=True)
 
 
 def drop_trainer_checkpoints(folder: Path) -> None:
@@ -148,9 +189,8 @@ def train_to_folder(
     """Train by a recipe and save, with the model card; see ``unlearn_to_folder``."""
     processes = join_processes()
     work = folder.with_name(folder.name + ".training")
-    trained = unlearn(recipe, model, tokenizer, data, output_dir=work, progress=progress)
+    unlearn(recipe, model, tokenizer, data, folder=folder, output_dir=work, progress=progress)
     if processes.is_main_process:
-        save_model(trained, tokenizer, folder)
         drop_trainer_checkpoints(work)
         work.rename(folder / "training")
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -184,7 +224,7 @@ def quantize_to_folder(
     if isinstance(transform, CalibratedQuantizer) and corpus is None:
         raise InputError(f"{quantizer} is calibrated on text: name a corpus with --corpus")
     model, tokenizer = load_model(path, revision=revision)
-    require_saveable(model)
+    try_saving(model, tokenizer, folder)
     if corpus is not None:
         found = load_corpus(corpus.name, corpus.data_dir)
         transform = with_calibration(transform, tokenizer, found, corpus.forget, corpus.retain)

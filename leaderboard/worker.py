@@ -172,6 +172,7 @@ class Worker:
         if adapter.is_dir():
             refuse_damaged(adapter)
             model, seconds = merge_adapter(model, str(adapter)), None
+            save_model(model, tokenizer, saved)
         else:
             self.progress.stage(f"{planned.title}: training")
             start = time.monotonic()
@@ -180,12 +181,12 @@ class Worker:
                 model,
                 tokenizer,
                 planned.corpus.data(planned.training.corpus.forget),
+                folder=saved,
                 output_dir=folder / "training",
                 reference_cache=self.folder.path / "references",
                 progress=self.progress,
             )
             seconds = time.monotonic() - start
-        save_model(model, tokenizer, saved)
         drop_trainer_checkpoints(folder / "training")
         return Checkpoint(model, tokenizer, seconds)
 

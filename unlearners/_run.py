@@ -32,6 +32,7 @@ from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData, chec
 from .checksums import damaged_file
 from .data import ForgetRetainDataset, Windows
 from .facts import TrainingFacts, write_training_facts
+from .kept import load_kept
 from .onednn import onednn_linears
 from .reference import ReferenceBuilder, model_digest
 
@@ -75,6 +76,8 @@ def run(
     )
     with processes.main_process_first():
         _claim(output_dir, fingerprint)
+    if load_kept(model, output_dir):
+        return model.eval()
 
     edits = type(unlearner).edit is not Unlearner.edit
     originals = output_dir / "originals.safetensors" if edits else None

@@ -27,6 +27,7 @@ from transformers import Trainer
 import leaderboard.cli
 import leaderboard.provenance
 import leaderboard.report.outputs
+import leaderboard.steps
 import leaderboard.worker
 from leaderboard.store import RunFolder
 
@@ -34,7 +35,7 @@ FORK = multiprocessing.get_context("fork")
 STAGES: list[tuple[str, Any, str]] = [
     ("training", leaderboard.worker, "unlearn"),
     ("saving a Trainer checkpoint", Trainer, "_save_checkpoint"),
-    ("saving the model", leaderboard.worker, "save_model"),
+    ("saving the model", leaderboard.steps, "save_model"),
     ("scoring the retrained model", leaderboard.worker, "run_retrain_scores"),
     ("quantizing", leaderboard.worker, "with_calibration"),  # what is called just before it
     ("evaluating", leaderboard.worker, "evaluate"),

@@ -41,7 +41,7 @@ def test_full_disk_ends_the_run_and_is_no_cells_fault(
         raise RuntimeError("serialization error") from full
 
     where = {
-        "checkpoint": "leaderboard.worker.save_model",
+        "checkpoint": "leaderboard.steps.save_model",
         "samples": "leaderboard.store.replace_file",
         "record": "leaderboard.store.write_atomically",
     }[place]

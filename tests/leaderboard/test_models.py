@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from leaderboard.cli import app
 from leaderboard.errors import InputError
-from leaderboard.models import load_model, require_saveable
+from leaderboard.models import load_model, try_saving
 from quantizers import get_quantizer
 from quantizers.saving import save_quantized
 from unlearners import UnlearnerError
@@ -138,12 +138,13 @@ def test_sampling_values_are_saved(sampling: Path, small_world: Any, tmp_path: P
         assert (kept["do_sample"], kept["temperature"], kept["top_p"]) == (True, 0.9, 0.6)
 
 
-def test_evaluation_leaves_the_configuration_alone(sampling: Path) -> None:
-    """Only what is to be saved is repaired."""
-    model, _ = load_model(str(sampling))
+def test_evaluation_leaves_the_configuration_alone(sampling: Path, tmp_path: Path) -> None:
+    """Only what is to be saved is repaired; the trial leaves nothing behind."""
+    model, tokenizer = load_model(str(sampling))
     assert model.generation_config.do_sample is None
-    require_saveable(model)
+    try_saving(model, tokenizer, tmp_path / "new" / "out")
     assert model.generation_config.do_sample is True
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["unlearn", "quantize"])
