@@ -13,6 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel
 
 from quantizers import CalibratedQuantizer, get_quantizer
+from quantizers.loading import auto_class
 from quantizers.saving import QUANTIZER_FILE, load_quantized
 from unlearners import UnlearnerError, get_unlearner
 from unlearners.finetuning import get_finetuning
@@ -151,18 +152,21 @@ class MuseHFLM(HFLM):
     def _create_model(self, pretrained: str, *args: Any, **kwargs: Any) -> None:
         """HFLM's way, or a folder that ``lm-eval-muse quantize`` wrote; complete in either case.
 
+        A multimodal checkpoint is loaded whole.
+
         Raises:
             ModelError: a tensor is missing, unexpected or of another shape.
         """
         if Path(pretrained, QUANTIZER_FILE).is_file():
             self._model = load_quantized(pretrained)
             return
-        auto_class = self.AUTO_MODEL_CLASS
-        self.AUTO_MODEL_CLASS = CompleteLoader(auto_class)
+        own = self.AUTO_MODEL_CLASS
+        whole = auto_class(self.config) if self.backend == "causal" else own
+        self.AUTO_MODEL_CLASS = CompleteLoader(whole)
         try:
             super()._create_model(pretrained, *args, **kwargs)
         finally:
-            self.AUTO_MODEL_CLASS = auto_class
+            self.AUTO_MODEL_CLASS = own
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, *args: Any, **kwargs: Any

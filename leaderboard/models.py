@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,8 @@ from harness_tasks.loading import (
     refuse_adapter,
     repair_generation_config,
 )
-from quantizers.loading import ModelError, load_complete, one_line
+from quantizers.architecture import is_multimodal
+from quantizers.loading import ModelError, load_language_model, one_line
 from quantizers.saving import QUANTIZER_FILE, load_quantized
 from unlearners.checksums import CHECKSUMS, damaged_file, write_checksums
 
@@ -42,6 +44,15 @@ TOKENIZER_FILES = (
     "spiece.model",
     "chat_template.jinja",
 )
+PROCESSOR_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "image_processor_config.json",
+    "video_preprocessor_config.json",
+    "feature_extractor_config.json",
+    "chat_template.json",
+)
+"""Files of a multimodal model that belong neither to its weights nor to its tokenizer."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError)
@@ -59,6 +70,8 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, quantized ones of ours included.
 
+    A multimodal checkpoint is loaded whole.
+
     Pickled weights, incomplete checkpoints and code that comes with a model are refused.
 
     Args:
@@ -74,7 +87,6 @@ def load_model(
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
     _check_place(path)
@@ -84,9 +96,7 @@ def load_model(
         if Path(path, QUANTIZER_FILE).is_file():
             model = load_quantized(path)
         else:
-            model = load_complete(
-                AutoModelForCausalLM, path, revision=revision, dtype=dtype, use_safetensors=True
-            )
+            model = load_language_model(path, revision=revision, dtype=dtype, use_safetensors=True)
     except (*LOADING_ERRORS, SafetensorError) as error:
         raise InputError(f"no model can be loaded from {path}: {one_line(error)}") from error
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -95,11 +105,16 @@ def load_model(
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save model and tokenizer as a Hugging Face folder with checksums, whole or not at all."""
+    """Save model and tokenizer as a Hugging Face folder with checksums, whole or not at all.
+
+    A multimodal model gets the files of its processor from where it was loaded.
+    """
 
     def write(temporary: Path) -> None:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        if is_multimodal(model):
+            copy_processor(model, temporary)
         write_checksums(temporary)
 
     return build_once(folder, write)
@@ -116,8 +131,10 @@ def try_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         folder: where the result will be saved.
 
     Raises:
-        InputError: the model cannot be saved there.
+        InputError: the model cannot be saved there, or it is multimodal and not in the dtype that
+            it is stored in.
     """
+    _refuse_other_dtype(model)
     try:
         repair_generation_config(model)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +147,35 @@ def try_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         if is_disk_full(error):
             raise
         raise InputError(f"the model cannot be saved to {folder}: {one_line(error)}") from error
+
+
+def copy_processor(model: PreTrainedModel, folder: Path) -> None:
+    """Copy the configuration of a multimodal model's processor to ``folder``."""
+    from transformers.utils import cached_file
+
+    for name in PROCESSOR_FILES:
+        found = cached_file(
+            str(model.name_or_path),
+            name,
+            revision=model.config._commit_hash,
+            _raise_exceptions_for_missing_entries=False,
+        )
+        if found:
+            shutil.copyfile(found, folder / name)
+
+
+def _refuse_other_dtype(model: PreTrainedModel) -> None:
+    """Refuse a multimodal model whose parts for images or sound were cast when it was loaded."""
+    path = model.name_or_path
+    if not path or not is_multimodal(model):
+        return
+    source = ModelSource(path=path, revision=model.config._commit_hash)
+    stored, found = _stored_dtype(source), str(model.dtype).removeprefix("torch.")
+    if stored != found:
+        raise InputError(
+            f"{path} is a multimodal checkpoint stored in {stored} and loaded in {found}, "
+            "which changes its parts for images or sound: set evaluation.dtype to auto"
+        )
 
 
 def refuse_damaged(folder: Path) -> None:

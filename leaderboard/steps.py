@@ -15,6 +15,7 @@ from harness_tasks.calibration import with_calibration
 from harness_tasks.corpora import load_corpus
 from harness_tasks.loading import refuse_rounded
 from quantizers import CalibratedQuantizer, Quantizer, get_quantizer
+from quantizers.architecture import is_multimodal
 from quantizers.loading import one_line
 from quantizers.saving import save_quantized
 from unlearners import UnlearnerError, UnlearningData
@@ -26,7 +27,7 @@ from .errors import InputError, is_disk_full
 from .evaluation import Scores
 from .evaluation import evaluate as evaluate_in_memory
 from .model_card import unlearned_card
-from .models import load_model, save_model, try_saving
+from .models import copy_processor, load_model, save_model, try_saving
 from .plan import PlannedTraining, Recipe, make_plan
 from .processes import join_processes
 from .progress import Progress
@@ -233,6 +234,8 @@ def quantize_to_folder(
     def write(temporary: Path) -> None:
         save_quantized(quantized, temporary, transform)
         tokenizer.save_pretrained(temporary)
+        if is_multimodal(quantized):
+            copy_processor(quantized, temporary)
 
     build_once(folder, write)
 

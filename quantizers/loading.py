@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 REPORT: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Options of ``from_pretrained`` that make it report every tensor it did not load."""
@@ -25,6 +25,49 @@ LONGEST_REASON = 500
 
 class ModelError(ValueError):
     """A model cannot be loaded or saved as it is; the message is one line."""
+
+
+def auto_class(config: PreTrainedConfig) -> Any:
+    """Auto class that loads the checkpoint of a configuration whole.
+
+    Some multimodal configurations are known to ``AutoModelForCausalLM`` too, which then loads the
+    language model alone. It is chosen where the configuration names that class under
+    ``architectures``.
+
+    Args:
+        config: of the checkpoint.
+
+    Returns:
+        ``AutoModelForMultimodalLM`` for a multimodal checkpoint, otherwise
+        ``AutoModelForCausalLM``.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    text_only = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    named = text_only in (config.architectures or ())
+    multimodal = type(config) in AutoModelForMultimodalLM._model_mapping
+    whole = multimodal and not named and not config.is_encoder_decoder
+    return AutoModelForMultimodalLM if whole else AutoModelForCausalLM
+
+
+def load_language_model(
+    path: str | Path, *, revision: str | None = None, **options: Any
+) -> PreTrainedModel:
+    """Load a causal language model, alone or in a multimodal checkpoint, as `load_complete` does.
+
+    Args:
+        path: folder or hub id.
+        revision: commit, branch or tag on the hub.
+        options: of ``from_pretrained``.
+
+    Raises:
+        ModelError: see `refuse_incomplete`.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    return load_complete(auto_class(config), path, revision=revision, **options)
 
 
 def load_complete(auto_class: Any, path: str | Path, **options: Any) -> PreTrainedModel:
