@@ -47,18 +47,10 @@ def greedy_until(lm: LM, requests: Sequence[Instance]) -> list[str]:
     Returns:
         the generated texts.
     """
-    from lm_eval.api.model import hash_args
+    from .answer_cache import cached
 
-    cached = lm.cache_hook.dbdict
-    keys = [hash_args("generate_until", request.args) for request in requests]
-    known = {} if cached is None else {key: cached[key] for key in keys if key in cached}
-    missing = [request for key, request in zip(keys, requests, strict=True) if key not in known]
     with neutral_decoding(lm):
-        answers = iter(lm.generate_until(missing) if missing else [])
-    texts = [known[key] if key in known else next(answers) for key in keys]
-    if cached is not None:
-        cached.update(zip(keys, texts, strict=True))
-    return texts
+        return cached(lm, "generate_until", requests, lambda missing: lm.generate_until([*missing]))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
 import re
 import tempfile
@@ -10,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantizers.loading import ModelError, load_complete, one_line
+from quantizers.loading import ModelError, load_complete, one_line, refuse_incomplete
 from quantizers.saving import QUANTIZER_FILE, read_quantizer
 from unlearners import UnlearnerError
 
 from .corpora import is_folder
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    from lm_eval.api.model import LM
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 VOCABULARIES = (
@@ -38,6 +42,54 @@ class CompleteLoader:
             ModelError: see `quantizers.loading.refuse_incomplete`.
         """
         return load_complete(self.auto_class, path, **options)
+
+
+@dataclass(frozen=True)
+class RecordingLoader:
+    """A transformers class whose ``from_pretrained`` keeps its report on the model it returns."""
+
+    auto_class: Any
+
+    def from_pretrained(self, path: str, **options: Any) -> PreTrainedModel:
+        """Load ``path`` with the options of transformers."""
+        model, report = self.auto_class.from_pretrained(path, output_loading_info=True, **options)
+        model.loading_report = report
+        return model
+
+
+def record_loading(huggingface: ModuleType) -> None:
+    """Make lm-eval's ``hf`` keep the report of loading a model, for `refuse_incomplete_lm`.
+
+    Args:
+        huggingface: lm-eval's module with the class ``HFLM``.
+    """
+    create = huggingface.HFLM._create_model
+
+    @functools.wraps(create)
+    def _create_model(self: Any, *args: Any, **kwargs: Any) -> None:
+        own = self.AUTO_MODEL_CLASS
+        if isinstance(own, type):  # not a loader of ours
+            self.AUTO_MODEL_CLASS = RecordingLoader(own)
+        try:
+            create(self, *args, **kwargs)
+        finally:
+            self.AUTO_MODEL_CLASS = own
+
+    huggingface.HFLM._create_model = _create_model
+
+
+def refuse_incomplete_lm(lm: LM) -> None:
+    """Refuse a model of lm-eval's ``hf`` whose checkpoint did not hold all of its tensors.
+
+    Raises:
+        ModelError: see `quantizers.loading.refuse_incomplete`.
+    """
+    model: Any = getattr(lm, "model", None)
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    report = getattr(model, "loading_report", None)
+    if report is not None:
+        refuse_incomplete(model, report)
 
 
 def load_tokenizer(place: str, revision: str | None) -> PreTrainedTokenizerBase:

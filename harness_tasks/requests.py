@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import LM
 
 from .decoding import greedy_until
+from .loading import refuse_incomplete_lm
 from .token_logprobs import backend_name, no_eos, token_logprobs, too_long
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
     Raises:
         RequestError: one does not fit and ``truncate`` is false, or the model cannot generate
             with a tokenizer without an EOS token.
+        ModelError: the model's checkpoint was incomplete.
     """
+    refuse_incomplete_lm(lm)
     tokenizer = _tokenizer(lm)
     if tokenizer is not None and tokenizer.eos_token_id is None and _needs_eos(lm):
         raise no_eos(lm)

@@ -7,10 +7,11 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from lm_eval.api.model import hash_args
 from typing_extensions import Required
 
+from .answer_cache import cached
 from .backends import BACKENDS
+from .loading import refuse_incomplete_lm
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -97,17 +98,11 @@ def token_logprobs(lm: LM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
     Raises:
         RequestError: the model's class cannot give them, or a text is too long or has no token
             to score.
+        ModelError: the model's checkpoint was incomplete.
     """
+    refuse_incomplete_lm(lm)
     backend = _backend(lm)
-    store = lm.cache_hook.dbdict  # what --use_cache keeps, or None
-    if store is None:
-        return _compute(lm, backend, requests)
-    keys = [hash_args("token_logprobs", request.args) for request in requests]
-    missing = {key: r for key, r in zip(keys, requests, strict=True) if key not in store}
-    if missing:
-        store.update(zip(missing, _compute(lm, backend, [*missing.values()]), strict=True))
-        store.commit()
-    return [store[key] for key in keys]
+    return cached(lm, "token_logprobs", requests, lambda missing: _compute(lm, backend, missing))
 
 
 def backend_name(lm: LM) -> str | None:

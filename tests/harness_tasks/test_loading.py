@@ -7,8 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lm_eval
 import pytest
 import torch
+from lm_eval.tasks import TaskManager
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -21,6 +23,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from harness_tasks.autoload import TASKS
 from harness_tasks.lm import MuseHFLM
 from harness_tasks.loading import (
     CompleteLoader,
@@ -56,6 +59,43 @@ def change_tensors(
 
 def load(folder: Path) -> PreTrainedModel:
     return CompleteLoader(AutoModelForCausalLM).from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize(("task", "peft"), [("verbmem", True), ("privleak", False)])
+def test_tasks_refuse_what_hf_filled_with_random_numbers(
+    byte_level: Any, corpus_folder: Path, tmp_path: Path, task: str, peft: bool
+) -> None:
+    """lm-eval's own tasks still run on it."""
+    tokenizer, model = byte_level
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    arguments = f"pretrained={tmp_path}"
+    if peft:
+        adapter = get_peft_model(
+            copy.deepcopy(model), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
+        )
+        adapter.save_pretrained(tmp_path / "adapter")
+        arguments += f",peft={tmp_path / 'adapter'}"
+
+    manager = TaskManager(
+        include_path=str(TASKS), include_defaults=False, metadata={"corpus": str(corpus_folder)}
+    )
+
+    def scores() -> Any:
+        return lm_eval.simple_evaluate(
+            "hf",
+            model_args=arguments,
+            device="cpu",
+            tasks=[f"muse_{task}"],
+            task_manager=manager,
+            limit=2,
+            bootstrap_iters=0,
+        )
+
+    assert task in str(scores()["results"][f"muse_{task}"])
+    change_tensors(tmp_path, lambda tensors: tensors.pop(DOWN))
+    with pytest.raises(ModelError, match=f"1 tensor missing: {DOWN}"):
+        scores()
 
 
 def logits(model: Any) -> torch.Tensor:

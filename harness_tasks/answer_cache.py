@@ -1,0 +1,37 @@
+"""Answers in lm-eval's cache (``--use_cache``), which serves lm-eval's own requests only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.model import hash_args
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
+
+
+def cached(
+    lm: LM,
+    kind: str,
+    requests: Sequence[Instance],
+    answer: Callable[[Sequence[Instance]], Sequence[Any]],
+) -> list[Any]:
+    """Answer requests from the cache, and the others by ``answer``, whose answers it keeps.
+
+    Args:
+        lm: the model asked; without a cache all requests go to ``answer``.
+        kind: name of the request under which answers are kept.
+        requests: the requests; those with equal arguments are answered once.
+        answer: from requests to as many answers that JSON can hold.
+    """
+    store = lm.cache_hook.dbdict
+    if store is None:
+        return list(answer(requests))
+    keys = [hash_args(kind, request.args) for request in requests]
+    missing = {key: r for key, r in zip(keys, requests, strict=True) if key not in store}
+    if missing:
+        store.update(zip(missing, answer([*missing.values()]), strict=True))
+        store.commit()
+    return [store[key] for key in keys]
