@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types pytest fuzz fuzz-readers bench faults clean
+.PHONY: demo test lint types pytest test-next fuzz fuzz-readers bench faults clean
 
 demo: $(STAMP)
 	$(BIN)/lm-eval-muse demo
@@ -20,6 +20,17 @@ types: $(STAMP)
 # One thread a worker: threads of several workers would wait for each other.
 pytest: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+
+# The tests that run lm-eval, on its newest pre-release; everything else is that of .venv.
+NEXT := build/next
+test-next: $(STAMP)
+	test -x $(NEXT)/bin/python || $(PYTHON) -m venv $(NEXT)
+	echo "import site; site.addsitedir('$$(echo $(CURDIR)/.venv/lib/python*/site-packages)')" \
+		> $$(echo $(NEXT)/lib/python*/site-packages)/libraries.pth
+	$(NEXT)/bin/python -m pip install --quiet --pre --upgrade --no-deps lm_eval
+	$(NEXT)/bin/python -c 'import lm_eval; print("lm_eval", lm_eval.__version__)'
+	OMP_NUM_THREADS=1 $(NEXT)/bin/python -m pytest --numprocesses auto --dist loadfile \
+		tests/harness_tasks tests/leaderboard/test_runner.py tests/leaderboard/test_steps.py
 
 # Ten times as many cases of bad input as in the tests.
 fuzz: $(STAMP)

@@ -1,6 +1,6 @@
 """Makes a plain ``lm_eval`` see the MUSE tasks and the model ``hf-muse``.
 
-lm-eval 0.4.13 looks for no third-party tasks or models. ``autoload.pth`` beside this file runs at
+lm-eval looks for no third-party tasks or models. ``autoload.pth`` beside this file runs at
 every start of Python and only puts a finder on ``sys.meta_path`` that waits for lm_eval; when
 that is imported, it calls ``install`` here. From then on lm-eval's task manager and its models
 get ours added when they are imported themselves. Whatever fails becomes a warning.
@@ -51,6 +51,13 @@ def add_model(models: ModuleType) -> None:
         model_registry.register("hf-muse", target="harness_tasks.lm:MuseHFLM")
 
 
+def add_report(huggingface: ModuleType) -> None:
+    """Have ``hf`` keep what it finds on loading, which the tasks of MUSE check."""
+    from .loading import record_loading
+
+    record_loading(huggingface)
+
+
 def add_tasks(manager: ModuleType) -> None:
     """Make every task manager that indexes lm-eval's default tasks index ours too."""
     initialize = manager.TaskManager.__init__
@@ -67,6 +74,7 @@ def add_tasks(manager: ModuleType) -> None:
 
 HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.models": add_model,
+    "lm_eval.models.huggingface": add_report,
     "lm_eval.tasks.manager": add_tasks,
 }
 
@@ -85,9 +93,12 @@ def _hook_execution(spec: ModuleSpec) -> None:
 
 def _merge_index(task_manager: Any, cls: Any) -> None:
     """Add our tasks under the names that are still free: a user's ``--include_path`` wins."""
+    from .compat import task_index
+
     own = cls(include_path=str(TASKS), include_defaults=False)
-    free = own.task_index.keys() - task_manager.task_index.keys()
-    task_manager.task_index.update({name: own.task_index[name] for name in free})
+    index, ours = task_index(task_manager), task_index(own)
+    free = ours.keys() - index.keys()
+    index.update({name: ours[name] for name in free})
     for names in ("all_tasks", "all_subtasks", "all_groups", "all_tags"):
         listed = getattr(task_manager, names)
         listed[:] = sorted({*listed, *free.intersection(getattr(own, names))})

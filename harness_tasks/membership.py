@@ -13,7 +13,7 @@ from . import scoring
 from .privleak import Membership
 from .retrained import RetrainScores, checked_scores, scores_auc
 from .rows import read_json
-from .tasks import MuseTask, token_request
+from .tasks import MuseTask
 from .token_logprobs import TokenOptions
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class PrivLeak(MuseTask):
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Ask for the log-probability of every token of the text, without a prompt around it."""
         options = TokenOptions(truncate=self.truncate)
-        return [token_request(doc, doc["text"], options, kwargs["metadata"])]
+        return [self.request(kwargs, self.REQUEST_TYPE, doc, (doc["text"], options))]
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """The Min-40% score, the same for every metric: they differ in aggregation."""
@@ -107,9 +107,10 @@ class Attacks(MuseTask):
         """Ask for the text, with the moments that Min-K%++ needs, and for it in lower case."""
         plain = TokenOptions(truncate=self.truncate, statistics=["moments"])
         lower = TokenOptions(truncate=self.truncate)
+        lowered = (doc["text"].lower(), lower)
         return [
-            token_request(doc, doc["text"], plain, kwargs["metadata"]),
-            token_request(doc, doc["text"].lower(), lower, kwargs["metadata"], idx=1),
+            self.request(kwargs, self.REQUEST_TYPE, doc, (doc["text"], plain)),
+            self.request(kwargs, self.REQUEST_TYPE, doc, lowered, idx=1),
         ]
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:

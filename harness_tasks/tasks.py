@@ -11,7 +11,6 @@ instead of refusing them, and ``retrain_scores`` (see ``membership``).
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import logging
 from collections.abc import Sequence
@@ -21,9 +20,9 @@ from typing import Any
 import datasets
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
-from lm_eval.api.task import ConfigurableTask
 
 from . import scoring
+from .compat import Task
 from .corpora import CorpusError, load_corpus
 from .requests import install_requests
 from .token_logprobs import TokenOptions
@@ -33,7 +32,7 @@ logger = logging.getLogger(__name__)
 install_requests()
 
 
-class MuseTask(ConfigurableTask):
+class MuseTask(Task):
     """Base class of the tasks of MUSE: documents from a corpus, and scores × 100."""
 
     REQUEST_TYPE = "greedy_until"
@@ -41,12 +40,7 @@ class MuseTask(ConfigurableTask):
     def __init__(self, config: dict[str, Any]) -> None:
         # A named process_results keeps lm-eval from looking for our metrics on the hub.
         own = {"process_results": "process_results"}
-        super().__init__(config={k: v for k, v in config.items() if k != "class"} | own)
-        # lm-eval evens out the requests of its processes by this name; no YAML may give ours
-        self.OUTPUT_TYPE = self.REQUEST_TYPE
-        if self.truncate:
-            self._aggregation_list["truncated"] = mean
-            self._higher_is_better["truncated"] = False
+        super().__init__({k: v for k, v in config.items() if k != "class"} | own)
 
     @property
     def truncate(self) -> bool:
@@ -106,13 +100,21 @@ class MuseTask(ConfigurableTask):
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Score one document; nothing with ``--predict_only``."""
-        if "bypass" in self._metric_fn_list:
+        if self.predict_only:
             return {"bypass": None}
         return self.score(doc, results)
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Metrics of one document, given the responses in the order of ``Instance.idx``."""
         raise NotImplementedError
+
+    def aggregation(self) -> dict[str, Any]:
+        """The YAML's functions, and that of the share of cut texts where cutting is allowed."""
+        return super().aggregation() | ({"truncated": mean} if self.truncate else {})
+
+    def higher_is_better(self) -> dict[str, bool | None]:
+        """The YAML's, and that of the share of cut texts."""
+        return super().higher_is_better() | ({"truncated": False} if self.truncate else {})
 
     def _truncated(self, truncated: bool) -> dict[str, float]:
         """The share of cut texts, a metric where cutting is allowed."""
@@ -124,15 +126,12 @@ class Generation(MuseTask):
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Check that prompt and response fit the model, then generate."""
-        generate = Instance(
-            request_type=self.REQUEST_TYPE,
-            doc=doc,
-            arguments=(ctx, copy.deepcopy(self.config.generation_kwargs)),
-            idx=0,
-            metadata=kwargs["metadata"],
-        )
-        fits = _also(generate, 1, "check_context", ctx, self.max_tokens, self.truncate)
-        return [fits, generate]
+        size = (ctx, self.max_tokens, self.truncate)
+        settings = copy.deepcopy(self.config.generation_kwargs)
+        return [
+            self.request(kwargs, "check_context", doc, size, idx=1),
+            self.request(kwargs, self.REQUEST_TYPE, doc, (ctx, settings)),
+        ]
 
     @property
     def max_tokens(self) -> int:
@@ -154,12 +153,8 @@ class VerbMem(Generation):
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Have the model's own tokenizer cut the target."""
         *others, generate = super().construct_requests(doc, ctx, **kwargs)
-        reference = self.doc_to_target(doc)
-        return [
-            *others,
-            _also(generate, 2, "truncate_tokens", reference, self.max_tokens),
-            generate,
-        ]
+        reference = (self.doc_to_target(doc), self.max_tokens)
+        return [*others, self.request(kwargs, "truncate_tokens", doc, reference, idx=2), generate]
 
 
 class Memorization(MuseTask):
@@ -174,7 +169,7 @@ class Memorization(MuseTask):
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Ask which tokens of the text are the most likely ones after the prompt."""
         options = TokenOptions(context=ctx, truncate=self.truncate, statistics=["greedy"])
-        return [token_request(doc, self.doc_to_target(doc), options, kwargs["metadata"])]
+        return [self.request(kwargs, self.REQUEST_TYPE, doc, (self.doc_to_target(doc), options))]
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Both measures × 100."""
@@ -191,29 +186,4 @@ def _warn_chat_template() -> None:
     logger.warning(
         "--apply_chat_template is not MUSE's protocol: scores are not comparable with published "
         "ones (on a base model that recites its training text, VerbMem can fall from 99 to 10)."
-    )
-
-
-def token_request(
-    doc: dict[str, Any], text: str, options: TokenOptions, metadata: Any, idx: int = 0
-) -> Instance:
-    """A request for the log-probabilities of a text."""
-    return Instance(
-        request_type="token_logprobs",
-        doc=doc,
-        arguments=(text, options),
-        idx=idx,
-        metadata=metadata,
-    )
-
-
-def _also(request: Instance, idx: int, request_type: str, *arguments: Any) -> Instance:
-    """Another request on the same document."""
-    return dataclasses.replace(
-        request,
-        request_type=request_type,
-        arguments=arguments,
-        idx=idx,
-        resps=[],
-        filtered_resps={},
     )

@@ -79,8 +79,9 @@ def too_long(request: Instance, length: str, limit: int) -> RequestError:
     """The error for a text longer than the model's context."""
     return RequestError(
         f"{request.task_name}: text {request.doc_id} has {length}, the model holds {limit}; "
-        "evaluate a model with a longer context, or cut texts and have the results say so with "
-        """--metadata '{"truncate": true}'"""
+        "evaluate a model with a longer context (max_length= in --model_args where it holds more "
+        """than it says), or cut texts and have the results say so with --metadata '{"truncate": """
+        "true}'"
     )
 
 
@@ -89,6 +90,32 @@ def no_eos(lm: LM) -> RequestError:
     return RequestError(
         f"the tokenizer has no EOS token, which lm-eval's model class {type(lm).__name__} needs: "
         "set one, or evaluate with --model hf-muse"
+    )
+
+
+def embedding_rows(lm: LM) -> int | None:
+    """Tokens that the model has an embedding of; None where its class does not tell."""
+    model: Any = getattr(lm, "model", None)
+    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    weight = getattr(embeddings, "weight", None)
+    return None if weight is None else getattr(embeddings, "num_embeddings", len(weight))
+
+
+def check_ids(lm: LM, request: Instance, ids: Sequence[int]) -> None:
+    """Refuse a text with a token that the model has no embedding of.
+
+    Raises:
+        RequestError: naming the token.
+    """
+    rows = embedding_rows(lm)
+    if rows is None or not ids or (index := max(ids)) < rows:
+        return
+    tokenizer: Any = lm.tokenizer
+    raise RequestError(
+        f"{request.task_name}: text {request.doc_id} has token {index} "
+        f"({tokenizer.convert_ids_to_tokens(index)}), the model has embeddings of {rows} tokens: "
+        "evaluate with the tokenizer that the model was trained with, or resize its embeddings "
+        "(resize_token_embeddings)"
     )
 
 
@@ -123,26 +150,50 @@ def _backend(lm: LM) -> Any:
 
 def _compute(lm: LM, backend: Any, requests: Sequence[Instance]) -> list[TokenLogprobs]:
     """Score every text once, however many requests there are on it."""
-    limit = backend.max_tokens(lm)
-    texts: dict[tuple[Any, ...], EncodedText] = {}
-    keys = []
+    texts = encode_texts(lm, requests)
+    results = dict(zip(texts, backend.score(lm, list(texts.values())), strict=True))
+    return [results[_key(request)] for request in requests]
+
+
+def encode_texts(lm: LM, requests: Sequence[Instance]) -> dict[tuple[Any, ...], EncodedText]:
+    """Texts of requests ``(text, TokenOptions)`` as token ids, with special tokens.
+
+    Text and context are encoded as one, as lm-eval does.
+
+    Raises:
+        RequestError: the model cannot score one of them, whatever the reason.
+    """
+    backend = _backend(lm)
+    backend.check(lm, {name for r in requests for name in r.args[1].get("statistics", ())})
+    encoder: Any = lm
+    ids = {}
     for request in requests:
         text, options = request.args
-        key = (text, options.get("context"), options.get("truncate"))
-        keys.append(key)
+        if _key(request) not in ids:
+            ids[_key(request)] = encoder.tok_encode(options.get("context", "") + text)
+            check_ids(lm, request, ids[_key(request)])
+    limit = backend.max_tokens(lm, max(map(len, ids.values()), default=0))
+    texts: dict[tuple[Any, ...], EncodedText] = {}
+    for request in requests:
+        text, options = request.args
+        key = _key(request)
         if key not in texts:
-            texts[key] = _encode(lm, request, limit)
+            context = options.get("context", "")
+            first = len(encoder.tok_encode(context)) if context else 1
+            texts[key] = _cut(request, ids[key], first, limit)
         texts[key].statistics.update(options.get("statistics", ()))
-    results = dict(zip(texts, backend.score(lm, list(texts.values())), strict=True))
-    return [results[key] for key in keys]
+    return texts
 
 
-def _encode(lm: Any, request: Instance, limit: int) -> EncodedText:
-    """Token ids with special tokens; text and context are encoded as one, as lm-eval does."""
+def _key(request: Instance) -> tuple[Any, ...]:
+    """What requests on the same tokens have in common."""
     text, options = request.args
-    context = options.get("context", "")
-    ids = lm.tok_encode(context + text)
-    first = len(lm.tok_encode(context)) if context else 1
+    return text, options.get("context"), options.get("truncate")
+
+
+def _cut(request: Instance, ids: list[int], first: int, limit: int) -> EncodedText:
+    """A text cut to ``limit`` tokens where that is allowed."""
+    text, options = request.args
     if len(ids) > limit and not options.get("truncate"):
         raise too_long(request, f"{len(ids)} tokens", limit)
     if len(ids[:limit]) <= first:

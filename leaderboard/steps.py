@@ -19,6 +19,7 @@ from quantizers.architecture import is_multimodal
 from quantizers.loading import one_line
 from quantizers.saving import save_quantized
 from unlearners import UnlearnerError, UnlearningData
+from unlearners.facts import TrainingFacts, read_training_facts
 from unlearners.kept import KEPT, keep_weights
 
 from .callbacks import TrainingProgress
@@ -118,6 +119,13 @@ def unlearn(
     return unlearned
 
 
+def _reach(facts: TrainingFacts) -> str:
+    """Say in how many of a model's parameters a training could change something."""
+    reached = facts.adapted_parameters or facts.trained_parameters
+    share = 100 * reached / facts.parameters
+    return f"training reached {share:.1f}% of the parameters ({reached:,} of {facts.parameters:,})"
+
+
 def _save_or_keep(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, output_dir: Path
 ) -> None:
@@ -192,6 +200,8 @@ def train_to_folder(
     work = folder.with_name(folder.name + ".training")
     unlearn(recipe, model, tokenizer, data, folder=folder, output_dir=work, progress=progress)
     if processes.is_main_process:
+        if facts := read_training_facts(work):
+            progress.say(_reach(facts))
         drop_trainer_checkpoints(work)
         work.rename(folder / "training")
         (folder / "README.md").write_text(card, encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,8 +21,7 @@ class ExpertWeights(NamedTuple):
         name: Dotted name of the parameter.
         module: The module that holds it.
         parameter: The parameter's name in that module.
-        axis: The dimension of the tensor that runs over input features, 1 or 2; dimension 0 runs
-            over experts.
+        axis: The dimension of `stack` that runs over input features, 1 or 2.
     """
 
     name: str
@@ -32,8 +31,21 @@ class ExpertWeights(NamedTuple):
 
     @property
     def weight(self) -> nn.Parameter:
-        """The tensor: experts × outputs × inputs, or experts × inputs × outputs."""
+        """The parameter: in DBRX a matrix, experts one below the other, otherwise a `stack`."""
         return getattr(self.module, self.parameter)
+
+    @property
+    def stack(self) -> Tensor:
+        """A view: experts × outputs × inputs, or experts × inputs × outputs."""
+        return stacked(self.module, self.weight)
+
+
+def stacked(module: nn.Module, weight: Tensor) -> Tensor:
+    """View ``weight``, of a module of experts, with experts along dimension 0 of three."""
+    if weight.ndim == 3:
+        return weight
+    experts: int = module.moe_num_experts  # type: ignore[assignment]
+    return weight.unflatten(0, (experts, -1))
 
 
 def is_multimodal(model: PreTrainedModel) -> bool:
@@ -45,14 +57,15 @@ def language_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
     """Modules of the language model and their dotted names in ``model``.
 
     These are all modules of a text model. In a multimodal model they are those of its decoder and
-    its output head.
+    its output head, without towers for images or sound that the decoder holds.
     """
-    if not is_multimodal(model):
-        yield from model.named_modules()
-        return
-    head = model.get_output_embeddings()
-    parts = [model.get_decoder()] + ([] if head is None else [head])
+    parts: list[nn.Module] = [model]
+    if is_multimodal(model):
+        head = model.get_output_embeddings()
+        parts = [model.get_decoder()] + ([] if head is None else [head])
     inside = {module for part in parts for module in part.modules()}
+    for tower in _towers(model):
+        inside -= set(tower.modules())
     yield from ((name, module) for name, module in model.named_modules() if module in inside)
 
 
@@ -66,9 +79,29 @@ def expert_weights(model: PreTrainedModel) -> Iterator[ExpertWeights]:
     """Tensors of the language model that hold the weights of several experts."""
     for name, module in language_modules(model):
         kind = type(module).__name__
+        if kind == "DbrxExpertGLU":  # matrices, the second of a block inputs × outputs
+            for parameter, axis in (("w1", 2), ("v1", 2), ("w2", 1)):
+                yield ExpertWeights(f"{name}.{parameter}", module, parameter, axis)
         if "Experts" not in kind:
             continue
         axis = 1 if getattr(module, "is_transposed", kind in TRANSPOSED) else 2
         for parameter, tensor in module.named_parameters(recurse=False):
             if tensor.ndim == 3:
                 yield ExpertWeights(f"{name}.{parameter}", module, parameter, axis)
+
+
+def _towers(model: PreTrainedModel) -> Iterator[nn.Module]:
+    """Parts with a configuration of another kind than the text's, and all that is around them.
+
+    A tower ends below the module that holds the input embeddings of the text too.
+    """
+    from transformers import PreTrainedModel
+
+    text = type(model.config.get_text_config(decoder=True))
+    embeddings = model.get_input_embeddings()
+    for name, module in model.named_modules():
+        if not isinstance(module, PreTrainedModel) or isinstance(module.config, text):
+            continue
+        path = name.split(".")
+        around = (model.get_submodule(".".join(path[:end])) for end in range(1, len(path) + 1))
+        yield from [part for part in around if embeddings not in part.modules()][:1]

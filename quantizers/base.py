@@ -52,7 +52,7 @@ class Quantizer:
         """
         raise NotImplementedError
 
-    def dequantize(self, module: nn.Module) -> Tensor | None:
+    def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
         """Return the weight that a layer of the quantized model computes with.
 
         By default the weight itself where it is a plain floating parameter, otherwise the outputs
@@ -60,19 +60,22 @@ class Quantizer:
         library that quantizes weights only.
 
         Args:
-            module: A layer of the quantized model, quantized or left alone.
+            module: A layer of the quantized model, quantized or left alone, or a module of
+                experts.
+            parameter: Name of the weight in ``module``; experts have others than ``"weight"``.
 
         Returns:
             A matrix of a floating dtype: outputs × inputs, as in ``nn.Linear``, or inputs ×
-            outputs where ``module`` is transformers' ``Conv1D``. None where the weights of the
-            quantized model do not correspond one by one to those of the model given.
+            outputs where ``module`` is transformers' ``Conv1D``. The weights of experts come in
+            one tensor of the parameter's shape. None where the weights of the quantized model do
+            not correspond one by one to those of the model given.
 
         Raises:
             QuantizerError: the layer has neither such a weight nor ``in_features``.
         """
         from .linear import effective_weight
 
-        return effective_weight(module)
+        return effective_weight(module, parameter)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write ``model``, as this quantizer returned it, to an existing folder.
@@ -88,11 +91,9 @@ class Quantizer:
         Raises:
             ModelError: a tensor is missing, unexpected or of another shape.
         """
-        from transformers import AutoModelForCausalLM
+        from .loading import load_language_model
 
-        from .loading import load_complete
-
-        return load_complete(AutoModelForCausalLM, folder, use_safetensors=True)
+        return load_language_model(folder, use_safetensors=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Configuration as JSON values; ``get_quantizer(name, **values)`` takes it back."""

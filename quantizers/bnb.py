@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from ._registry import register_quantizer
 from .base import Quantizer, QuantizerError
-from .linear import check_finite, linear_layers
+from .replaced import replaceable_layers, try_quantized
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,8 +49,8 @@ class BitsAndBytes4bit(Quantizer):
         """Replace every linear layer by bitsandbytes' ``Linear4bit``.
 
         Raises:
-            QuantizerError: bitsandbytes is missing, nothing to quantize, or a weight is not
-                finite.
+            QuantizerError: bitsandbytes is missing, nothing to quantize, a layer cannot be
+                replaced (see `replaceable_layers`), or a weight is not finite.
         """
         return _quantize(
             model,
@@ -59,7 +62,7 @@ class BitsAndBytes4bit(Quantizer):
             bnb_4bit_compute_dtype=model.dtype,
         )
 
-    def dequantize(self, module: nn.Module) -> Tensor | None:
+    def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
         """Return the weight of a layer, outputs × inputs, in the dtype it was quantized from."""
         from bitsandbytes.functional import dequantize_4bit
         from bitsandbytes.nn import Linear4bit
@@ -67,7 +70,11 @@ class BitsAndBytes4bit(Quantizer):
         if isinstance(module, Linear4bit):
             weight: Any = module.weight
             return dequantize_4bit(weight.data, weight.quant_state)
-        return super().dequantize(module)
+        return super().dequantize(module, parameter)
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write an ordinary Hugging Face folder."""
+        _save(model, folder)
 
     def load(self, folder: Path) -> PreTrainedModel:
         """Load such a folder, computing as before it was saved."""
@@ -102,8 +109,8 @@ class BitsAndBytes8bit(Quantizer):
         """Replace every linear layer by bitsandbytes' ``Linear8bitLt``.
 
         Raises:
-            QuantizerError: bitsandbytes is missing, nothing to quantize, or a weight is not
-                finite.
+            QuantizerError: bitsandbytes is missing, nothing to quantize, a layer cannot be
+                replaced (see `replaceable_layers`), or a weight is not finite.
         """
         return _quantize(
             model,
@@ -113,7 +120,7 @@ class BitsAndBytes8bit(Quantizer):
             llm_int8_threshold=self.threshold,
         )
 
-    def dequantize(self, module: nn.Module) -> Tensor | None:
+    def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
         """Return the weight of a layer in float32, outputs × inputs: index · scale / 127."""
         from bitsandbytes.functional import int8_vectorwise_dequant
         from bitsandbytes.nn import Linear8bitLt
@@ -123,7 +130,11 @@ class BitsAndBytes8bit(Quantizer):
             # The first forward pass moves the scales from the weight to the state.
             scales = weight.SCB if module.state.SCB is None else module.state.SCB
             return int8_vectorwise_dequant(weight.data, scales)
-        return super().dequantize(module)
+        return super().dequantize(module, parameter)
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write an ordinary Hugging Face folder."""
+        _save(model, folder)
 
 
 @torch.no_grad()
@@ -131,29 +142,75 @@ def _quantize(
     model: PreTrainedModel, skip: tuple[str, ...], head: bool, **settings: Any
 ) -> PreTrainedModel:
     """Do to a model in memory what ``from_pretrained(quantization_config=...)`` does on loading."""
-    layers = linear_layers(model, skip=skip, head=head)
-    for layer in layers:
-        check_finite(layer.name, layer.weight)
+    hf_quantizer = _hf_quantizer(**settings)
+    layers = replaceable_layers(model, "bitsandbytes", skip=skip, head=head, plain=True)
+    if any(type(module).__name__ == "Llama4TextExperts" for module in model.modules()):
+        raise QuantizerError(
+            "bitsandbytes cannot leave out the experts of Llama 4: transformers looks for other "
+            "modules in their place when it loads a quantized folder; use rtn-int4 or rtn-int8"
+        )
     originals = {layer.name: (layer.weight, layer.module.bias) for layer in layers}
-    left_alone = [
-        name
-        for name, module in model.named_modules()
-        if name not in originals and isinstance(module, nn.Linear)
-    ]
-    hf_quantizer = _hf_quantizer(llm_int8_skip_modules=left_alone, **settings)
+    hf_quantizer.quantization_config.llm_int8_skip_modules = _left_alone(model, originals)
     hf_quantizer.preprocess_model(model, device_map=None)
     convert = hf_quantizer.get_quantize_ops().convert
-    del layers, layer
+    del layers
     while originals:  # a layer taken from them is freed once quantized
-        name, (weight, bias) = originals.popitem()
+        name, (original, bias) = originals.popitem()
         key = f"{name}.weight"
         module = model.get_submodule(name)
-        module.weight = convert({key: weight.detach()}, model=model, full_layer_name=key)[key]
+        if not hasattr(module, "source_cls"):  # kept in float32, by transformers' list
+            continue
+        module.weight = convert({key: original.detach()}, model=model, full_layer_name=key)[key]
         module.bias = bias
     model.hf_quantizer = hf_quantizer
     hf_quantizer.postprocess_model(model)
     model.train(model.training)  # the new layers start in training mode, where they differ
-    return _compute_as_configured(model)
+    try_quantized(_compute_as_configured(model), "bitsandbytes")
+    for module in model.modules():
+        state: Any = getattr(module, "state", None)
+        if hasattr(state, "SCB"):  # back from where the first forward pass of int8 moves them
+            weight: Any = module.weight
+            weight.CB, weight.SCB, state.CB, state.SCB = state.CB, state.SCB, None, None
+    return model
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    """Save under the names of the original checkpoint.
+
+    Where that joins or splits layers (HRM), quantized ones are saved under their own names, which
+    transformers reads too.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    weights = {
+        f"{name}.weight": torch.empty(24, 24, device="meta")
+        for name, module in model.named_modules()
+        if type(module).__module__.startswith("bitsandbytes")
+    }
+    original = revert_weight_conversion(model, weights)
+    whole = all(any(weight is one for one in weights.values()) for weight in original.values())
+    model.save_pretrained(folder, save_original_format=whole)
+
+
+def _left_alone(model: nn.Module, quantized: Collection[str]) -> list[str]:
+    """Names that keep transformers from replacing other linear layers than ``quantized``.
+
+    They are those of the largest parts that hold no quantized layer. transformers takes them for
+    regular expressions of which a beginning or an end may match.
+    """
+    above = {""} | {
+        ".".join(path[:depth])
+        for path in (name.split(".") for name in quantized)
+        for depth in range(1, len(path))
+    }
+    names = []
+    for name, module in model.named_modules():
+        if name in above or name in quantized or name.rpartition(".")[0] not in above:
+            continue
+        if any(isinstance(part, nn.Linear | Conv1D) for part in module.modules()):
+            clash = any(re.match(name, other) or other.endswith(name) for other in quantized)
+            names.append(rf"{re.escape(name)}(\.|$)" if clash else name)
+    return names
 
 
 def _compute_as_configured(model: PreTrainedModel) -> PreTrainedModel:

@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 from ._registry import register_quantizer
 from .base import QuantizerError
 from .calibration import CalibratedQuantizer
-from .linear import LinearLayer, as_linear, check_finite, linear_layers
+from .linear import LinearLayer, as_linear, check_finite
+from .replaced import replaceable_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,11 +61,14 @@ class Int4(CalibratedQuantizer):
         """Calibrate layer after layer, each on what the quantized layers before it put out.
 
         Raises:
-            QuantizerError: llm-compressor is missing, nothing to quantize, a weight is not
-                finite, or the method fails on this model.
+            QuantizerError: llm-compressor is missing, nothing to quantize, a layer cannot be
+                replaced (see `replaceable_layers`), a weight is not finite, or the method fails
+                on this model.
         """
         _require_library()
-        layers = linear_layers(model, skip=self.skip, head=self.quantize_head)
+        layers = replaceable_layers(
+            model, "llm-compressor", skip=self.skip, head=self.quantize_head, plain=True
+        )
         for name, parameter in model.named_parameters():
             check_finite(name.rpartition(".")[0], parameter)
         recipe = self.recipe(model, self._schemes(layers))
@@ -154,7 +158,7 @@ class AWQ(Int4):
 
     symmetric = False
 
-    def dequantize(self, module: nn.Module) -> Tensor | None:
+    def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
         """Return None: features were scaled, the weights are not those of the model given."""
         return None
 

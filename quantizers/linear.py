@@ -1,15 +1,17 @@
-"""Linear projections of a model, the layers that are quantized."""
+"""Weight matrices of a model that are quantized: its linear projections and its experts."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from .architecture import expert_weights, language_modules, stacked
 from .base import QuantizerError
 
 if TYPE_CHECKING:
@@ -19,73 +21,81 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class LinearLayer(NamedTuple):
-    """A linear projection found in a model.
+    """A weight matrix found in a model: a linear projection, or that of one expert.
 
     Attributes:
-        name: The module's dotted name.
-        module: An ``nn.Linear`` (weight: out × in) or transformers' ``Conv1D`` (in × out).
-        axis: The dimension of ``module.weight`` that runs over input features.
+        name: Dotted name of the module, or of the tensor that the expert's matrix is a part of.
+        module: An ``nn.Linear`` (weight: out × in), transformers' ``Conv1D`` (in × out) or a
+            module of experts.
+        axis: The dimension of `weight` that runs over input features, 0 or 1.
+        parameter: Name of the parameter in ``module``.
+        expert: Index of the expert; None for a linear projection.
     """
 
     name: str
     module: nn.Module
     axis: int
+    parameter: str = "weight"
+    expert: int | None = None
 
     @property
-    def weight(self) -> nn.Parameter:
-        """The layer's weight."""
-        return self.module.weight  # type: ignore[return-value]
+    def weight(self) -> Tensor:
+        """The matrix; of an expert, a view into the parameter."""
+        weight: nn.Parameter = getattr(self.module, self.parameter)
+        return weight if self.expert is None else stacked(self.module, weight)[self.expert]
 
 
 def linear_layers(
     model: PreTrainedModel, *, skip: tuple[str, ...] = (), head: bool = False
 ) -> list[LinearLayer]:
-    """Every ``nn.Linear`` and ``Conv1D`` of ``model`` that a quantizer may replace.
+    """Every weight matrix of the language model in ``model`` that is quantized.
 
-    Left out are weights shared with another module (a head tied to the embeddings) and, unless
-    ``head`` is set, the output head. Embeddings are no linear layers.
+    These are ``nn.Linear`` and ``Conv1D`` layers and the matrices of experts that are kept in one
+    tensor. Left out are weights shared with a module of another kind (a head tied to the
+    embeddings) and, unless ``head`` is set, the output head. Embeddings are no linear layers, and
+    neither are convolutions or other parameters. Linear layers that share a weight count once.
 
     Args:
         model: Its weights in float16, bfloat16, float32 or float64, or on the meta device.
-        skip: Shell-style patterns of module names to leave out as well (``"*.down_proj"``).
+        skip: Shell-style patterns of names to leave out as well (``"*.down_proj"``).
         head: Include the output head.
 
     Raises:
         QuantizerError: nothing is left to quantize, a pattern matches nothing, the head is asked
-            for but tied, an adapter is not merged, a weight is quantized already, or the model
-            keeps its experts in fused tensors, which would silently stay as they are.
+            for but tied, an adapter is not merged, or a weight is quantized already.
     """
-    _refuse_fused_experts(model)
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
+    shared = defaultdict(list)
+    for layer in _candidates(model):
+        shared[id(getattr(layer.module, layer.parameter)), layer.expert].append(layer)
     output_head = model.get_output_embeddings()
     unused = set(skip)
     layers = []
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear | Conv1D):
-            continue
-        matching = {pattern for pattern in skip if fnmatchcase(name, pattern)}
+    for (weight, _), members in shared.items():
+        matching = {p for p in skip if any(fnmatchcase(layer.name, p) for layer in members)}
         unused -= matching
-        if matching or (module is output_head and not head):
+        holds_head = any(layer.module is output_head for layer in members)
+        if matching or (holds_head and not head):
             continue
-        if owners[id(module.weight)] > 1:
-            if module is output_head:
+        if owners[weight] > len(members):
+            if holds_head:
                 raise QuantizerError(
-                    f"the output head '{name}' shares its weight with the embeddings and cannot "
-                    "be quantized alone; leave it out (quantize_head=False)"
+                    f"the output head '{members[0].name}' shares its weight with the embeddings "
+                    "and cannot be quantized alone; leave it out (quantize_head=False)"
                 )
             continue
-        layer = LinearLayer(name, module, axis=int(isinstance(module, nn.Linear)))
-        _check_plain(layer)
-        layers.append(layer)
+        _check_plain(members[0])
+        layers.append(members[0])
     if unused:
+        example = next(_candidates(model), None)
         raise QuantizerError(
             f"skip pattern {sorted(unused)[0]!r} matches no linear layer of "
-            f"{type(model).__name__}; names look like {_example_name(model)!r}"
+            f"{type(model).__name__}; names look like {example.name if example else ''!r}"
         )
     if not layers:
         raise QuantizerError(
-            f"nothing to quantize in {type(model).__name__}: no nn.Linear or Conv1D is left "
-            "apart from the output head, tied weights and skipped modules"
+            f"nothing to quantize in {type(model).__name__}: no nn.Linear, Conv1D or tensor of "
+            "experts is left apart from the output head, tied weights and skipped modules"
         )
     return layers
 
@@ -100,21 +110,22 @@ def as_linear(layer: LinearLayer) -> nn.Linear:
 
 
 @torch.no_grad()
-def effective_weight(module: nn.Module) -> torch.Tensor:
+def effective_weight(module: nn.Module, parameter: str = "weight") -> torch.Tensor:
     """Return the weight that a layer computes with.
 
     Args:
-        module: A layer whose outputs are linear in its inputs. Without a plain floating
-            ``weight`` it multiplies an identity matrix of inputs × inputs, in the dtype of its
-            bias or else of its first floating tensor.
+        module: A layer whose outputs are linear in its inputs, or a module of experts. Without a
+            plain floating parameter of that name it multiplies an identity matrix of inputs ×
+            inputs, in the dtype of its bias or else of its first floating tensor.
+        parameter: Name of the weight in ``module``.
 
     Returns:
-        ``module.weight`` where that is a plain floating parameter; otherwise outputs × inputs.
+        The parameter where that is a plain floating one; otherwise outputs × inputs.
 
     Raises:
         QuantizerError: the layer has neither such a weight nor ``in_features``.
     """
-    weight = getattr(module, "weight", None)
+    weight = getattr(module, parameter, None)
     if type(weight) is nn.Parameter and weight.dtype in FLOATS:
         return weight.detach()
     inputs = getattr(module, "in_features", None)
@@ -155,18 +166,22 @@ def check_finite(name: str, values: torch.Tensor) -> None:
         )
 
 
-def _refuse_fused_experts(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        owner = model.get_submodule(name.rpartition(".")[0])
-        if parameter.ndim == 3 and not isinstance(owner, nn.Conv1d):
-            raise QuantizerError(
-                f"'{name}' holds the weights of several experts in one tensor; only models made "
-                "of nn.Linear and Conv1D layers can be quantized"
-            )
+def _candidates(model: PreTrainedModel) -> Iterator[LinearLayer]:
+    """Every weight matrix of the language model, in the order of its modules."""
+    experts = defaultdict(list)
+    for weights in expert_weights(model):
+        experts[weights.module].append(weights)
+    for name, module in language_modules(model):
+        if isinstance(module, nn.Linear | Conv1D):
+            yield LinearLayer(name, module, axis=int(isinstance(module, nn.Linear)))
+        for weights in experts[module]:
+            name = weights.name.removesuffix(".weight")
+            for expert in range(len(weights.stack)):
+                yield LinearLayer(name, module, weights.axis - 1, weights.parameter, expert)
 
 
 def _check_plain(layer: LinearLayer) -> None:
-    weight = layer.weight
+    weight = getattr(layer.module, layer.parameter)
     if layer.name.endswith(".base_layer"):
         raise QuantizerError(
             f"'{layer.name}' carries an adapter; merge it before quantization (merge_and_unload)"
@@ -176,7 +191,3 @@ def _check_plain(layer: LinearLayer) -> None:
             f"the weight of '{layer.name}' is quantized already ({type(weight).__name__}, "
             f"{weight.dtype}); start from an unquantized checkpoint"
         )
-
-
-def _example_name(model: nn.Module) -> str:
-    return next((n for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)), "")

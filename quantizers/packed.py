@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from ._registry import register_quantizer
 from .checkpoint import load_checkpoint, save_checkpoint
 from .grid import Grid
-from .linear import LinearLayer, check_finite, linear_layers
+from .linear import LinearLayer, linear_layers
+from .replaced import replaceable_layers, try_quantized
 from .rtn import RoundToNearest
 
 if TYPE_CHECKING:
@@ -39,23 +40,23 @@ class PackedRoundToNearest(RoundToNearest):
         """Replace every linear layer by a `PackedLinear`.
 
         Raises:
-            QuantizerError: nothing to quantize, or a weight is not finite (the model is
-                changed in part by then).
+            QuantizerError: nothing to quantize, a layer cannot be replaced (see
+                `replaceable_layers`), or a weight is not finite.
         """
-        layers = linear_layers(model, skip=self.skip, head=self.quantize_head)
+        name = f"rtn-int{self.bits}-packed"
+        layers = replaceable_layers(model, name, skip=self.skip, head=self.quantize_head)
         while layers:  # a layer taken from the list is freed once replaced
             layer = layers.pop()
             packed = _empty(layer, self.grid, layer.weight.device)
             packed.store(layer.weight if layer.axis else layer.weight.T)
-            check_finite(layer.name, packed.scales)
             model.set_submodule(layer.name, packed)
-        return model
+        return try_quantized(model, name)
 
-    def dequantize(self, module: nn.Module) -> Tensor | None:
+    def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
         """Return the weight of a layer, outputs × inputs, in the dtype it was quantized from."""
         if isinstance(module, PackedLinear):
             return module.dequantize(module.dtype)
-        return super().dequantize(module)
+        return super().dequantize(module, parameter)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write a checkpoint that only `load` reads."""
@@ -107,6 +108,11 @@ class PackedLinear(nn.Module):
             "scales", torch.empty(grid.scales_shape(outputs, inputs), device=device)
         )
         self.register_parameter("bias", bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight, for models that read it; each time made anew."""
+        return self.dequantize(self.dtype)
 
     def store(self, weight: Tensor) -> None:
         """Round ``weight`` (outputs × inputs, any floating dtype) to the grid and pack it."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ._registry import register_quantizer
 from .base import Quantizer
 from .checkpoint import load_checkpoint, save_checkpoint
-from .linear import as_linear, check_finite, linear_layers
+from .linear import as_linear, linear_layers
+from .replaced import replaceable_layers, try_quantized
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,23 +53,23 @@ class Quanto(Quantizer):
         """Replace every linear layer by quanto's ``QLinear``, its weight quantized and frozen.
 
         Raises:
-            QuantizerError: nothing to quantize, or a weight is not finite.
+            QuantizerError: nothing to quantize, a layer cannot be replaced (see
+                `replaceable_layers`), or a weight is not finite.
         """
         from optimum.quanto import freeze
 
-        for layer in linear_layers(model, skip=self.skip, head=self.quantize_head):
-            check_finite(layer.name, layer.weight)
+        replaceable_layers(model, "quanto", skip=self.skip, head=self.quantize_head)
         self._insert(model)
         freeze(model)
-        return model
+        return try_quantized(model, "quanto")
 
-    def dequantize(self, module: nn.Module) -> Tensor | None:
+    def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
         """Return the weight of a layer, outputs × inputs, in the dtype of its scales."""
         from optimum.quanto import QLinear
 
         if isinstance(module, QLinear):
             return module.weight.dequantize()
-        return super().dequantize(module)
+        return super().dequantize(module, parameter)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write a checkpoint that only `load` reads."""

@@ -1,4 +1,4 @@
-"""Round-to-nearest quantization of every linear layer (Eq. 2 of arXiv 2602.13151)."""
+"""Round-to-nearest quantization of every linear layer and expert (Eq. 2 of arXiv 2602.13151)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ class RoundToNearest(Quantizer):
     """Round weights to an N-bit integer grid and keep them in the model's dtype (simulated).
 
     The numerics are those of weight-only integer inference that dequantizes into the model's
-    dtype; the model's size and speed stay as they were. See `Grid` for the formulas.
+    dtype; the model's size and speed stay as they were. See `Grid` for the formulas. Experts that
+    share a tensor are rounded like linear layers of their own.
 
     Attributes:
         bits: Bits per weight, 2 to 8.
         group_size: Input features that share a scale, ``"row"`` or ``"tensor"``.
         restricted: Restricted symmetric grid instead of Eq. 2.
-        skip: Shell-style patterns of module names to leave as they are.
+        skip: Shell-style patterns of names to leave as they are: of modules, and of tensors that
+            hold experts.
         quantize_head: Quantize the output head too.
     """
 

@@ -37,7 +37,7 @@ class Update:
         norm: ‖ΔW‖, Frobenius.
         relative_norm: ‖ΔW‖ / ‖W0‖; None where W0 is zero.
         effective_rank: (Σσ²)² / Σσ⁴ over the singular values σ of ΔW: r where r of them are equal
-            and the rest zero; 0 for no update. Over several layers, their mean.
+            and the rest zero; 0 for no update. Over several layers or experts, their mean.
     """
 
     parameters: int
@@ -78,7 +78,7 @@ class Summary(Generic[T]):
     Attributes:
         total: Over all layers.
         kinds: Over the layers of one kind, by the last part of their names (``q_proj``).
-        layers: By the name of the layer.
+        layers: By the name of the layer; experts that share a tensor are one.
     """
 
     total: T
@@ -92,7 +92,7 @@ class Summary(Generic[T]):
 
 @torch.no_grad()
 def measure_update(target: PreTrainedModel, unlearned: PreTrainedModel) -> Summary[Update]:
-    """Measure the update of every linear layer apart from the output head.
+    """Measure the update of every linear layer and expert apart from the output head.
 
     Args:
         target: Model before unlearning, on any device; its weights are moved to the device of
@@ -102,7 +102,9 @@ def measure_update(target: PreTrainedModel, unlearned: PreTrainedModel) -> Summa
     Raises:
         QuantizerError: the models differ in dtype, shapes or layers, or a weight is not finite.
     """
-    sums = {pair.name: _update_sums(pair) for pair in layer_pairs(target, unlearned)}
+    sums = defaultdict(list)
+    for pair in layer_pairs(target, unlearned):
+        sums[pair.name].append(_update_sums(pair))
     return _summarize(sums, _update)
 
 
@@ -141,14 +143,14 @@ def measure_rounding(
     grids = _grids(quantizer, target)
     # Gradients stay enabled here: a quantizer may train.
     quantized_target = quantizer(copy.deepcopy(target).to(unlearned.device))  # type: ignore[arg-type]
-    sums = {}
+    sums = defaultdict(list)
     with torch.no_grad():
         for pair in pairs:
             old = pair.dequantized(quantizer, quantized_target)
             new = pair.dequantized(quantizer, quantized)
             if old is None or new is None:
                 return None
-            sums[pair.name] = _rounding_sums(pair, old, new, grids.get(pair.name))
+            sums[pair.name].append(_rounding_sums(pair, old, new, grids.get(pair.name)))
     return _summarize(sums, _rounding)
 
 
@@ -159,19 +161,19 @@ def _grids(quantizer: Quantizer, target: PreTrainedModel) -> dict[str, Grid]:
     return {layer.name: quantizer.grid for layer in linear_layers(target, skip=quantizer.skip)}
 
 
-def _summarize(layers: Mapping[str, S], result: Callable[[Sequence[S]], T]) -> Summary[T]:
-    kinds = defaultdict(list)
+def _summarize(layers: Mapping[str, Sequence[S]], result: Callable[[Sequence[S]], T]) -> Summary[T]:
+    kinds: dict[str, list[S]] = defaultdict(list)
     for name, sums in layers.items():
-        kinds[name.rpartition(".")[2]].append(sums)
+        kinds[name.rpartition(".")[2]].extend(sums)
     return Summary(
-        total=result(list(layers.values())),
+        total=result([matrix for sums in layers.values() for matrix in sums]),
         kinds={kind: result(members) for kind, members in kinds.items()},
-        layers={name: result([sums]) for name, sums in layers.items()},
+        layers={name: result(sums) for name, sums in layers.items()},
     )
 
 
 class _UpdateSums(NamedTuple):
-    """Sums over a layer that add up over layers."""
+    """Sums over a matrix that add up over matrices."""
 
     parameters: int
     delta_squares: float
@@ -207,7 +209,7 @@ def _update(layers: Sequence[_UpdateSums]) -> Update:
 
 
 class _RoundingSums(NamedTuple):
-    """Sums over a layer; without an integer grid all but the four in the middle are zero."""
+    """Sums over a matrix; without an integer grid all but the four in the middle are zero."""
 
     on_grid: int
     groups: int

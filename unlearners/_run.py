@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import re
 import shutil
@@ -17,9 +18,10 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerState, set_seed
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from . import _sharding, _weights
+from ._adapter import reached_parameters
 from ._files import write_json
 from ._trainer import (
     LossLog,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
     from .finetuning import Finetuning
     from .training import TrainingSettings
+
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -118,6 +122,11 @@ def run(
             forget = Windows(dataset.forget.to(trained.device), index, "forget")
             objective = unlearner.begin(trained, forget)
             trained_parameters = trained.num_parameters(only_trainable=True)
+            adapted_parameters = reached_parameters(trained)
+            logger.info(
+                "training changes weights of %d of %d parameters (%.1f%%)",
+                *(adapted_parameters, parameters, 100 * adapted_parameters / parameters),
+            )
             empty = _sharding.empty_copy(trained) if sharded else None
             trainer.unlearn(objective, reference, _last_checkpoint(output_dir))
         if empty is not None:
@@ -140,6 +149,7 @@ def run(
             steps=trainer.state.global_step,
             parameters=parameters,
             trained_parameters=trained_parameters,
+            adapted_parameters=adapted_parameters,
             changed_weights=model_digest(unlearned) != digest,
         )
         write_training_facts(output_dir, facts)
@@ -159,19 +169,32 @@ def _check_fit(model: PreTrainedModel, dataset: ForgetRetainDataset) -> None:
         )
     sides = [side for side in (dataset.forget, dataset.retain) if side is not None]
     length = max(side.shape[1] for side in sides)
-    context = getattr(model.config, "max_position_embeddings", length)
-    if length > context:
+    context = _context(model)
+    if context is not None and length > context:
         raise UnlearnerError(
             f"training setting window={length} is longer than the model's context of {context} "
             "tokens; lower window"
         )
     largest = max(int(side.max()) for side in sides)
-    rows = typed(nn.Embedding, model.get_input_embeddings()).num_embeddings
+    rows = len(typed(nn.Embedding, model.get_input_embeddings()).weight)
     if largest >= rows:
         raise UnlearnerError(
             f"the tokenizer gives token id {largest} but the model embeds {rows} tokens; "
             "use the model's own tokenizer"
         )
+
+
+_ABSENT = object()
+
+# What configurations call the number of tokens that a model can read.
+_CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+
+
+def _context(model: PreTrainedModel) -> int | None:
+    """The longest window that the model is made for; None where its configuration names none."""
+    config = model.config.get_text_config(decoder=True)
+    lengths = (getattr(config, name, None) for name in _CONTEXT)
+    return next((length for length in lengths if isinstance(length, int) and length > 0), None)
 
 
 def _is_quantized(model: PreTrainedModel) -> bool:
@@ -253,18 +276,31 @@ def _last_checkpoint(output_dir: Path) -> str | None:
 
 @contextlib.contextmanager
 def _settings_restored(model: PreTrainedModel) -> Iterator[None]:
-    """Undo changes of training to anything but the weights; hide progress bars of checkpoints."""
-    config = model.config
-    use_cache, dtype = config.use_cache, config.dtype
+    """Undo changes of training to anything but the weights; hide progress bars of checkpoints.
+
+    Within, no model keeps a cache of keys and values.
+    """
+    text_config = model.config.get_text_config(decoder=True)
+    settings = [
+        (config, name, getattr(config, name, _ABSENT))
+        for config in (model.config, text_config)
+        for name in ("use_cache", "dtype")
+    ]
+    if hasattr(text_config, "use_cache"):
+        text_config.use_cache = False
     forward = model.__dict__.get("forward")  # accelerate wraps it for mixed precision
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         if bars:
-            logging.enable_progress_bar()
-        config.use_cache, config.dtype = use_cache, dtype
+            transformers_logging.enable_progress_bar()
+        for config, name, value in settings:
+            if value is not _ABSENT:
+                setattr(config, name, value)
+            elif hasattr(config, name):
+                delattr(config, name)
         for name in ("forward", "_original_forward"):
             model.__dict__.pop(name, None)
         if forward is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -18,7 +19,7 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from . import _weights
+from . import _modes, _weights
 from .base import DivergedError, Objective, Unlearner, UnlearnerError
 from .checksums import write_checksums
 from .data import Batch, ForgetRetainDataset, Windows
@@ -118,7 +119,13 @@ class UnlearningTrainer(Trainer):
         self._objective, self._reference = objective, reference
         if isinstance(objective, TrainerCallback):
             self.add_callback(objective)
-        self.train(resume_from_checkpoint=checkpoint)
+        trained = typed(nn.Module, self.model)
+        quiet = self._settings.disable_dropout
+        self._evaluated = _modes.untrained_modules(trained)
+        if quiet:
+            self._evaluated += _modes.jittered_modules(trained)
+        with _modes.dropout_off(trained) if quiet else contextlib.nullcontext():
+            self.train(resume_from_checkpoint=checkpoint)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The unlearner's optimizer, with weight decay where the Trainer would apply it."""
@@ -148,6 +155,8 @@ class UnlearningTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """The unlearner's loss of one batch, weighted by the batch's share of the step."""
+        for module in self._evaluated:  # the Trainer has just set training mode everywhere
+            module.training = False
         weight = inputs.pop("count") / self._windows_per_batch
         batch = Batch(**{side: Windows(**fields) for side, fields in inputs.items()})
         terms = self._objective.loss(typed(PreTrainedModel, model), batch, self._reference)

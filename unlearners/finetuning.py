@@ -89,20 +89,20 @@ class Finetuning(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FullFinetuning(Finetuning):
-    """Every weight is trained."""
+    """Every weight of the language model is trained."""
 
     name: ClassVar[str] = "full"
 
     def prepare(
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None
     ) -> PreTrainedModel:
-        """Cast all weights to ``dtype``."""
+        """Cast the weights to ``dtype``, and freeze all others."""
         from . import _weights
 
         if originals is not None and not originals.exists():
-            _weights.save_parameters(model, originals)
-        _weights.cast(model, dtype)
-        return model.requires_grad_(True)
+            _weights.save_parameters(_weights.trained_parameters(model), originals)
+        _weights.train(model, dtype)
+        return model
 
     def finish(
         self,
@@ -124,12 +124,17 @@ class FullFinetuning(Finetuning):
 class LoRA(Finetuning):
     """A low-rank adapter on linear projections (arXiv 2106.09685): W + (alpha / rank) B A.
 
+    Experts that are kept in one tensor have an adapter each, through PEFT's ``target_parameters``.
+    Of a multimodal model only the language model is adapted.
+
     Attributes:
         rank: of B A.
         alpha: scale of the update, divided by the rank.
-        dropout: probability with which the adapter's inputs are dropped in training.
-        targets: ``all-linear``, ``attention`` or ``mlp`` (every linear projection, those inside
-            or those outside attention blocks; never the output head), or names of modules.
+        dropout: probability with which the adapter's inputs are dropped in training. Experts, and
+            the MLPs next to them, have none: PEFT adds their update to the weight itself.
+        targets: ``all-linear``, ``attention`` or ``mlp`` (every linear projection and expert,
+            those inside or those outside attention blocks; never the output head, a weight that
+            two modules share, or what PEFT cannot adapt), or names of modules.
     """
 
     name: ClassVar[str] = "lora"
@@ -155,9 +160,9 @@ class LoRA(Finetuning):
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None
     ) -> PreTrainedModel:
         """Freeze the model as it is and attach an adapter whose weights are in ``dtype``."""
-        from . import _weights
+        from ._adapter import attach_adapter
 
-        return _weights.attach_adapter(model, self, dtype)
+        return attach_adapter(model, self, dtype)
 
     def save_adapter(self, model: PreTrainedModel, folder: Path) -> None:
         """Save the adapter in PEFT's format (safetensors)."""
@@ -171,9 +176,9 @@ class LoRA(Finetuning):
         edit: Edit,
     ) -> PreTrainedModel:
         """Merge the edited update: in float32, rounded once to the weight's dtype."""
-        from . import _weights
+        from ._adapter import merge_adapter
 
-        return _weights.merge_adapter(model, edit)
+        return merge_adapter(model, edit)
 
 
 _FINETUNINGS: dict[str, type[Finetuning]] = {cls.name: cls for cls in (FullFinetuning, LoRA)}

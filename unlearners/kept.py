@@ -26,7 +26,7 @@ def keep_weights(model: PreTrainedModel, output_dir: Path) -> Path:
         the file, in safetensors.
     """
     path = output_dir / KEPT
-    _weights.save_parameters(model, path)
+    _weights.save_parameters(model.named_parameters(), path)
     return path
 
 

@@ -60,7 +60,11 @@ class OneDnnLinear(nn.Linear):
             and input.numel()
             and not torch.is_autocast_enabled("cpu")
         )
-        return _Linear.apply(input, self.weight, self.bias) if plain else super().forward(input)
+        if not plain:
+            return super().forward(input)
+        rows = _Linear.apply(input.reshape(-1, input.shape[-1]), self.weight, self.bias)
+        # a view made outside the function may be changed in place, as Gemma 3n does
+        return rows.view(*input.shape[:-1], -1)
 
 
 @contextmanager

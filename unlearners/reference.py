@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from typing import cast as typed
 
 import numpy as np
 import torch
-from torch import nn
 
 from . import losses
 from ._files import unfinished, write_json
@@ -80,8 +78,8 @@ class ReferenceBuilder:
 
     NPO needs one number per forget window, computed once. KL needs the reference's logits of the
     retain windows: a model with an adapter gives them with the adapter disabled; one whose every
-    weight moves, from the final hidden states, computed once and memory-mapped on disk, times a
-    frozen copy of its output head.
+    weight moves, from the final hidden states, computed once and memory-mapped on disk, through a
+    frozen copy of what follows them.
 
     Args:
         model: with an adapter or without, on the device of training.
@@ -137,9 +135,10 @@ class ReferenceBuilder:
     @contextlib.contextmanager
     def _as_reference(self) -> Iterator[None]:
         """The model as theta_ref: no dropout, no adapter, no gradient."""
+        from ._modes import evaluation_mode
+
         with self._no_grad(), contextlib.ExitStack() as stack:
-            stack.callback(self._model.train, self._model.training)
-            self._model.eval()
+            stack.enter_context(evaluation_mode(self._model))
             if self._has_adapter:
                 stack.enter_context(typed("PeftModel", self._model).disable_adapter())
             yield
@@ -156,52 +155,18 @@ class ReferenceBuilder:
             return self._model(input_ids=windows.input_ids).logits
 
     def _logits_from_hidden_states(self, retain: torch.Tensor) -> Callable[[Windows], torch.Tensor]:
-        head = typed(nn.Module, self._model.get_output_embeddings())
-        self._refuse_changed_logits(head, retain[:1])
-        frozen_head = copy.deepcopy(head).requires_grad_(False)
+        from ._frozen_head import FrozenHead
 
-        def final_hidden_states(ids: torch.Tensor) -> torch.Tensor:
-            inputs: list[torch.Tensor] = []
-            hook = head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-            try:
-                self._model(input_ids=ids)
-            finally:
-                hook.remove()
-            return inputs[0]
-
-        stored = self._stored("retain_hidden_states", retain, final_hidden_states)
+        with self._as_reference():
+            head = FrozenHead(self._model, retain[:1].to(self._device))
+        stored = self._stored("last_hidden_states", retain, head.hidden_states)
 
         def logits(windows: Windows) -> torch.Tensor:
             hidden = _from_numpy(stored[windows.index.cpu().numpy()]).to(self._device)
             with self._no_grad():
-                return frozen_head(hidden)
+                return head.logits(windows.input_ids, hidden)
 
         return logits
-
-    def _refuse_changed_logits(self, head: nn.Module, window: torch.Tensor) -> None:
-        """Refuse a model whose logits are not exactly the output of its head.
-
-        Args:
-            head: the model's output head.
-            window: (1, T) int64, the window to try it on.
-
-        Raises:
-            UnlearnerError: the model caps or scales its logits, as Gemma 2 and Granite do.
-        """
-        outputs: list[torch.Tensor] = []
-        # a copy: the model may change the output in place
-        hook = head.register_forward_hook(lambda _, args, output: outputs.append(output.clone()))
-        try:
-            with self._as_reference():
-                logits = self._model(input_ids=window.to(self._device)).logits
-        finally:
-            hook.remove()
-        if len(outputs) != 1 or not torch.equal(outputs[0].float(), logits.float()):
-            raise UnlearnerError(
-                f"{type(self._model).__name__} changes its logits after the output head (caps or "
-                "scales them): KL to the reference is not possible with full finetuning; use LoRA "
-                "or a method without KL"
-            )
 
     def _stored(
         self, kind: str, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
@@ -209,7 +174,7 @@ class ReferenceBuilder:
         """``compute`` over all windows, memory-mapped; from the cache where it is whole there."""
         from accelerate import PartialState
 
-        dtype = str(self._model.get_output_embeddings().weight.dtype)
+        dtype = str(self._model.get_input_embeddings().weight.dtype)
         content = [kind, self._digest, dtype, self._autocast, list(windows.shape)]
         key = hashlib.sha256(json.dumps(content).encode())
         key.update(windows.numpy().tobytes())

@@ -55,6 +55,8 @@ class TrainingSettings:
             finetuning, the adapter's in LoRA. With bfloat16 there is no float32 copy: an update
             that is small compared to a weight leaves it unchanged.
         mixed_precision: ``"bf16"`` computes the forward pass under bfloat16 autocast.
+        disable_dropout: train without the model's own dropout, which the reference lacks too; that
+            of LoRA stays. (The noise that some experts' routers have in training is off, too.)
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         save_steps: optimizer steps between checkpoints; None keeps none and cannot resume.
         report_to: loggers of the Trainer, for example ``("tensorboard",)``.
@@ -73,6 +75,7 @@ class TrainingSettings:
     seed: int = 0
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
     mixed_precision: Literal["bf16"] | None = None
+    disable_dropout: bool = True
     gradient_checkpointing: bool = False
     save_steps: int | None = 500
     report_to: tuple[str, ...] = ()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Sequence, Set
 from typing import TYPE_CHECKING, cast
 
 import torch
 from lm_eval.models.utils_hf import pad_and_concat
 from peft import PeftModel
 from transformers import PreTrainedModel
+from transformers.tokenization_utils_base import LARGE_INTEGER
 
+from quantizers.architecture import language_modules
 from unlearners.onednn import onednn_linears
 
 from ..batching import BATCH_TOKENS, in_batches, progress_bar
@@ -21,29 +24,79 @@ if TYPE_CHECKING:
 # Logits held at once, in elements: 64 MiB in float32, whatever the vocabulary.
 LOGITS_AT_ONCE = 2**24
 
+CONTEXT = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "max_target_positions")
+"""Names that configurations have for the context; lm-eval knows the first three."""
+
+TABLE = re.compile("wpe|positions?_|_positions|pos_encoding")
+WITHOUT_TABLE = {"mpt", "reformer"}
+"""Models that hold no more than their configuration says, for a reason other than a table."""
+
 Logits = Callable[[int, slice], torch.Tensor]
 Halves = tuple[torch.nn.Module, torch.nn.Module]
 
 
-def max_tokens(lm: HFLM) -> int:
-    """The model's context.
+def check(lm: HFLM, statistics: Set[Statistic]) -> None:
+    """Refuse a model that gives no log-probabilities.
 
     Raises:
-        RequestError: HFLM cannot encode a text, because the tokenizer has neither BOS nor EOS.
-    """
-    if lm.prefix_token_id is None and getattr(lm, "needs_eos", True):
-        raise no_eos(lm)
-    return lm.max_length
-
-
-def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
-    """Score every text, in batches of similar length, the longest first.
-
-    Raises:
-        RequestError: the model is not causal.
+        RequestError: it is not causal, or HFLM cannot encode a text, because the tokenizer has
+            neither BOS nor EOS.
     """
     if lm.backend != "causal":
         raise RequestError(f"token log-probabilities need a causal model, not a {lm.backend} one")
+    if lm.prefix_token_id is None and getattr(lm, "needs_eos", True):
+        raise no_eos(lm)
+
+
+def max_tokens(lm: HFLM, longest: int) -> int:
+    """Make ``lm.max_length`` what the model holds, and return it.
+
+    lm-eval knows fewer names of it, takes 2048 where there is none, and believes a user who gives
+    more than the model has positions for.
+
+    Args:
+        lm: the model.
+        longest: tokens of the longest text; a model without a limit holds it.
+    """
+    given = vars(lm).setdefault("_given_max_length", lm._max_length)
+    model = lm.model.get_base_model() if isinstance(lm.model, PeftModel) else lm.model
+    if not isinstance(model, PreTrainedModel) or lm.backend != "causal":
+        return lm.max_length
+    config = model.config.get_text_config(decoder=True)
+    values = (getattr(config, name, None) for name in CONTEXT)
+    own = next((value for value in values if isinstance(value, int) and value > 0), None)
+    if given is None and own is not None:
+        lm._max_length = own
+    elif given is None and lm.tokenizer.model_max_length > LARGE_INTEGER:
+        lm._max_length = max(longest, lm._DEFAULT_MAX_LENGTH)
+    if own is not None and (positions := _positions(model, own)) is not None:
+        lm._max_length = min(positions, lm.max_length)
+    return lm.max_length
+
+
+def _positions(model: PreTrainedModel, context: int) -> int | None:
+    """How many positions the language model can have; None where it computes them as they come.
+
+    Args:
+        model: the model.
+        context: the limit in its configuration. A table may have two rows more, which stand for no
+            position; one that keeps a row for padding begins after it.
+    """
+    if model.config.model_type in WITHOUT_TABLE:
+        return context
+    for name, module in language_modules(model):
+        tables = dict(module._buffers)
+        if isinstance(module, torch.nn.Embedding):
+            tables[name.rpartition(".")[2]] = module.weight
+        for leaf, table in tables.items():
+            if table is not None and TABLE.search(leaf) and len(table) - context in (0, 2):
+                padding = getattr(module, "padding_idx", None)
+                return context if padding is None else len(table) - padding - 1
+    return None
+
+
+def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
+    """Score every text, in batches of similar length, the longest first."""
     order = sorted(range(len(texts)), key=lambda index: -len(texts[index].ids))
     longest = texts[order[0]].ids
     results: dict[int, TokenLogprobs] = {}

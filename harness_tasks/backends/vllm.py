@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
-from ..token_logprobs import EncodedText, RequestError, TokenLogprobs
+from ..token_logprobs import EncodedText, RequestError, Statistic, TokenLogprobs
 
 
-def max_tokens(lm: Any) -> int:
+def check(lm: Any, statistics: Set[Statistic]) -> None:
+    """Refuse statistics for which the whole distribution is needed.
+
+    Raises:
+        RequestError: moments are wanted.
+    """
+    if "moments" in statistics:
+        raise RequestError(
+            "Min-K%++ needs the whole distribution at every token, which vLLM does not give: "
+            "evaluate with --model hf"
+        )
+
+
+def max_tokens(lm: Any, longest: int) -> int:
     """The context less one: vLLM always generates a token."""
     return lm.max_length - 1
 
@@ -19,15 +32,7 @@ def score(lm: Any, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
     With ``prompt_logprobs=1``, as lm-eval asks, vLLM gives for every position but the first a
     dictionary from token id to its log-probability and its rank (1 for the most likely), which
     holds the prompt's own token and the most likely one.
-
-    Raises:
-        RequestError: moments are wanted, for which the whole distribution is needed.
     """
-    if any("moments" in text.statistics for text in texts):
-        raise RequestError(
-            "Min-K%++ needs the whole distribution at every token, which vLLM does not give: "
-            "evaluate with --model hf"
-        )
     outputs = lm._model_generate(requests=[text.ids for text in texts], generate=False)
     return [_read(text, output) for text, output in zip(texts, outputs, strict=True)]
 

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -55,13 +57,22 @@ def test_tasks_and_model_are_there() -> None:
     assert shown[2] == "DummyLM MuseHFLM"
 
 
-@pytest.mark.parametrize("folder", [autoload.TASKS, PROJECT])
+def test_entry_point_is_the_folder() -> None:
+    """Whichever way an lm-eval that reads it finds the folder of the package."""
+    (entry,) = entry_points(group="lm_eval.tasks", name="muse")
+    package = entry.load()
+    assert Path(package.__file__).parent == autoload.TASKS
+    assert resources.files(package).joinpath("_muse_demo.yaml").is_file()
+
+
+@pytest.mark.parametrize("folder", [autoload.TASKS, autoload.TASKS.parent])
 def test_with_include_path_too(folder: Path) -> None:
     """The folder itself or one above it: every task once, and no complaint of lm-eval's."""
     done = run(
         WITH_HOOK + MANAGER + f"m = manager.TaskManager(include_path={str(folder)!r})\n"
         "print(m.all_tasks.count('muse_news'), m.all_subtasks.count('muse_news_privleak'))\n"
-        "print(m.task_index['muse_news'].yaml_path)\n"
+        "from harness_tasks.compat import task_index\n"
+        "print(task_index(m)['muse_news'].yaml_path)\n"
     )
     assert done.stdout.splitlines() == ["1 1", str(autoload.TASKS / "_muse_news.yaml")]
     assert done.stderr == ""

@@ -7,21 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import lm_eval
 import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-import harness_tasks
 from harness_tasks.corpora import CorpusError
 from harness_tasks.lm import MuseHFLM
 from quantizers import QuantizerError, get_quantizer
 from unlearners import UnlearnerError
 
-TASKS = Path(harness_tasks.__file__).parent / "muse"
+from . import evaluating
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +38,15 @@ def lm(byte_level: Any) -> HFLM:
 def evaluate(
     model: Any, corpus: Path, model_args: Any = None, limit: int | None = 4
 ) -> dict[str, Any]:
-    manager = TaskManager(
-        include_path=str(TASKS), include_defaults=False, metadata={"corpus": str(corpus)}
-    )
-    results = lm_eval.simple_evaluate(
-        model=model,
+    return evaluating.evaluate(
+        model,
+        corpus,
+        ["muse"],
         model_args=model_args,
-        tasks=["muse"],
-        task_manager=manager,
         batch_size=4,
         limit=limit,
         device="cpu",
     )
-    assert results is not None
-    return results
 
 
 def test_without_a_transform_it_is_hf(folder: str, corpus_folder: Path) -> None:
@@ -189,13 +181,13 @@ def test_two_processes_give_the_scores_of_one(
     script.write_text(EVALUATION)
     launch = "--cpu --num_processes=2 --num_machines=1 --mixed_precision=no --dynamo_backend=no"
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch.split()]
-    arguments = [folder, str(TASKS), str(corpus_folder), str(output)]
+    arguments = [folder, str(evaluating.TASKS), str(corpus_folder), str(output)]
     subprocess.run(
         [*command, "--main_process_port=0", str(script), *arguments],
         check=True,
         capture_output=True,
     )
-    two = json.loads(output.read_text(encoding="utf-8"))
+    two = evaluating.own_names(json.loads(output.read_text(encoding="utf-8")))
     one = evaluate(lm, corpus_folder, limit=None)
     assert two["results"].keys() == one["results"].keys()
     for task, metrics in one["results"].items():

@@ -3,11 +3,9 @@
 import copy
 import json
 import zlib
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import lm_eval
 import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -17,31 +15,12 @@ from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import roc_auc_score
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-import harness_tasks
 import harness_tasks.tasks
+from harness_tasks.compat import task_index
 from harness_tasks.corpora import CorpusError
 from harness_tasks.token_logprobs import RequestError
 
-TASKS = Path(harness_tasks.__file__).parent / "muse"
-
-
-@cache
-def task_manager(metadata: str) -> TaskManager:
-    return TaskManager(
-        include_path=str(TASKS), include_defaults=False, metadata=json.loads(metadata)
-    )
-
-
-def evaluate(lm: Any, corpus: Path, tasks: list[str], **kwargs: Any) -> dict[str, Any]:
-    metadata = json.dumps({"corpus": str(corpus), **kwargs.pop("metadata", {})})
-    results = lm_eval.simple_evaluate(
-        model=lm,
-        tasks=tasks,
-        task_manager=task_manager(metadata),
-        **{"bootstrap_iters": 100, **kwargs},
-    )
-    assert results is not None
-    return results
+from .evaluating import TASKS, evaluate, task_manager
 
 
 def score(results: dict[str, Any], task: str, metric: str) -> Any:
@@ -440,7 +419,7 @@ def test_privleak_without_retrain_auc_is_refused_but_the_auc_is_not(
 
 def test_every_published_task_has_its_corpus_and_the_generic_settings() -> None:
     """Groups of four over one corpus each, differing from the generic tasks in nothing else."""
-    index = task_manager("{}").task_index
+    index = task_index(task_manager("{}"))
     for corpus in ("books", "news", "demo"):
         names = [f"muse_{corpus}_{t}" for t in ("verbmem", "knowmem", "privleak", "utility")]
         assert index[f"muse_{corpus}"].cfg["task"] == names

@@ -4,19 +4,17 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import lm_eval
 import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-import harness_tasks
 from harness_tasks import generation, scoring
 from harness_tasks.lm import MuseHFLM
 from harness_tasks.token_logprobs import RequestError
 
-TASKS = Path(harness_tasks.__file__).parent / "muse"
+from .evaluating import evaluate
+
 STOPS = ["\n\n", "\nQuestion", "Question:"]
 
 
@@ -27,17 +25,6 @@ def without_eos(tokenizer: PreTrainedTokenizerFast, *, bos: bool) -> PreTrainedT
         return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>")
     backend.post_processor = None
     return PreTrainedTokenizerFast(tokenizer_object=backend)
-
-
-def evaluate(lm: Any, corpus: Path, tasks: list[str], **kwargs: Any) -> dict[str, Any]:
-    manager = TaskManager(
-        include_path=str(TASKS), include_defaults=False, metadata={"corpus": str(corpus)}
-    )
-    results = lm_eval.simple_evaluate(
-        model=lm, tasks=tasks, task_manager=manager, bootstrap_iters=100, **kwargs
-    )
-    assert results is not None
-    return results
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -20,6 +20,7 @@ from transformers import (
 
 import harness_tasks
 from harness_tasks.backends import huggingface
+from harness_tasks.compat import make_request
 from harness_tasks.requests import install_requests
 from harness_tasks.token_logprobs import RequestError, TokenLogprobs, TokenOptions
 
@@ -30,13 +31,7 @@ TEXTS = ["Mila 1 lives in Bern and was born in Esk.", "Her friends came.", "They
 
 def ask(lm: LM, *texts: str) -> list[TokenLogprobs]:
     requests = [
-        Instance(
-            request_type="token_logprobs",
-            doc={},
-            arguments=(text, {}),
-            idx=0,
-            metadata=("muse_privleak", number, 1),
-        )
+        make_request("token_logprobs", {}, (text, {}), task="muse_privleak", doc_id=number)
         for number, text in enumerate(texts)
     ]
     return lm.token_logprobs(requests)  # type: ignore[attr-defined]
@@ -175,10 +170,7 @@ def test_requests_on_the_same_text_share_a_forward_pass(
         {"statistics": ["moments"]},
         {"context": TEXTS[0]},
     ]
-    requests = [
-        Instance(request_type="token_logprobs", doc={}, arguments=(TEXTS[1], each), idx=0)  # type: ignore[arg-type]
-        for each in options
-    ]
+    requests = [make_request("token_logprobs", {}, (TEXTS[1], each)) for each in options]
     rows: list[int] = []
     hook = model.model.register_forward_hook(lambda m, a, output: rows.append(len(output[0])))
     plain, greedy, moments, after = lm.token_logprobs(requests)  # type: ignore[attr-defined]

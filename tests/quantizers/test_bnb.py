@@ -2,9 +2,15 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    HrmTextConfig,
+    HrmTextForCausalLM,
+)
 
 from quantizers import QuantizerError, get_quantizer
+from quantizers.saving import load_quantized, save_quantized
 
 bnb = pytest.importorskip("bitsandbytes")
 
@@ -73,6 +79,37 @@ def test_a_plain_from_pretrained_reads_the_folder(llama, logits, name, tmp_path)
         for ours, theirs in zip(quantized.modules(), loaded.modules(), strict=True):
             if isinstance(ours, bnb.nn.Linear4bit):
                 assert torch.equal(dequantized(ours), dequantized(theirs))
+
+
+@pytest.mark.parametrize("name", LOADING)
+def test_parts_that_a_model_keeps_in_float32_are_left_as_on_loading(llama, name):
+    llama._keep_in_fp32_modules = {"down_proj"}
+    before = llama.model.layers[0].mlp.down_proj.weight.detach().clone()
+    quantized = get_quantizer(name)(llama)
+    assert torch.equal(quantized.model.layers[0].mlp.down_proj.weight, before)
+    assert type(quantized.model.layers[0].mlp.up_proj) is not torch.nn.Linear
+
+
+@pytest.mark.parametrize("name", LOADING)
+def test_a_checkpoint_that_joins_layers(logits, name, tmp_path):
+    """HRM's holds the attention's projections in one tensor, which quantized weights cannot be."""
+    torch.manual_seed(0)
+    config = HrmTextConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_layers_per_stack=1,
+        num_attention_heads=4,
+        head_dim=16,
+        vocab_size=300,
+        H_cycles=1,
+        L_cycles=1,
+        L_bp_cycles=[1],
+        pad_token_id=0,
+    )
+    quantizer = get_quantizer(name)
+    quantized = quantizer(HrmTextForCausalLM(config).eval())
+    save_quantized(quantized, tmp_path, quantizer)
+    assert torch.equal(logits(load_quantized(tmp_path)), logits(quantized))
 
 
 def test_the_computation_takes_the_dtype_of_the_model(llama):

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPTJConfig, GPTJForCausalLM
 
 from quantizers import QuantizerError, get_quantizer
 from quantizers.rtn import RoundToNearest
@@ -53,6 +53,24 @@ def test_reloaded_in_the_same_dtype(model, logits, name, dtype, tmp_path):
     tied = model.config.tie_word_embeddings
     head, embeddings = reloaded.get_output_embeddings(), reloaded.get_input_embeddings()
     assert (head.weight is embeddings.weight) == tied
+
+
+@pytest.mark.parametrize("name", ["rtn-int4-packed", "quanto-int4"])
+def test_positions_that_a_model_computes_are_those_that_were_saved(logits, name, tmp_path):
+    """GPT-J's sines are not the same where it is built in bfloat16."""
+    torch.manual_seed(0)
+    config = GPTJConfig(
+        n_embd=64, n_layer=1, n_head=4, rotary_dim=8, n_positions=128, vocab_size=300
+    )
+    GPTJForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "original")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "original")
+    sines = model.transformer.h[0].attn.embed_positions
+    quantizer = get_quantizer(name)
+    quantized = quantizer(model)
+    save_quantized(quantized, tmp_path / "quantized", quantizer)
+    reloaded = load_quantized(tmp_path / "quantized")
+    assert torch.equal(reloaded.transformer.h[0].attn.embed_positions, sines)
+    assert torch.equal(logits(reloaded), logits(quantized))
 
 
 def test_the_folder_is_small_and_names_its_quantizer(llama, tmp_path):

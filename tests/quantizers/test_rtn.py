@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from quantizers import QuantizerError, get_quantizer
@@ -120,21 +120,6 @@ def test_a_quantized_model_is_refused(llama):
     quantized = get_quantizer("quanto-int8")(llama)
     with pytest.raises(QuantizerError, match=r"'model.layers.0.self_attn.q_proj' is quantized alr"):
         get_quantizer("rtn-int4")(quantized)
-
-
-@pytest.mark.parametrize("name", ["rtn-int4", "quanto-int4"])
-def test_fused_experts_are_refused_rather_than_left_unquantized(name):
-    config = MixtralConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        num_local_experts=2,
-        vocab_size=50,
-    )
-    with pytest.raises(QuantizerError, match=r"experts.gate_up_proj' holds the weights of several"):
-        get_quantizer(name)(MixtralForCausalLM(config))
 
 
 def test_an_offloaded_model_is_refused(llama):

@@ -9,7 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from unlearners import UnlearnerError
-from unlearners._weights import attach_adapter, linear_names, merge_adapter
+from unlearners._adapter import attach_adapter, find_targets, merge_adapter
 from unlearners.finetuning import FullFinetuning, LoRA, get_finetuning
 
 from .tiny_models import tiny_gpt2, tiny_llama

@@ -9,7 +9,7 @@ from transformers.trainer_callback import ExportableState
 
 from unlearners import UnlearnerError, get_unlearner, losses, register_unlearner
 from unlearners._rows import salient_rows
-from unlearners._weights import attach_adapter
+from unlearners._adapter import attach_adapter
 from unlearners.base import Unlearner
 from unlearners.data import Windows, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA

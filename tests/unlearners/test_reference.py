@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from unlearners import UnlearnerError, get_unlearner, losses
-from unlearners._weights import attach_adapter, cast
+from unlearners._adapter import attach_adapter
+from unlearners._weights import cast
 from unlearners.data import Batch, ForgetRetainDataset, Side, Windows, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA
 from unlearners.reference import ReferenceBuilder, model_digest

@@ -1,0 +1,185 @@
+"""Multimodal checkpoints: loaded whole, their language model quantized, the rest as it was."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    Emu3Config,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    GitConfig,
+    GitForCausalLM,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3_5Config,
+    T5Gemma2Config,
+)
+
+from quantizers import get_quantizer
+from quantizers.loading import auto_class, load_language_model
+from quantizers.saving import load_quantized, save_quantized
+
+TEXT = dict(
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    vocab_size=300,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+)
+VISION = dict(
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    image_size=16,
+    patch_size=8,
+)
+
+
+def gemma3():
+    return Gemma3ForConditionalGeneration(
+        Gemma3Config(
+            text_config=TEXT,
+            vision_config=VISION,
+            mm_tokens_per_image=4,
+            image_token_index=290,
+            boi_token_index=291,
+            eoi_token_index=292,
+        )
+    )
+
+
+def llava():
+    vision = VISION | dict(model_type="clip_vision_model", projection_dim=64)
+    text = TEXT | dict(model_type="llama")
+    return LlavaForConditionalGeneration(
+        LlavaConfig(text_config=text, vision_config=vision, image_token_index=290)
+    )
+
+
+def qwen2_5_vl():
+    rope = dict(rope_theta=1e4, rope_type="default", mrope_section=[4, 2, 2])
+    vision = dict(hidden_size=64, out_hidden_size=64, intermediate_size=96, depth=1, num_heads=4)
+    return Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(
+            text_config=TEXT | dict(rope_parameters=rope),
+            vision_config=vision,
+            image_token_id=290,
+            video_token_id=291,
+        )
+    )
+
+
+@pytest.fixture(params=[gemma3, llava, qwen2_5_vl], ids=lambda build: build.__name__)
+def checkpoint(request, tmp_path):
+    """A model as it is loaded from a folder, and the tensors of that folder."""
+    torch.manual_seed(0)
+    request.param().save_pretrained(tmp_path / "original")
+    model = load_language_model(tmp_path / "original")
+    return model, load_file(tmp_path / "original" / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["rtn-int4", "rtn-int4-packed", "quanto-int4", "bnb-nf4"])
+def test_only_the_language_model_is_quantized(checkpoint, logits, name, tmp_path):
+    if name.startswith("bnb"):
+        pytest.importorskip("bitsandbytes")
+    model, _ = checkpoint
+    before = copy.deepcopy(model)
+    quantizer = get_quantizer(name)
+    quantized = quantizer(model)
+    save_quantized(quantized, tmp_path / "quantized", quantizer)
+    reloaded = load_quantized(tmp_path / "quantized")
+    assert type(reloaded) is type(before)
+    assert torch.equal(logits(reloaded), logits(quantized))
+    assert not torch.equal(logits(quantized), logits(before))
+    for module_name, module in before.named_modules():
+        if not isinstance(module, nn.Linear):
+            continue
+        for after in (quantized, reloaded):
+            new = after.get_submodule(module_name)
+            if "language_model" in module_name:
+                weight = quantizer.dequantize(new)
+                assert not torch.equal(weight, module.weight), module_name
+            else:
+                assert type(new) is type(module)
+                assert torch.equal(new.weight, module.weight), module_name
+    others = {
+        key: value
+        for key, value in before.state_dict().items()
+        if "language_model" not in key and "lm_head" not in key
+    }
+    assert len(others) > 10
+    for key, value in others.items():
+        assert torch.equal(quantized.state_dict()[key], value)
+        assert torch.equal(reloaded.state_dict()[key], value)
+
+
+def test_a_saved_folder_has_the_tensors_of_the_original(checkpoint, tmp_path):
+    model, original = checkpoint
+    quantizer = get_quantizer("rtn-int4")
+    save_quantized(quantizer(model), tmp_path / "quantized", quantizer)
+    saved = load_file(tmp_path / "quantized" / "model.safetensors")
+    assert saved.keys() == original.keys()
+    changed = {key for key in saved if not torch.equal(saved[key], original[key])}
+    assert changed == {
+        key
+        for key in saved
+        if key.endswith("_proj.weight") and (".mlp." in key or ".self_attn." in key)
+        if "vis" not in key
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LlamaConfig(), AutoModelForCausalLM),
+        (Qwen2_5_VLConfig(), AutoModelForMultimodalLM),
+        (Qwen3_5Config(), AutoModelForMultimodalLM),
+        (
+            Qwen3_5Config(architectures=["Qwen3_5ForConditionalGeneration"]),
+            AutoModelForMultimodalLM,
+        ),
+        (Qwen3_5Config(architectures=["Qwen3_5ForCausalLM"]), AutoModelForCausalLM),
+        (Qwen3_5Config().text_config, AutoModelForCausalLM),
+        (Emu3Config(architectures=["Emu3ForCausalLM"]), AutoModelForCausalLM),
+        (T5Gemma2Config(), AutoModelForCausalLM),  # which refuses encoder-decoders
+    ],
+)
+def test_class_of_a_configuration(config, expected):
+    assert auto_class(config) is expected
+
+
+def test_a_checkpoint_without_architectures_is_loaded_whole(tmp_path):
+    torch.manual_seed(0)
+    model = gemma3()
+    model.save_pretrained(tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text.replace('"architectures"', '"former"'))
+    assert type(load_language_model(tmp_path)) is Gemma3ForConditionalGeneration
+
+
+def test_a_tower_inside_the_decoder_is_no_language(logits):
+    """GIT's decoder holds its image encoder, and its configuration is that of the text."""
+    torch.manual_seed(0)
+    config = GitConfig(**TEXT, vision_config=VISION, max_position_embeddings=64)
+    model = GitForCausalLM(config).eval()
+    before = copy.deepcopy(model.state_dict())
+    for name in ("rtn-int4", "rtn-int4-packed"):
+        quantized = get_quantizer(name)(copy.deepcopy(model))
+        for key, value in before.items():
+            if "image_encoder" in key:
+                assert torch.equal(quantized.state_dict()[key], value)
+        assert not torch.equal(logits(quantized), logits(model))
