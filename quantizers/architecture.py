@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
+from .base import QuantizerError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -58,11 +60,19 @@ def language_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
 
     These are all modules of a text model. In a multimodal model they are those of its decoder and
     its output head, without towers for images or sound that the decoder holds.
+
+    Raises:
+        QuantizerError: the model does not say which part is its decoder.
     """
     parts: list[nn.Module] = [model]
     if is_multimodal(model):
-        head = model.get_output_embeddings()
-        parts = [model.get_decoder()] + ([] if head is None else [head])
+        decoder, head = model.get_decoder(), model.get_output_embeddings()
+        if decoder is model:
+            raise QuantizerError(
+                f"{type(model).__name__} does not say which of its parts is the language model; "
+                "use a checkpoint of that part alone"
+            )
+        parts = [decoder] + ([] if head is None else [head])
     inside = {module for part in parts for module in part.modules()}
     for tower in _towers(model):
         inside -= set(tower.modules())
@@ -91,16 +101,17 @@ def expert_weights(model: PreTrainedModel) -> Iterator[ExpertWeights]:
 
 
 def _towers(model: PreTrainedModel) -> Iterator[nn.Module]:
-    """Parts with a configuration of another kind than the text's, and all that is around them.
+    """Models inside ``model`` that read no text, with all that is around them.
 
     A tower ends below the module that holds the input embeddings of the text too.
     """
     from transformers import PreTrainedModel
 
-    text = type(model.config.get_text_config(decoder=True))
     embeddings = model.get_input_embeddings()
     for name, module in model.named_modules():
-        if not isinstance(module, PreTrainedModel) or isinstance(module.config, text):
+        if not name or not isinstance(module, PreTrainedModel):
+            continue
+        if "text" in module.input_modalities and module.main_input_name == "input_ids":
             continue
         path = name.split(".")
         around = (model.get_submodule(".".join(path[:end])) for end in range(1, len(path) + 1))

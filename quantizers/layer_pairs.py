@@ -55,9 +55,11 @@ class LayerPair(NamedTuple):
                 "unlearned model in its quantized form"
             ) from None
         if layer.expert is None:
-            weight, transposed = quantizer.dequantize(module), isinstance(module, Conv1D)
+            weight = quantizer.dequantize(module)
+            transposed = isinstance(module, Conv1D)
         else:
-            weight, transposed = quantizer.dequantize(module, layer.parameter), not layer.axis
+            weight = quantizer.dequantize(module, layer.parameter)
+            transposed = layer.axis == 0
         if weight is None:
             return None
         if layer.expert is not None:

@@ -89,13 +89,16 @@ class Cutter:
     """
 
     def __init__(self, name: str) -> None:
-        from transformers import AutoTokenizer
+        from quantizers.loading import ModelError, one_line
+
+        from ..loading import load_tokenizer
 
         try:
-            self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError, KeyError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise CorpusError(f"no tokenizer can be loaded from {name}: {reason}") from error
+            self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(name, None)
+        except (ModelError, OSError, ValueError, KeyError) as error:
+            raise CorpusError(
+                f"no tokenizer can be loaded from {name}: {one_line(error)}"
+            ) from error
         if not self._tokenizer.is_fast:
             raise CorpusError(f"{name}: a slow tokenizer, which does not say where its tokens are")
         self.name = Path(name).resolve().name if Path(name).is_dir() else name

@@ -23,7 +23,7 @@ from transformers import (
     T5Gemma2Config,
 )
 
-from quantizers import get_quantizer
+from quantizers import QuantizerError, get_quantizer
 from quantizers.loading import auto_class, load_language_model
 from quantizers.saving import load_quantized, save_quantized
 
@@ -183,3 +183,23 @@ def test_a_tower_inside_the_decoder_is_no_language(logits):
             if "image_encoder" in key:
                 assert torch.equal(quantized.state_dict()[key], value)
         assert not torch.equal(logits(quantized), logits(model))
+
+
+def test_a_model_inside_that_reads_text_is_language(llama, gpt2):
+    """BLT is made of several, each with a configuration of its own."""
+    llama.model.patcher = gpt2
+    before = copy.deepcopy(gpt2.state_dict())
+    after = get_quantizer("rtn-int4")(llama).model.patcher.state_dict()
+    name = "transformer.h.0.mlp.c_fc.weight"
+    assert not torch.equal(before[name], after[name])
+
+
+def test_a_model_that_does_not_name_its_language_model(llama):
+    class Omni(type(llama)):
+        def get_decoder(self):
+            return self
+
+    llama.__class__ = Omni
+    llama.config.text_config = LlamaConfig()
+    with pytest.raises(QuantizerError, match=r"^Omni does not say which of its parts is the lang"):
+        get_quantizer("rtn-int4")(llama)
