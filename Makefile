@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types pytest test-next fuzz fuzz-readers bench faults clean
+.PHONY: demo test lint types pytest test-next fuzz fuzz-readers bench faults architectures clean
 
 demo: $(STAMP)
 	$(BIN)/lm-eval-muse demo
@@ -59,6 +59,11 @@ bench: $(STAMP)
 # A grid killed at 50 random moments, and other mishaps; FAULTS_KILLS=10 for a first impression.
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults --override-ini addopts=-ra
+
+# Every architecture of transformers, through each command, to docs/architectures.md; about half an
+# hour. ONLY=llama,gpt2 makes some rows again.
+architectures: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.architectures.matrix $(if $(ONLY),--again --only $(ONLY))
 
 clean:
 	rm -rf .venv build dist

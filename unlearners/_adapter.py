@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from typing import cast as typed
@@ -65,8 +65,8 @@ def find_targets(model: PreTrainedModel, targets: str | tuple[str, ...]) -> Targ
         modules, parameters = _named(model, targets)
     if not modules and not parameters:
         raise UnlearnerError(
-            f"lora targets={targets!r}: {type(model).__name__} has no such weights; use "
-            "'all-linear', or names of modules"
+            f"lora targets={targets!r}: {type(model).__name__} has no such weight that an adapter "
+            "can be for; use another of all-linear, attention and mlp, or full finetuning"
         )
     return Targets(modules, parameters)
 
@@ -122,8 +122,9 @@ def _named(model: PreTrainedModel, ends: tuple[str, ...]) -> Targets:
                 f"{type(model).__name__} has the name {end!r}"
             )
     wanted = {name for names in found.values() for name in names}
+    modules = [name for name in inside if name in wanted]
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
-    for name in wanted - experts:
+    for name in modules:
         weight = getattr(inside[name], "weight", None)
         if weight is not None and owners[id(weight)] > 1:
             raise UnlearnerError(
@@ -135,7 +136,7 @@ def _named(model: PreTrainedModel, ends: tuple[str, ...]) -> Targets:
                 f"lora targets={ends!r}: '{name}' is a {type(inside[name]).__name__}, no linear "
                 "projection; leave it out"
             )
-    return Targets([name for name in inside if name in wanted], sorted(wanted & experts))
+    return Targets(modules, sorted(wanted & experts))
 
 
 def attach_adapter(model: PreTrainedModel, lora: LoRA, dtype: torch.dtype) -> PreTrainedModel:
@@ -145,7 +146,13 @@ def attach_adapter(model: PreTrainedModel, lora: LoRA, dtype: torch.dtype) -> Pr
         UnlearnerError: ``lora.targets`` names nothing, or what PEFT cannot adapt.
     """
     modules, parameters = find_targets(model, lora.targets)
-    if any(expert_weights(model)):
+    for weights in expert_weights(model):
+        if weights.name in parameters and weights.weight.ndim != 3:
+            raise UnlearnerError(
+                f"lora targets={lora.targets!r}: PEFT cannot adapt experts that are kept in one "
+                f"matrix ('{weights.name}'); use targets='attention', or full finetuning"
+            )
+    if any(True for _ in expert_weights(model)):
         old = [name for name in modules if name.rpartition(".")[2] in NAMES_OF_OLD_EXPERTS]
         modules = [name for name in modules if name not in old]
         parameters = [*parameters, *(f"{name}.weight" for name in old)]
@@ -210,12 +217,22 @@ def _adapted_weight(layer: LoraLayer) -> nn.Parameter:
     return getattr(layer.get_base_layer(), getattr(layer, "parameter_name", "weight"))
 
 
-def reached_parameters(model: nn.Module) -> int:
-    """Number of parameters in the weights that training changes, an adapter's own aside."""
+def changed_parameters(model: nn.Module, reached: Collection[nn.Parameter]) -> int:
+    """Number of parameters in the weights that training changes, an adapter's own aside.
+
+    Args:
+        model: in training, with an adapter or without.
+        reached: parameters that a gradient reaches. An adapter is not among them where the model
+            reads its weight past it, or does not use it for text.
+    """
     layers = _layers(model)
-    if layers:
-        return sum(_adapted_weight(layer).numel() for layer in layers)
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if not layers:
+        return sum(p.numel() for p in reached if p.requires_grad)
+    return sum(
+        _adapted_weight(layer).numel()
+        for layer in layers
+        if any(p in reached for b in (layer.lora_B, layer.lora_embedding_B) for p in b.parameters())
+    )
 
 
 @torch.no_grad()

@@ -33,8 +33,8 @@ def dropout_off(model: nn.Module) -> Iterator[None]:
         and not isinstance(value, bool)
         and ("drop" in name or (name == "p" and isinstance(owner, _DropoutNd)))
     ]
-    for owner, name, _ in rates:
-        setattr(owner, name, 0.0)
+    for owner, name, value in rates:
+        setattr(owner, name, type(value)(0))
     try:
         yield
     finally:
@@ -63,9 +63,7 @@ def jittered_modules(model: nn.Module) -> list[nn.Module]:
     Evaluation mode is for them alone: the rate is no noise only, it also decides the experts of
     PhiMoE in both modes.
     """
-    return [
-        module for module in model.modules() if any("jitter" in name for name in vars(module))
-    ]
+    return [module for module in model.modules() if any("jitter" in name for name in vars(module))]
 
 
 def untrained_modules(model: nn.Module) -> list[nn.Module]:
@@ -81,9 +79,13 @@ def untrained_modules(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Within, the model is in evaluation mode; afterwards every module is in its own again."""
+    """Within, the model is in evaluation mode; afterwards every module is in its own again.
+
+    RWKV stays in training mode: it has no dropout, and rescales its weights in place otherwise.
+    """
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    for module in modes:
+        module.training = hasattr(module, "layers_are_rescaled")
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ import torch
 from transformers import TrainerCallback
 
 from . import losses
+from ._modes import evaluation_mode
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +24,8 @@ def salient_rows(
     """The rows to train of every matrix that is trained; vectors are frozen.
 
     Returns:
-        parameter to (rows,) bool. A LoRA's A has no rows of a weight: it is absent, and trained.
+        parameter to (rows,) bool; (experts, rows) where one tensor holds several. A LoRA's A has no
+        rows of a weight: it is absent, and trained.
     """
     matrices = []
     for name, parameter in model.named_parameters():
@@ -31,14 +33,13 @@ def salient_rows(
             parameter.requires_grad_(False)
         elif parameter.requires_grad and "lora_A" not in name:
             matrices.append(parameter)
-    training = model.training
-    model.eval()
-    for ids in forget.input_ids.split(1):
-        losses.token_nll(model(input_ids=ids).logits, ids).backward()
-    model.train(training)
-    norms = {p: p.grad.float().flatten(1).norm(dim=1) for p in matrices if p.grad is not None}
+    with evaluation_mode(model):
+        for ids in forget.input_ids.split(1):
+            losses.token_nll(model(input_ids=ids).logits, ids).backward()
+    norms = {p: p.grad.float().norm(dim=-1) for p in matrices if p.grad is not None}
     model.zero_grad()
-    threshold = torch.quantile(torch.cat(list(norms.values())), percentile / 100)
+    every = torch.cat([norm.flatten() for norm in norms.values()])
+    threshold = torch.quantile(every, percentile / 100)
     return {parameter: norm > threshold for parameter, norm in norms.items()}
 
 
@@ -47,7 +48,7 @@ class MaskedRows(TrainerCallback):
 
     Args:
         objective: gives the losses.
-        rows: parameter to (rows,) bool, those that are trained.
+        rows: parameter to (rows,) or (experts, rows) bool, those that are trained.
     """
 
     def __init__(self, objective: Objective, rows: dict[nn.Parameter, torch.Tensor]) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import math
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,9 +20,10 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerState, set_see
 from transformers.utils import logging as transformers_logging
 
 from . import _sharding, _weights
-from ._adapter import reached_parameters
+from ._adapter import changed_parameters
 from ._files import write_json
 from ._trainer import (
+    OUT_OF_MEMORY,
     LossLog,
     NoLastCheckpoint,
     OneWholeCheckpoint,
@@ -73,7 +73,7 @@ def run(
         seed=training.seed,
         global_batch_size=global_batch_size,
     )
-    _check_fit(model, dataset)
+    _check_fit(model, dataset, training)
     digest = model_digest(model)
     fingerprint = _fingerprint(
         unlearner, finetuning, training, dataset, digest, processes.num_processes
@@ -111,6 +111,11 @@ def run(
         if sharded:  # the Trainer has left the model where it was
             nn.Module.to(trained, trainer.accelerator.device)
         with contextlib.nullcontext() if sharded else onednn_linears(trained):
+            reached = set(trained.parameters())
+            if not sharded:  # on one device there may be no memory for the gradient
+                sides = [side for side in (dataset.forget, dataset.retain) if side is not None]
+                longest = max(sides, key=lambda side: side.shape[1])
+                reached = trainer.try_window(longest[:1].to(trained.device))
             reference = ReferenceBuilder(
                 trained,
                 autocast=training.mixed_precision == "bf16",
@@ -122,7 +127,7 @@ def run(
             forget = Windows(dataset.forget.to(trained.device), index, "forget")
             objective = unlearner.begin(trained, forget)
             trained_parameters = trained.num_parameters(only_trainable=True)
-            adapted_parameters = reached_parameters(trained)
+            adapted_parameters = changed_parameters(trained, reached)
             logger.info(
                 "training changes weights of %d of %d parameters (%.1f%%)",
                 *(adapted_parameters, parameters, 100 * adapted_parameters / parameters),
@@ -160,12 +165,19 @@ def run(
     return unlearned.eval()
 
 
-def _check_fit(model: PreTrainedModel, dataset: ForgetRetainDataset) -> None:
+def _check_fit(
+    model: PreTrainedModel, dataset: ForgetRetainDataset, training: TrainingSettings
+) -> None:
     """Refuse a model that cannot be trained on these windows."""
     if _is_quantized(model):
         raise UnlearnerError(
             "the model is quantized: unlearn first, then quantize; give the model that it was "
             "quantized from"
+        )
+    if training.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise UnlearnerError(
+            f"training setting gradient_checkpointing=True: {type(model).__name__} does not "
+            "support it; lower batch_size instead"
         )
     sides = [side for side in (dataset.forget, dataset.retain) if side is not None]
     length = max(side.shape[1] for side in sides)
@@ -176,7 +188,8 @@ def _check_fit(model: PreTrainedModel, dataset: ForgetRetainDataset) -> None:
             "tokens; lower window"
         )
     largest = max(int(side.max()) for side in sides)
-    rows = len(typed(nn.Embedding, model.get_input_embeddings()).weight)
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    rows = min(len(typed(nn.Embedding, end).weight) for end in ends if end is not None)
     if largest >= rows:
         raise UnlearnerError(
             f"the tokenizer gives token id {largest} but the model embeds {rows} tokens; "
@@ -187,7 +200,10 @@ def _check_fit(model: PreTrainedModel, dataset: ForgetRetainDataset) -> None:
 _ABSENT = object()
 
 # What configurations call the number of tokens that a model can read.
-_CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+_CONTEXT = (
+    *("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
+    *("max_sequence_length", "model_max_length", "context_length", "max_target_positions"),
+)
 
 
 def _context(model: PreTrainedModel) -> int | None:
@@ -317,7 +333,7 @@ def _out_of_memory_advice(training: TrainingSettings) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not re.search("out of memory|allocate memory", str(error)):
+        if not OUT_OF_MEMORY.search(str(error)):
             raise
         raise UnlearnerError(
             f"out of memory: lower batch_size ({training.batch_size}) and raise "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator, Sized
 from pathlib import Path
@@ -18,13 +19,16 @@ from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils import SAFE_WEIGHTS_NAME
 
-from . import _modes, _weights
+from . import _modes, _weights, losses
 from .base import DivergedError, Objective, Unlearner, UnlearnerError
 from .checksums import write_checksums
 from .data import Batch, ForgetRetainDataset, Windows
 from .reference import Reference
 from .training import TrainingSettings
+
+OUT_OF_MEMORY = re.compile("out of memory|allocate memory")
 
 
 def training_arguments(
@@ -113,19 +117,60 @@ class UnlearningTrainer(Trainer):
         self._settings = settings
         self._windows_per_batch = 1.0
         self._terms: dict[str, torch.Tensor] = {}
+        self._evaluated = _modes.untrained_modules(model)
+        if settings.disable_dropout:
+            self._evaluated += _modes.jittered_modules(model)
 
     def unlearn(self, objective: Objective, reference: Reference, checkpoint: str | None) -> None:
         """Train, from the checkpoint if there is one."""
         self._objective, self._reference = objective, reference
         if isinstance(objective, TrainerCallback):
             self.add_callback(objective)
-        trained = typed(nn.Module, self.model)
-        quiet = self._settings.disable_dropout
-        self._evaluated = _modes.untrained_modules(trained)
-        if quiet:
-            self._evaluated += _modes.jittered_modules(trained)
-        with _modes.dropout_off(trained) if quiet else contextlib.nullcontext():
+        with self._dropout_off():
             self.train(resume_from_checkpoint=checkpoint)
+
+    def try_window(self, window: torch.Tensor) -> set[nn.Parameter]:
+        """Compute the gradient of one window, before anything that takes long.
+
+        Args:
+            window: (1, T) int64, on the model's device.
+
+        Returns:
+            the parameters that it reaches.
+
+        Raises:
+            UnlearnerError: the model cannot be trained on it.
+        """
+        model = typed(PreTrainedModel, self.model)
+        bf16 = self._settings.mixed_precision == "bf16"
+        gpu = [window.device] if window.device.type == "cuda" else []
+        model.train()
+        self._evaluate_others()
+        try:
+            with self._dropout_off(), torch.random.fork_rng(gpu):  # training draws as if without
+                with torch.autocast(window.device.type, torch.bfloat16, enabled=bf16):
+                    logits = model(input_ids=window).logits
+                losses.token_nll(logits, window).backward()
+        except Exception as error:
+            if OUT_OF_MEMORY.search(str(error)):
+                raise
+            raise UnlearnerError(
+                f"this model cannot be trained on windows of {window.shape[1]} tokens of text: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+        reached = {parameter for parameter in model.parameters() if parameter.grad is not None}
+        model.zero_grad()
+        return reached
+
+    def _evaluate_others(self) -> None:
+        """Set evaluation mode in modules that training mode is not for."""
+        for module in self._evaluated:
+            module.training = False
+
+    def _dropout_off(self) -> contextlib.AbstractContextManager[None]:
+        if not self._settings.disable_dropout:
+            return contextlib.nullcontext()
+        return _modes.dropout_off(typed(nn.Module, self.model))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The unlearner's optimizer, with weight decay where the Trainer would apply it."""
@@ -155,8 +200,7 @@ class UnlearningTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """The unlearner's loss of one batch, weighted by the batch's share of the step."""
-        for module in self._evaluated:  # the Trainer has just set training mode everywhere
-            module.training = False
+        self._evaluate_others()  # the Trainer has just set training mode everywhere
         weight = inputs.pop("count") / self._windows_per_batch
         batch = Batch(**{side: Windows(**fields) for side, fields in inputs.items()})
         terms = self._objective.loss(typed(PreTrainedModel, model), batch, self._reference)
@@ -183,6 +227,20 @@ class UnlearningTrainer(Trainer):
         """In the order of the dataset, which shuffles itself."""
         return SequentialSampler(typed(Sized, train_dataset or self.train_dataset))
 
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Write weights by their names in the model, whole.
+
+        Transformers would write experts and multimodal models in another layout, which the Trainer
+        cannot load into a model that is there.
+        """
+        if state_dict is not None or hasattr(self.model, "disable_adapter"):
+            super()._save(output_dir, state_dict)  # gathered by FSDP; an adapter
+        else:
+            folder = Path(typed(str, output_dir))
+            folder.mkdir(parents=True, exist_ok=True)
+            named = typed(nn.Module, self.model).named_parameters()
+            _weights.save_parameters(named, folder / SAFE_WEIGHTS_NAME)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Keep the dtypes of training: PEFT loads every adapter as float32."""
         trained = typed(nn.Module, self.model)
@@ -192,8 +250,8 @@ class UnlearningTrainer(Trainer):
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Refuse a checkpoint without some weights, which the Trainer would warn of only."""
-        tied = getattr(self.model, "_tied_weights_keys", None) or ()
-        lost = sorted({*load_result.missing_keys} - {*tied}) + load_result.unexpected_keys
+        names = {name for name, _ in typed(nn.Module, self.model).named_parameters()}
+        lost = sorted(names & {*load_result.missing_keys}) + load_result.unexpected_keys
         if lost:
             raise UnlearnerError(
                 f"the checkpoint in {self.args.output_dir} does not fit the model (first of "

@@ -39,7 +39,7 @@ def trained_parameters(model: PreTrainedModel) -> list[tuple[str, nn.Parameter]]
     return [(n, p) for n, p in weights if p.requires_grad] or weights
 
 
-def train(model: PreTrainedModel, dtype: torch.dtype) -> None:
+def make_trainable(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Cast the language model to ``dtype`` and require gradients of what is trained alone."""
     trained = trained_parameters(model)
     model.requires_grad_(False)

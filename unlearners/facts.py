@@ -33,9 +33,8 @@ class TrainingFacts(BaseModel):
     trained_parameters: int
     """Number of parameters that were trained: of the model or of the adapter."""
     adapted_parameters: int | None = None
-    """Number of parameters of the model in weights that training changes: with LoRA those of the
-    weights that have an adapter, otherwise all that were trained; null where they were not
-    counted."""
+    """Number of parameters of the model in weights that training changes: with LoRA all in weights
+    that have an adapter, otherwise all that were trained; null where they were not counted."""
     changed_weights: bool | None = None
     """False where no weight of the unlearned model differs from those it started with; null where
     they were not compared."""

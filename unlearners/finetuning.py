@@ -101,7 +101,7 @@ class FullFinetuning(Finetuning):
 
         if originals is not None and not originals.exists():
             _weights.save_parameters(_weights.trained_parameters(model), originals)
-        _weights.train(model, dtype)
+        _weights.make_trainable(model, dtype)
         return model
 
     def finish(

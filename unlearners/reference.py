@@ -234,7 +234,7 @@ def model_digest(model: PreTrainedModel) -> str:
     """SHA-256 of configuration and parameters: what a reference or a run is keyed by."""
     config = {key: value for key, value in model.config.to_dict().items() if key not in _IDLE}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, parameter in model.named_parameters():
+    for name, parameter in sorted(model.named_parameters()):
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
         raw = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(raw.numpy().data)

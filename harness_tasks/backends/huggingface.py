@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence, Set
+from functools import cache
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -20,6 +22,8 @@ from ..token_logprobs import EncodedText, RequestError, Statistic, TokenLogprobs
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
+
+logger = logging.getLogger(__name__)
 
 # Logits held at once, in elements: 64 MiB in float32, whatever the vocabulary.
 LOGITS_AT_ONCE = 2**24
@@ -96,9 +100,12 @@ def _positions(model: PreTrainedModel, context: int) -> int | None:
 
 
 def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
-    """Score every text, in batches of similar length, the longest first."""
+    """Score every text, in batches of similar length, the longest first.
+
+    One at a time where the model sees the padding behind shorter texts.
+    """
     order = sorted(range(len(texts)), key=lambda index: -len(texts[index].ids))
-    longest = texts[order[0]].ids
+    longest, shortest = texts[order[0]].ids, texts[order[-1]].ids
     results: dict[int, TokenLogprobs] = {}
     with (
         torch.no_grad(),
@@ -113,13 +120,17 @@ def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
         ) as progress,
     ):
         halves = _halves(lm, torch.tensor([longest[:8]], device=lm.device))
+        most = BATCH_TOKENS // len(longest)
+        if lm.batch_size != 1 and _sees_padding(lm, halves, shortest, len(longest)):
+            _warn_alone(type(lm.model).__name__)
+            most = 1
 
         def run(batch: Sequence[int]) -> None:
             scored = _score_batch(lm, halves, [texts[index] for index in batch])
             results.update(zip(batch, scored, strict=True))
             progress.update(len(batch))
 
-        in_batches(lm, order, run, most=BATCH_TOKENS // len(longest))
+        in_batches(lm, order, run, most=most)
     return [results[index] for index in range(len(texts))]
 
 
@@ -139,11 +150,33 @@ def _halves(lm: HFLM, probe: torch.Tensor) -> Halves | None:
     return (backbone, head) if same else None
 
 
+def _sees_padding(lm: HFLM, halves: Halves | None, ids: list[int], width: int) -> bool:
+    """True where a text padded on the right to ``width`` tokens has other logits than alone."""
+    if len(ids) == width:
+        return False
+    last = slice(len(ids) - 1, len(ids))
+    alone, padded = (
+        _logits(lm, halves, torch.tensor([tokens], device=lm.device))(0, last)
+        for tokens in (ids, [*ids, *[0] * (width - len(ids))])
+    )
+    tolerance = torch.finfo(alone.dtype).eps ** 0.5
+    return bool(torch.dist(alone.float(), padded.float()) > tolerance * alone.float().norm())
+
+
+@cache
+def _warn_alone(model: str) -> None:
+    logger.warning(
+        "%s gives a text other log-probabilities where padding follows it: texts are scored one "
+        "at a time.",
+        model,
+    )
+
+
 def _score_batch(lm: HFLM, halves: Halves | None, texts: list[EncodedText]) -> list[TokenLogprobs]:
     """Score the texts of one batch, the longest first.
 
-    Padding stands on the right, where a causal model's real tokens never see it: no attention
-    mask is needed, and each text gets what it gets alone.
+    Padding stands on the right, where real tokens do not see it: no attention mask is needed, and
+    each text gets what it gets alone.
     """
     tensors = [torch.tensor(text.ids, device=lm.device) for text in texts]
     batch = pad_and_concat(len(texts[0].ids), list(tensors), padding_side="right")

@@ -10,6 +10,8 @@ from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    CpmAntConfig,
+    CpmAntForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -71,7 +73,7 @@ def test_the_head_never_sees_a_whole_batch(
     monkeypatch.setattr(huggingface, "LOGITS_AT_ONCE", 5 * model.config.vocab_size)
     ask(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3), *TEXTS)
     hook.remove()
-    assert max(rows[2:]) == 5  # after the two of the probe
+    assert max(rows[2:]) == 5  # after the two of the first probe
 
 
 def _capped(tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
@@ -108,8 +110,26 @@ def _adapted(tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
     return model.eval()
 
 
+def _sees_padding(tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
+    """CPM-Ant attends to what follows a token, padding included."""
+    config = CpmAntConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_attention_heads=2,
+        dim_head=16,
+        dim_ff=64,
+        num_hidden_layers=2,
+        prompt_length=4,
+    )
+    model = CpmAntForCausalLM(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
 @pytest.mark.parametrize(
-    ("build", "in_halves"), [(_capped, False), (_gpt2, True), (_adapted, True)]
+    ("build", "in_halves"),
+    [(_capped, False), (_gpt2, True), (_adapted, True), (_sees_padding, True)],
 )
 def test_other_architectures(
     tokenizer: PreTrainedTokenizerFast, build: Any, in_halves: bool
@@ -175,7 +195,7 @@ def test_requests_on_the_same_text_share_a_forward_pass(
     hook = model.model.register_forward_hook(lambda m, a, output: rows.append(len(output[0])))
     plain, greedy, moments, after = lm.token_logprobs(requests)  # type: ignore[attr-defined]
     hook.remove()
-    assert rows[2:] == [2]  # after the two of the probe: two texts in one batch
+    assert rows[4:] == [2]  # after those of the two probes: two texts in one batch
     assert plain["logprobs"] == greedy["logprobs"] == moments["logprobs"]
     assert len(greedy["greedy"]) == len(moments["means"]) == len(plain["logprobs"])
     whole = expected(model, tokenizer, TEXTS[0] + TEXTS[1])

@@ -23,29 +23,32 @@ FACTS = TrainingFacts(
     steps=4,
     parameters=34_720,
     trained_parameters=34_720,
+    adapted_parameters=34_720,
     changed_weights=True,
 )
 
 
 @pytest.mark.parametrize(
-    ("name", "finetuning", "trained"),
+    ("name", "finetuning", "trained", "adapted"),
     [
-        ("npo_klr", FullFinetuning(), 34_720),
-        ("npo_klr", LoRA(rank=2), 1_856),
-        ("sure", FullFinetuning(), 34_560),
+        ("npo_klr", FullFinetuning(), 34_720, 34_720),
+        ("npo_klr", LoRA(rank=2), 1_856, 15_360),
+        ("sure", FullFinetuning(), 34_560, 34_560),
     ],
 )
-def test_facts_of_a_run(name, finetuning, trained, run, tmp_path) -> None:
+def test_facts_of_a_run(name, finetuning, trained, adapted, run, tmp_path) -> None:
     """Seven windows, two a batch, three batches a step: two steps an epoch, four in two epochs.
 
     Embeddings and head have 300 × 32 weights each. A layer has 3,072 in its attention (two of
     32 × 32, two of 16 × 32), 3 × 32 × 48 in its MLP and 64 in its norms: 7,744. Two layers and the
     last norm (32) make 34,720. An adapter of rank 2 has 2 × (rows + columns) for each matrix of a
-    layer: 128 + 96 + 96 + 128 + 3 × 160 = 928. SURE freezes the five norms: 160 fewer.
+    layer: 128 + 96 + 96 + 128 + 3 × 160 = 928, for matrices of 2 × (3,072 + 4,608) = 15,360. SURE
+    freezes the five norms: 160 fewer.
     """
     training = {"batch_size": 2, "gradient_accumulation_steps": 3, "epochs": 2, "max_steps": None}
     run(name, tiny_llama(), finetuning, output_dir=tmp_path, **training)
-    assert read_training_facts(tmp_path) == FACTS.model_copy(update={"trained_parameters": trained})
+    counts = {"trained_parameters": trained, "adapted_parameters": adapted}
+    assert read_training_facts(tmp_path) == FACTS.model_copy(update=counts)
     assert json.loads((tmp_path / "facts.json").read_text())["effective_batch_size"] == 6
 
 

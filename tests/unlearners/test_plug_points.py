@@ -8,8 +8,8 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from unlearners import UnlearnerError, get_unlearner, losses, register_unlearner
-from unlearners._rows import salient_rows
 from unlearners._adapter import attach_adapter
+from unlearners._rows import salient_rows
 from unlearners.base import Unlearner
 from unlearners.data import Windows, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA

@@ -14,7 +14,7 @@ from unlearners.base import Unlearner
 from unlearners.data import ForgetRetainDataset, cut_windows
 from unlearners.finetuning import FullFinetuning, LoRA
 
-from .tiny_models import WINDOW, byte_tokenizer, settings, tiny_gpt2, tiny_llama
+from .tiny_models import WINDOW, byte_tokenizer, settings, tiny_llama
 
 METHODS = ["ga", "ga_gdr", "ga_klr", "npo", "npo_gdr", "npo_klr"]
 LAMBDA, BETA = 0.7, 0.3
@@ -220,12 +220,6 @@ def test_bf16_autocast_trains_float32_weights(run, tmp_path) -> None:
     assert other[2]["loss"] == pytest.approx(one[2]["loss"], rel=0.05)
     assert mixed.dtype == torch.float32
     assert "forward" not in vars(mixed) and "_original_forward" not in vars(mixed)
-
-
-def test_gpt2_trains_with_kl_despite_dropout(run, tmp_path) -> None:
-    """Dropout is on in training and off in the reference: some divergence from the first step."""
-    run("npo_klr", tiny_gpt2(), output_dir=tmp_path / "run")
-    assert 0 < curve(tmp_path / "run")[0]["retain"] < 1
 
 
 @pytest.mark.parametrize("finetuning", [FullFinetuning(), LoRA(rank=2)], ids=lambda f: f.name)

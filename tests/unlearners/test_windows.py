@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from unlearners import UnlearnerError, UnlearningData
 from unlearners.data import FILLER, ForgetRetainDataset, cut_windows
@@ -32,6 +33,15 @@ def test_windows_begin_with_bos_and_the_last_is_filled_from_the_first(tokenizer)
 def test_without_bos_windows_are_text_alone() -> None:
     tokenizer = byte_tokenizer()
     assert spell(tokenizer, cut_windows(tokenizer, TEXTS, 7)) == ["abcde\n\n", "fghijab"]
+
+
+def test_tokens_that_a_tokenizer_puts_around_a_text_are_not_in_windows() -> None:
+    tokenizer = byte_tokenizer(bos_token="<s>", eos_token="</s>")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> <s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    assert spell(tokenizer, torch.tensor([tokenizer("ab")["input_ids"]])) == ["<s><s>ab</s>"]
+    assert spell(tokenizer, cut_windows(tokenizer, ["ab", "c"], 20)) == ["<s>ab\n\nc"]
 
 
 def test_a_single_short_window_stays_short(tokenizer) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +22,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from quantizers.loading import auto_class
 from unlearners.training import TrainingSettings
 
+ROOT = Path(__file__).parents[2]
 WINDOW = 16
 
 
@@ -80,3 +84,23 @@ def settings(**overrides: Any) -> TrainingSettings:
         learning_rate=1e-3, max_steps=3, batch_size=4, window=WINDOW, save_steps=None
     )
     return dataclasses.replace(defaults, **overrides)
+
+
+def architecture(model_type: str, dtype: torch.dtype = torch.float32, **rates: float) -> Any:
+    """A tiny model of any architecture of transformers.
+
+    Args:
+        model_type: of its configuration.
+        dtype: of its weights.
+        **rates: settings of its configuration, as of dropout.
+    """
+    spec = importlib.util.spec_from_file_location("tiny", ROOT / "tests/architectures/tiny.py")
+    assert spec is not None and spec.loader is not None
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    config = tiny.tiny_config(model_type)
+    for name, rate in rates.items():
+        assert hasattr(config, name)
+        setattr(config, name, rate)
+    torch.manual_seed(0)
+    return auto_class(config).from_config(config, dtype=dtype).eval()
