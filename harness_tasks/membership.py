@@ -84,11 +84,11 @@ class PrivLeak(MuseTask):
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Ask for the log-probability of every token of the text, without a prompt around it."""
         options = TokenOptions(truncate=self.truncate)
-        return [self.request(kwargs, self.REQUEST_TYPE, doc, (doc["text"], options))]
+        return self._token_requests(kwargs, doc, (doc["text"], options))
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """The Min-40% score, the same for every metric: they differ in aggregation."""
-        (result,) = results
+        result, _ = results
         item = Membership(
             doc["split"],
             scoring.min_k(result["logprobs"]),
@@ -107,15 +107,12 @@ class Attacks(MuseTask):
         """Ask for the text, with the moments that Min-K%++ needs, and for it in lower case."""
         plain = TokenOptions(truncate=self.truncate, statistics=["moments"])
         lower = TokenOptions(truncate=self.truncate)
-        lowered = (doc["text"].lower(), lower)
-        return [
-            self.request(kwargs, self.REQUEST_TYPE, doc, (doc["text"], plain)),
-            self.request(kwargs, self.REQUEST_TYPE, doc, lowered, idx=1),
-        ]
+        text = doc["text"]
+        return self._token_requests(kwargs, doc, (text, plain), (text.lower(), lower))
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Every attack's score of the text."""
-        plain, lower = results
+        plain, lower, *_ = results
         scores = scoring.attacks(
             doc["text"],
             plain["logprobs"],

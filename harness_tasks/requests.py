@@ -14,7 +14,17 @@ from lm_eval.api.model import LM
 
 from .decoding import greedy_until
 from .loading import refuse_incomplete_lm
-from .token_logprobs import backend_name, no_eos, token_logprobs, too_long
+from .token_logprobs import (
+    RequestError,
+    backend_name,
+    check_ids,
+    context_length,
+    encode_texts,
+    no_eos,
+    token_logprobs,
+    too_long,
+)
+from .tokenizing import hugging_face_tokenizer, with_text_tokenizer
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -29,39 +39,62 @@ def install_requests() -> None:
     """
     for method in (check_context, truncate_tokens, token_logprobs, greedy_until):
         if not hasattr(LM, method.__name__):
-            setattr(LM, method.__name__, method)
+            setattr(LM, method.__name__, with_text_tokenizer(method))
 
 
 def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
-    """Check that prompt and response fit the model together: ``(prompt, max_tokens, truncate)``.
+    """Check that the model can answer what is asked of it later, before it is asked anything.
 
-    lm-eval cuts a longer prompt on the left and goes on. A model that does not tell its tokenizer
-    or its context length is expected to check both itself.
+    A request is ``(prompt, max_tokens, truncate)`` for a response, which must fit the model with
+    its prompt, or ``(text, TokenOptions)`` for log-probabilities. lm-eval cuts a longer prompt on
+    the left and goes on. A model that does not tell its tokenizer or its context length is
+    expected to check both itself.
 
     Returns:
         True for every request that fits.
 
     Raises:
-        RequestError: one does not fit and ``truncate`` is false, or the model cannot generate
-            with a tokenizer without an EOS token.
+        RequestError: one does not fit and may not be truncated, it has a token that the model
+            does not know, or the model's class or tokenizer does not give what is asked.
         ModelError: the model's checkpoint was incomplete.
     """
     refuse_incomplete_lm(lm)
-    tokenizer = _tokenizer(lm)
-    if tokenizer is not None and tokenizer.eos_token_id is None and _needs_eos(lm):
+    texts = [request for request in requests if isinstance(request.args[1], dict)]
+    if texts and type(lm).token_logprobs is LM.token_logprobs:
+        encode_texts(lm, texts)
+    prompts = [request for request in requests if not isinstance(request.args[1], dict)]
+    fits = iter(_fit(lm, prompts) if prompts else [])
+    return [isinstance(request.args[1], dict) or next(fits) for request in requests]
+
+
+def _fit(lm: LM, requests: Sequence[Instance]) -> list[bool]:
+    """Tell which of the prompts fit with their responses."""
+    tokenizer = hugging_face_tokenizer(lm)
+    if tokenizer is None:
+        return [True] * len(requests)
+    if tokenizer.eos_token_id is None and _needs_eos(lm):
         raise no_eos(lm)
-    fits = []
-    limit = getattr(lm, "max_length", None)
+    lengths = []
     for request in requests:
-        prompt, max_tokens, truncate = request.args
-        if limit is None or tokenizer is None:
-            fits.append(True)
-            continue
-        length = len(lm.tok_encode(prompt)) + max_tokens
+        prompt, max_tokens, _ = request.args
+        ids = lm.tok_encode(prompt)
+        check_ids(lm, request, ids)
+        lengths.append(len(ids) + max_tokens)
+    limit = context_length(lm, max(lengths))
+    if limit is None:
+        return [True] * len(requests)
+    if getattr(lm, "truncation", False):  # the tokenizer cuts, too
+        limit = min(limit, tokenizer.model_max_length)
+    for request, length in zip(requests, lengths, strict=True):
+        _, max_tokens, truncate = request.args
         if length > limit and not truncate:
             raise too_long(request, f"{length} tokens ({max_tokens} of them to generate)", limit)
-        fits.append(length <= limit)
-    return fits
+        if limit <= max_tokens:
+            raise RequestError(
+                f"{request.task_name}: generates {max_tokens} tokens, the model holds {limit}: "
+                "no prompt fits; evaluate a model with a longer context"
+            )
+    return [length <= limit for length in lengths]
 
 
 def truncate_tokens(lm: LM, requests: Sequence[Instance]) -> list[str]:
@@ -69,7 +102,7 @@ def truncate_tokens(lm: LM, requests: Sequence[Instance]) -> list[str]:
 
     MUSE cuts the reference so: encoded with special tokens, which count, decoded without.
     """
-    tokenizer = _tokenizer(lm)
+    tokenizer: Any = hugging_face_tokenizer(lm)
     if tokenizer is None:
         _warn_uncut(type(lm).__name__)
         return [request.args[0] for request in requests]
@@ -82,14 +115,6 @@ def truncate_tokens(lm: LM, requests: Sequence[Instance]) -> list[str]:
 def _needs_eos(lm: LM) -> bool:
     """True for the model classes of lm-eval that decode the EOS token before they generate."""
     return backend_name(lm) is not None and getattr(lm, "needs_eos", True)
-
-
-def _tokenizer(lm: LM) -> Any:
-    """The model's Hugging Face tokenizer, or None."""
-    from transformers import PreTrainedTokenizerBase
-
-    tokenizer = getattr(lm, "tokenizer", None)
-    return tokenizer if isinstance(tokenizer, PreTrainedTokenizerBase) else None
 
 
 @cache

@@ -108,6 +108,18 @@ class MuseTask(Task):
         """Metrics of one document, given the responses in the order of ``Instance.idx``."""
         raise NotImplementedError
 
+    def _token_requests(
+        self, call: dict[str, Any], doc: dict[str, Any], *texts: tuple[str, TokenOptions]
+    ) -> list[Instance]:
+        """Check texts before anything is generated, then ask for their log-probabilities."""
+        checks = [
+            self.request(call, "check_context", doc, text, idx)
+            for idx, text in enumerate(texts, start=len(texts))
+        ]
+        return checks + [
+            self.request(call, self.REQUEST_TYPE, doc, text, idx) for idx, text in enumerate(texts)
+        ]
+
     def aggregation(self) -> dict[str, Any]:
         """The YAML's functions, and that of the share of cut texts where cutting is allowed."""
         return super().aggregation() | ({"truncated": mean} if self.truncate else {})
@@ -169,11 +181,11 @@ class Memorization(MuseTask):
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Ask which tokens of the text are the most likely ones after the prompt."""
         options = TokenOptions(context=ctx, truncate=self.truncate, statistics=["greedy"])
-        return [self.request(kwargs, self.REQUEST_TYPE, doc, (self.doc_to_target(doc), options))]
+        return self._token_requests(kwargs, doc, (self.doc_to_target(doc), options))
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Both measures × 100."""
-        (result,) = results
+        result, _ = results
         return {
             "exact_memorization": 100 * scoring.exact_memorization(result["greedy"]),
             "extraction_strength": 100 * scoring.extraction_strength(result["greedy"]),

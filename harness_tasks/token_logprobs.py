@@ -93,6 +93,20 @@ def no_eos(lm: LM) -> RequestError:
     )
 
 
+def context_length(lm: LM, longest: int) -> int | None:
+    """Most tokens that a model holds; None where its class does not tell.
+
+    Args:
+        lm: the model.
+        longest: tokens that are needed; a model without a limit holds them.
+    """
+    if backend_name(lm) == "huggingface":
+        from .backends import huggingface
+
+        return huggingface.max_tokens(lm, longest)
+    return getattr(lm, "max_length", None)
+
+
 def embedding_rows(lm: LM) -> int | None:
     """Tokens that the model has an embedding of; None where its class does not tell."""
     model: Any = getattr(lm, "model", None)

@@ -82,7 +82,7 @@ def evaluate(
     from harness_tasks.decoding import own_settings
 
     tasks_by_metric = {name: f"muse_{name}" for name in METRICS}
-    tasks = ["muse"]
+    tasks = [*tasks_by_metric.values()]
     if stage is not None:
         tasks.append(f"muse_{stage.suite}_{stage.number}")
         tasks_by_metric |= dict.fromkeys(SUITE_METRICS, tasks[-1])

@@ -62,7 +62,7 @@ def from_lm_eval(task: str, logged: Mapping[str, Any], generation: Mapping[str, 
         logged: the entry of lm-eval's ``samples``.
         generation: the task's ``generation_kwargs``, for its stop strings.
     """
-    doc, responses = logged["doc"], logged["filtered_resps"]
+    doc, responses = logged["doc"], [given[0] for given in logged["resps"]]
     if task == "privleak":
         membership = logged[task]
         return Sample(

@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from harness_tasks import decoding
+from harness_tasks.compat import make_request
 from harness_tasks.decoding import greedy_until, neutral_config, own_settings
 from harness_tasks.lm import MuseHFLM
 from harness_tasks.requests import install_requests
@@ -34,7 +35,7 @@ TRICKS: dict[str, Any] = {
 
 def requests(kind: str = "greedy_until") -> list[Instance]:
     settings = {"until": ["\n\n"], "do_sample": False, "max_gen_toks": 24}
-    return [Instance(kind, {}, (prompt, settings), 0, ("task", 0, 1)) for prompt in PROMPTS]
+    return [make_request(kind, {}, (prompt, settings), task="task") for prompt in PROMPTS]
 
 
 def greedy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> list[str]:

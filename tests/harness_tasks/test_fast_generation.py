@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from harness_tasks import generation, prefix_cache
+from harness_tasks.compat import make_request
 from harness_tasks.lm import MuseHFLM
 
 SHARED = "Question: Where does Mila 1 live?\nAnswer: in Bern\n\n" * 3
@@ -72,7 +73,7 @@ ARCHITECTURES = {
 
 def request(text: str, task: str = "task", **settings: Any) -> Instance:
     settings = {"do_sample": False, "max_gen_toks": 24, "until": [], **settings}
-    return Instance("generate_until", {}, (text, settings), 0, (task, 0, 1))
+    return make_request("generate_until", {}, (text, settings), task=task)
 
 
 def expected(model: Any, tokenizer: PreTrainedTokenizerFast, instance: Instance) -> str:
