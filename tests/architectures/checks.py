@@ -13,7 +13,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,10 @@ TOWER = re.compile(r"vision|visual|image|audio|speech|tower|projector|vq", re.IG
 
 class DifferentError(Exception):
     """Something is not as the reference says; the message is one line."""
+
+
+class PartialError(Exception):
+    """An adapter is not for every linear weight; the training's record has the share."""
 
 
 class UpstreamError(Exception):
@@ -187,10 +191,21 @@ def _check_weights(target: Target, folder: Path, finetuning: str) -> None:
     expected = target.reached
     if finetuning == "lora":
         expected = expected & {name for name, _ in linear_weights(target.model)}
-    if still := expected - changed:
-        raise DifferentError(f"{len(still)} of {len(expected)} weights stay: {min(still)}")
+    still = expected - changed
     if strange := changed - expected:
         raise DifferentError(f"{len(strange)} tensors change that should not: {min(strange)}")
+    if still and finetuning == "lora" and not _adapted(folder, still):
+        line = f"LoRA reaches {len(expected) - len(still)} of {len(expected)} linear weights"
+        raise PartialError(f"{line}; first left out: {min(still)}")
+    if still:
+        raise DifferentError(f"{len(still)} of {len(expected)} weights stay: {min(still)}")
+
+
+def _adapted(folder: Path, weights: Iterable[str]) -> bool:
+    """True where the saved adapter has a part for one of these weights."""
+    keys = _keys(folder / "training" / "adapter")
+    places = {f".{name.rpartition('.')[0]}." for name in weights}
+    return any(place in key for place in places for key in keys)
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

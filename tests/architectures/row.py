@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from .checks import COLUMNS, Alone, DifferentError, UpstreamError
+from .checks import COLUMNS, Alone, DifferentError, PartialError, UpstreamError
 from .target import Target, make_target
 
 OWN = {"harness_tasks", "unlearners", "quantizers", "leaderboard"}
@@ -56,6 +56,8 @@ def _cell(target: Target, column: str) -> dict[str, Any]:
             raise DifferentError(ENCODER)
     except DifferentError as error:
         verdict, line = "WRONG", str(error)
+    except PartialError as error:
+        verdict, line = "in part", str(error)
     except UpstreamError as error:
         verdict, line = "upstream", str(error)
     except Exception as error:

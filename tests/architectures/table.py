@@ -18,7 +18,10 @@ COLUMNS = {
     "quanto-int4": "quanto-int4",
     "bnb-fp4": "bnb-fp4",
 }
-VERDICTS = {"works": "✓", "refused": "refused", "upstream": "upstream", "WRONG": "**WRONG**"}
+VERDICTS = {
+    **{"works": "✓", "in part": "in part", "refused": "refused", "upstream": "upstream"},
+    "WRONG": "**WRONG**",
+}
 ENOUGH = 4
 """Different tokens among ten that show that a text is not one token for ever."""
 LONGEST = 400
@@ -42,9 +45,10 @@ and every command starts from there. The cells:
 - quantizers: `lm-eval-muse quantize`. Works: every linear layer and expert is quantized, towers for
   images and sound are as before, and loaded again the logits are equal.
 
-✓ works. *refused*: one line instead, before anything is trained. *upstream*: transformers, PEFT or
-lm-eval fail alone, without this package. **WRONG**: a result that differs, or a traceback. Numbers
-stand for the lines below the table.
+✓ works. *in part*: works, and LoRA is not for every linear layer; the share of the parameters that
+a training prints and records tells. *refused*: one line instead, before anything is trained.
+*upstream*: transformers, PEFT or lm-eval fail alone, without this package. **WRONG**: a result that
+differs, or a traceback. Numbers stand for the lines below the table.
 
 {counts}
 
