@@ -56,6 +56,7 @@ class Target:
         model: as transformers loads it.
         expected: what transformers answers for single texts, without a cache.
         reached: names of the parameters that a gradient of the text reaches.
+        causal: False where later tokens change what is said of earlier ones.
         gap: the largest difference of a log-probability seen so far.
     """
 
@@ -64,6 +65,7 @@ class Target:
     model: PreTrainedModel
     expected: Answers
     reached: set[str]
+    causal: bool = True
     gap: float = 0.0
 
     @property
@@ -84,7 +86,10 @@ class UnequalError(Exception):
 
 
 def make_target(model_type: str, place: Path) -> Target:
-    """Build, train and save a model; a whole one with an encoder, to be refused, is not trained.
+    """Build, train and save a model.
+
+    One with an encoder, which is to be refused, and one that transformers cannot train keep their
+    random weights.
 
     Raises:
         UnequalError: its logits change when transformers saves and loads it.
@@ -94,13 +99,18 @@ def make_target(model_type: str, place: Path) -> Target:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(texts), encoding="utf-8")
     model, tokenizer = tiny.build(model_type), tiny.tokenizer()
-    causal = not model.config.is_encoder_decoder
-    if causal:
-        train(model, tokenizer)
+    decoder = not model.config.is_encoder_decoder
+    everything = {name for name, _ in model.named_parameters()}
+    reached = everything
+    if decoder:
+        try:
+            reached = train(model, tokenizer)
+        except (RuntimeError, ValueError):  # the columns of training will say so
+            model = tiny.build(model_type)
     model.save_pretrained(place / "target")
     tokenizer.save_pretrained(place / "target")
-    if not causal:
-        return Target(place, tokenizer, model, Answers([], []), set())
+    if not decoder:
+        return Target(place, tokenizer, model, Answers([], []), reached)
     again = _load(place / "target", model)
     ids = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
     with torch.no_grad():
@@ -108,25 +118,35 @@ def make_target(model_type: str, place: Path) -> Target:
     if not gap <= TOLERANCE:
         raise UnequalError(f"logits change by {gap:.1g} when transformers saves and loads it")
     expected = answers_alone(again, tokenizer)
-    return Target(place, tokenizer, again, expected, reached_by_gradient(again, tokenizer))
+    return Target(place, tokenizer, again, expected, reached, is_causal(again, tokenizer))
 
 
-def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Train until the model half knows the corpus, for at most 150 steps."""
+def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Train until the model half knows the corpus, for at most 150 steps.
+
+    Returns:
+        Names of the parameters that the last gradient reached.
+    """
     ids = torch.tensor([tokenizer(text * 2)["input_ids"][:64] for text in (*FORGET, *RETAIN)])
     torch.manual_seed(0)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=5e-3)
     model.train()
     for _ in range(150):
-        loss = next_token_loss(model(input_ids=ids).logits, ids)
+        loss = next_token_loss(model(input_ids=ids, use_cache=False).logits, ids)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
+        reached = {
+            name
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None and parameter.grad.any()
+        }
         optimizer.zero_grad()
         if loss < 0.5:
             break
     model.eval()
+    return reached
 
 
 def next_token_loss(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -152,20 +172,19 @@ def answers_alone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     return Answers(generated, log_probs, distinct)
 
 
+@torch.no_grad()
+def is_causal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """True where logits are the same whatever comes later."""
+    one, other = (torch.tensor([tokenizer(f"{TEXTS[0]} {end}")["input_ids"]]) for end in "ab")
+    logits = (model(input_ids=ids, use_cache=False).logits[:, :-1] for ids in (one, other))
+    return torch.allclose(*logits, rtol=0, atol=TOLERANCE)
+
+
 def log_softmax(logits: torch.Tensor, ids: list[int]) -> list[float]:
     """Log-probabilities of all tokens but the first, in float64."""
     following = torch.tensor(ids[1:])[:, None]
     table = logits[: len(ids) - 1].double().log_softmax(-1)
     return table.gather(1, following)[:, 0].tolist()
-
-
-def reached_by_gradient(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    """Names of the parameters that the loss of the corpus depends on."""
-    ids = torch.tensor([tokenizer(text)["input_ids"][:32] for text in (*FORGET, *RETAIN)])
-    next_token_loss(model(input_ids=ids).logits, ids).backward()
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    model.zero_grad(set_to_none=True)
-    return {name for name, grad in gradients.items() if grad is not None and grad.any()}
 
 
 def _load(folder: Path, model: PreTrainedModel) -> PreTrainedModel:

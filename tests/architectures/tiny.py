@@ -178,11 +178,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "qwen4_exp": {"text_config": _INDEXER},
     "qwen4_exp_text": _INDEXER,
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
-    "reformer": {
-        "axial_pos_shape": [16, 32],
-        "axial_pos_embds_dim": [16, 48],
-        "attn_layers": ["local", "lsh"],
-    },
+    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"], "hash_seed": 0},
     "xlstm": {"qk_dim_factor": 1.0},
     "xmod": {"default_language": "en_XX"},
     "zamba": _ZAMBA,
