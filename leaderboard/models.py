@@ -19,7 +19,6 @@ from harness_tasks.loading import (
     refuse_adapter,
     repair_generation_config,
 )
-from quantizers.architecture import is_multimodal
 from quantizers.loading import ModelError, load_language_model, one_line
 from quantizers.saving import QUANTIZER_FILE, load_quantized
 from unlearners.checksums import CHECKSUMS, damaged_file, write_checksums
@@ -109,6 +108,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
     A multimodal model gets the files of its processor from where it was loaded.
     """
+    from quantizers.architecture import is_multimodal
 
     def write(temporary: Path) -> None:
         model.save_pretrained(temporary)
@@ -166,6 +166,8 @@ def copy_processor(model: PreTrainedModel, folder: Path) -> None:
 
 def _refuse_other_dtype(model: PreTrainedModel) -> None:
     """Refuse a multimodal model whose parts for images or sound were cast when it was loaded."""
+    from quantizers.architecture import is_multimodal
+
     path = model.name_or_path
     if not path or not is_multimodal(model):
         return

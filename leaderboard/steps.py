@@ -15,7 +15,6 @@ from harness_tasks.calibration import with_calibration
 from harness_tasks.corpora import load_corpus
 from harness_tasks.loading import refuse_rounded
 from quantizers import CalibratedQuantizer, Quantizer, get_quantizer
-from quantizers.architecture import is_multimodal
 from quantizers.loading import one_line
 from quantizers.saving import save_quantized
 from unlearners import UnlearnerError, UnlearningData
@@ -230,6 +229,8 @@ def quantize_to_folder(
         InputError: ``folder`` is not empty, a corpus is needed and missing, or the model cannot be
             loaded or saved.
     """
+    from quantizers.architecture import is_multimodal
+
     refuse_full(folder)
     transform = get_quantizer(quantizer, **params)
     if isinstance(transform, CalibratedQuantizer) and corpus is None:
