@@ -1,4 +1,4 @@
-"""The same task for every lm-eval that can be installed: all that differs from 0.4 to 0.5 is here.
+"""Tasks for every lm-eval that can be installed: all that differs from 0.4 to 0.5 is here.
 
 0.5 gives ``construct_requests`` the document's number instead of a tuple, keeps metrics in scorers,
 reads documents late, and hides the index of tasks.

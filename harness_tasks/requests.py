@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
+from .answer_cache import cached
+from .compat import make_request
 from .decoding import greedy_until
 from .loading import refuse_incomplete_lm
 from .token_logprobs import (
@@ -55,7 +57,8 @@ def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
 
     Raises:
         RequestError: one does not fit and may not be truncated, it has a token that the model
-            does not know, or the model's class or tokenizer does not give what is asked.
+            does not know, the model's class or tokenizer does not give what is asked, or the
+            model is not causal.
         ModelError: the model's checkpoint was incomplete.
     """
     refuse_incomplete_lm(lm)
@@ -64,7 +67,23 @@ def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
         encode_texts(lm, texts)
     prompts = [request for request in requests if not isinstance(request.args[1], dict)]
     fits = iter(_fit(lm, prompts) if prompts else [])
+    _refuse_not_causal(lm)
     return [isinstance(request.args[1], dict) or next(fits) for request in requests]
+
+
+def _refuse_not_causal(lm: Any) -> None:
+    """Refuse a Hugging Face model whose tokens see what follows them; the cache has the answer."""
+    if backend_name(lm) != "huggingface":
+        return
+    from .backends import huggingface
+
+    question = make_request("is_causal", {}, ())
+    (is_causal,) = cached(lm, "is_causal", [question], lambda _: [huggingface.is_causal(lm)])
+    if not is_causal:
+        raise RequestError(
+            f"{type(lm.model).__name__} lets tokens see what follows them: it is no causal "
+            "language model, and neither its texts nor its log-probabilities say what it knows"
+        )
 
 
 def _fit(lm: LM, requests: Sequence[Instance]) -> list[bool]:

@@ -200,7 +200,7 @@ def encode_texts(lm: LM, requests: Sequence[Instance]) -> dict[tuple[Any, ...], 
 
 
 def _key(request: Instance) -> tuple[Any, ...]:
-    """What requests on the same tokens have in common."""
+    """Key that requests on the same tokens share."""
     text, options = request.args
     return text, options.get("context"), options.get("truncate")
 

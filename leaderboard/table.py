@@ -331,12 +331,9 @@ def _order(rows: list[Row]) -> list[Row]:
         score = fmean(scores[key] for key in wanted) if ranked else scores.get(top.precision_key)
         group = len(REFERENCES) + (not ranked)
         keys[checkpoint] = (group, not top.forgot, 1.0 if score is None else -score, checkpoint)
-        reason = ""
-        if unchanged:
-            reason = UNCHANGED
-        elif missing:
-            reason = f"not ranked: no score at {', '.join(sorted(missing))}"
-        if reason:
+        if unchanged or missing:
+            lacking = f"not ranked: no score at {', '.join(sorted(missing))}"
+            reason = UNCHANGED if unchanged else lacking
             members = [
                 replace(row, reasons=(*row.reasons, reason)) if row is top else row
                 for row in members

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .base import QuantizerError
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 # Classes that store experts × inputs × outputs and do not say so by an attribute `is_transposed`.
 TRANSPOSED = {"Llama4TextExperts", "AriaGroupedExpertsGemm"}
+
+CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_target_positions")
+"""Names that configurations have for the number of tokens that a model reads."""
 
 
 class ExpertWeights(NamedTuple):
@@ -53,6 +57,27 @@ def stacked(module: nn.Module, weight: Tensor) -> Tensor:
 def is_multimodal(model: PreTrainedModel) -> bool:
     """True where the language model is a part of ``model``, next to parts for images or sound."""
     return model.config.get_text_config(decoder=True) is not model.config
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Number of tokens that the language model is made for; None where it names no limit."""
+    config = model.config.get_text_config(decoder=True)
+    lengths = (getattr(config, name, None) for name in CONTEXT)
+    return next((length for length in lengths if isinstance(length, int) and length > 0), None)
+
+
+@torch.no_grad()
+def sees_later_tokens(logits: Callable[[Tensor], Tensor], example: Tensor) -> bool:
+    """True where other tokens later on change the logits of earlier ones: the model is not causal.
+
+    Args:
+        logits: from token ids, (1, T), to (1, T, vocabulary), in evaluation mode.
+        example: (1, T) int64 of at least four tokens, not all alike.
+    """
+    half = example.shape[1] // 2
+    other = torch.cat([example[:, :half], example[:, half:].flip(1)], dim=1)
+    one, two = (logits(ids)[0, :half].float() for ids in (example, other))
+    return bool(torch.dist(one, two) > 1e-3 * one.norm())
 
 
 def language_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:

@@ -141,8 +141,9 @@ class CalibratedQuantizer(Quantizer):
                 f"{type(self).__name__} needs calibration text: bind it with "
                 "quantizer.calibrated(tokenizer, texts) and call what that returns"
             )
-        text_config = model.config.get_text_config(decoder=True)
-        context = getattr(text_config, "max_position_embeddings", None)
+        from .architecture import context_length
+
+        context = context_length(model)
         length = len(self.calibration.windows[0])
         if context is not None and length > context:
             raise QuantizerError(

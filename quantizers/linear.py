@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from .architecture import expert_weights, language_modules, stacked
@@ -107,6 +108,23 @@ def as_linear(layer: LinearLayer) -> nn.Linear:
     linear.weight = nn.Parameter(layer.weight.T.contiguous(), requires_grad=False)
     linear.bias = layer.module.bias  # type: ignore[assignment]
     return linear
+
+
+@torch.no_grad()
+def is_linear(module: nn.Module) -> bool:
+    """True where ``module`` computes what a plain linear layer of its weight and bias does."""
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward):
+        return True
+    # In float32, where an addition of the bias on its own makes no difference.
+    values = {name: value.float() for name, value in module.named_parameters()}
+    weight = values["weight"]
+    inputs = torch.linspace(-1, 1, 2 * weight.shape[1], device=weight.device).view(2, -1)
+    try:
+        result = torch.func.functional_call(module, values, (inputs,))
+        expected = F.linear(inputs, weight, values.get("bias"))
+        return bool((result - expected).abs().max() <= 1e-4 * expected.abs().max())
+    except Exception:  # results of another kind or shape
+        return False
 
 
 @torch.no_grad()

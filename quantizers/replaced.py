@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from transformers.pytorch_utils import Conv1D
 
 from .base import QuantizerError
-from .linear import LinearLayer, check_finite, linear_layers
+from .linear import LinearLayer, check_finite, is_linear, linear_layers
 from .loading import one_line
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def replaceable_layers(
             obstacles[layer.name] = "holds the weights of several experts in one tensor"
         elif len(sharing := names[id(layer.weight)]) > 1:
             obstacles[layer.name] = f"shares its weight with '{sharing[1]}'"
-        elif kind not in (nn.Linear, Conv1D) and (plain or not _is_linear(layer.module)):
+        elif kind not in (nn.Linear, Conv1D) and (plain or not is_linear(layer.module)):
             obstacles[layer.name] = f"is a {kind.__name__}, no plain nn.Linear"
     _refuse(obstacles, layers, library)
     for layer in layers:
@@ -168,20 +167,3 @@ class _Watch(TorchFunctionMode):
             ):
                 self.read.add(name)
         return result
-
-
-@torch.no_grad()
-def _is_linear(module: nn.Module) -> bool:
-    """True where ``module`` computes what a plain linear layer of its weight and bias does."""
-    if type(module).forward in (nn.Linear.forward, Conv1D.forward):
-        return True
-    # In float32, where an addition of the bias on its own makes no difference.
-    values = {name: value.float() for name, value in module.named_parameters()}
-    weight = values["weight"]
-    inputs = torch.linspace(-1, 1, 2 * weight.shape[1], device=weight.device).view(2, -1)
-    try:
-        result = torch.func.functional_call(module, values, (inputs,))
-        expected = F.linear(inputs, weight, values.get("bias"))
-        return bool((result - expected).abs().max() <= 1e-4 * expected.abs().max())
-    except Exception:  # results of another kind or shape
-        return False

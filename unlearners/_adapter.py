@@ -14,11 +14,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from quantizers.architecture import expert_weights, language_modules
+from quantizers.linear import is_linear
 
 from .base import UnlearnerError
 
@@ -82,25 +82,9 @@ def _adaptable(model: PreTrainedModel) -> Targets:
         and module is not head
         and owners[id(module.weight)] == 1
         and name.rpartition(".")[2] not in refused
-        and _is_projection(module)
+        and is_linear(module)
     ]
     return Targets(modules, [w.name for w in expert_weights(model) if owners[id(w.weight)] == 1])
-
-
-@torch.no_grad()
-def _is_projection(module: nn.Module) -> bool:
-    """False for a sub-class of ``nn.Linear`` that computes something else, as routers do."""
-    if not isinstance(module, nn.Linear) or type(module).forward is nn.Linear.forward:
-        return True
-    weight = module.weight
-    inputs = torch.linspace(-1, 1, weight.shape[1], dtype=weight.dtype, device=weight.device)
-    try:
-        outputs = module(inputs[None, None])
-    except (TypeError, RuntimeError, IndexError):  # other arguments, another shape
-        return False
-    expected = F.linear(inputs[None, None], weight, module.bias)
-    alike = isinstance(outputs, torch.Tensor) and outputs.shape == expected.shape
-    return alike and torch.allclose(outputs, expected, rtol=1e-2, atol=1e-3)
 
 
 def _named(model: PreTrainedModel, ends: tuple[str, ...]) -> Targets:
@@ -131,7 +115,7 @@ def _named(model: PreTrainedModel, ends: tuple[str, ...]) -> Targets:
                 f"lora targets={ends!r}: '{name}' shares its weight with another module, which an "
                 "adapter on one of them cannot be merged into; leave it out"
             )
-        if not _is_projection(inside[name]):
+        if isinstance(inside[name], nn.Linear) and not is_linear(inside[name]):
             raise UnlearnerError(
                 f"lora targets={ends!r}: '{name}' is a {type(inside[name]).__name__}, no linear "
                 "projection; leave it out"

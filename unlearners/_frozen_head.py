@@ -1,4 +1,4 @@
-"""What a model computes after its backbone, as it was before training."""
+"""The part of a model after its backbone, as it was before training."""
 
 from __future__ import annotations
 

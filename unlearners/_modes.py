@@ -71,10 +71,14 @@ def untrained_modules(model: nn.Module) -> list[nn.Module]:
 
     In training mode some ask for more than text: Gemma 3 for the kind of every token.
     """
-    # the model that an adapter is in
-    base = cast("PreTrainedModel", getattr(model, "get_base_model", lambda: model)())
+    base = base_of(model)
     inside = {module for _, module in language_modules(base)}
     return [module for module in base.modules() if module not in inside]
+
+
+def base_of(model: nn.Module) -> PreTrainedModel:
+    """The model itself, or the one that an adapter is in."""
+    return cast("PreTrainedModel", getattr(model, "get_base_model", lambda: model)())
 
 
 @contextmanager

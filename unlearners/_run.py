@@ -19,6 +19,8 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerState, set_seed
 from transformers.utils import logging as transformers_logging
 
+from quantizers.architecture import context_length
+
 from . import _sharding, _weights
 from ._adapter import changed_parameters
 from ._files import write_json
@@ -181,7 +183,7 @@ def _check_fit(
         )
     sides = [side for side in (dataset.forget, dataset.retain) if side is not None]
     length = max(side.shape[1] for side in sides)
-    context = _context(model)
+    context = context_length(model)
     if context is not None and length > context:
         raise UnlearnerError(
             f"training setting window={length} is longer than the model's context of {context} "
@@ -198,19 +200,6 @@ def _check_fit(
 
 
 _ABSENT = object()
-
-# What configurations call the number of tokens that a model can read.
-_CONTEXT = (
-    *("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
-    *("max_sequence_length", "model_max_length", "context_length", "max_target_positions"),
-)
-
-
-def _context(model: PreTrainedModel) -> int | None:
-    """The longest window that the model is made for; None where its configuration names none."""
-    config = model.config.get_text_config(decoder=True)
-    lengths = (getattr(config, name, None) for name in _CONTEXT)
-    return next((length for length in lengths if isinstance(length, int) and length > 0), None)
 
 
 def _is_quantized(model: PreTrainedModel) -> bool:

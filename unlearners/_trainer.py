@@ -21,6 +21,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from quantizers.architecture import sees_later_tokens
+
 from . import _modes, _weights, losses
 from .base import DivergedError, Objective, Unlearner, UnlearnerError
 from .checksums import write_checksums
@@ -28,6 +30,7 @@ from .data import Batch, ForgetRetainDataset, Windows
 from .reference import Reference
 from .training import TrainingSettings
 
+PROBE = 16  # tokens that tell a causal model
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory")
 
 
@@ -148,6 +151,10 @@ class UnlearningTrainer(Trainer):
         self._evaluate_others()
         try:
             with self._dropout_off(), torch.random.fork_rng(gpu):  # training draws as if without
+                with _modes.evaluation_mode(model):
+                    later = sees_later_tokens(
+                        lambda ids: model(input_ids=ids).logits, window[:, :PROBE]
+                    )
                 with torch.autocast(window.device.type, torch.bfloat16, enabled=bf16):
                     logits = model(input_ids=window).logits
                 losses.token_nll(logits, window).backward()
@@ -158,6 +165,12 @@ class UnlearningTrainer(Trainer):
                 f"this model cannot be trained on windows of {window.shape[1]} tokens of text: "
                 f"{' '.join(str(error).split())}"
             ) from error
+        if later:
+            name = type(_modes.base_of(model)).__name__
+            raise UnlearnerError(
+                f"{name} lets tokens see what follows them: it is no causal language model, and "
+                "its likelihood of a text is not what it knows of it"
+            )
         reached = {parameter for parameter in model.parameters() if parameter.grad is not None}
         model.zero_grad()
         return reached

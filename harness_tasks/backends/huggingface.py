@@ -14,11 +14,18 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
-from quantizers.architecture import language_modules
+from quantizers.architecture import context_length, language_modules, sees_later_tokens
 from unlearners.onednn import onednn_linears
 
 from ..batching import BATCH_TOKENS, in_batches, progress_bar
-from ..token_logprobs import EncodedText, RequestError, Statistic, TokenLogprobs, no_eos
+from ..token_logprobs import (
+    EncodedText,
+    RequestError,
+    Statistic,
+    TokenLogprobs,
+    embedding_rows,
+    no_eos,
+)
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
@@ -28,12 +35,12 @@ logger = logging.getLogger(__name__)
 # Logits held at once, in elements: 64 MiB in float32, whatever the vocabulary.
 LOGITS_AT_ONCE = 2**24
 
-CONTEXT = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "max_target_positions")
-"""Names that configurations have for the context; lm-eval knows the first three."""
-
 TABLE = re.compile("wpe|positions?_|_positions|pos_encoding")
 WITHOUT_TABLE = {"mpt", "reformer"}
 """Models that hold no more than their configuration says, for a reason other than a table."""
+
+PROBE = 16
+"""Tokens on which a model is tried."""
 
 Logits = Callable[[int, slice], torch.Tensor]
 Halves = tuple[torch.nn.Module, torch.nn.Module]
@@ -52,6 +59,15 @@ def check(lm: HFLM, statistics: Set[Statistic]) -> None:
         raise no_eos(lm)
 
 
+def is_causal(lm: HFLM) -> bool:
+    """False where HFLM takes a model for a causal one although later tokens change earlier ones."""
+    rows = embedding_rows(lm)
+    if lm.backend != "causal" or rows is None:
+        return True
+    tokens = torch.arange(PROBE, device=lm.device).remainder(rows)[None]
+    return not sees_later_tokens(lambda ids: lm._model_call(ids)[:, -ids.shape[1] :], tokens)
+
+
 def max_tokens(lm: HFLM, longest: int) -> int:
     """Make ``lm.max_length`` what the model holds, and return it.
 
@@ -66,9 +82,7 @@ def max_tokens(lm: HFLM, longest: int) -> int:
     model = lm.model.get_base_model() if isinstance(lm.model, PeftModel) else lm.model
     if not isinstance(model, PreTrainedModel) or lm.backend != "causal":
         return lm.max_length
-    config = model.config.get_text_config(decoder=True)
-    values = (getattr(config, name, None) for name in CONTEXT)
-    own = next((value for value in values if isinstance(value, int) and value > 0), None)
+    own = context_length(model)
     if given is None and own is not None:
         lm._max_length = own
     elif given is None and lm.tokenizer.model_max_length > LARGE_INTEGER:
@@ -79,7 +93,7 @@ def max_tokens(lm: HFLM, longest: int) -> int:
 
 
 def _positions(model: PreTrainedModel, context: int) -> int | None:
-    """How many positions the language model can have; None where it computes them as they come.
+    """Number of positions that the language model has; None where it computes them as they come.
 
     Args:
         model: the model.

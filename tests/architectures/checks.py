@@ -1,4 +1,4 @@
-"""What a cell of the matrix does and what it is held against.
+"""The work of a cell of the matrix, and the reference that it is held against.
 
 The references share no code with the packages: generation without a cache and log-softmax of
 single texts, by transformers alone; the first losses that NPO and KL must have before any step;
@@ -13,7 +13,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def _ask(target: Target, kind: type[HFLM], batch_size: int) -> Answers:
 
 @torch.no_grad()
 def _padding_gap(target: Target) -> float:
-    """How far log-softmax of a padded batch is from that of single texts, in transformers."""
+    """Distance of log-softmax of a padded batch from that of single texts, in transformers."""
     encoded = [target.tokenizer(text)["input_ids"] for text in TEXTS]
     batch = nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in encoded], batch_first=True)
     logits = target.model(input_ids=batch, use_cache=False).logits
@@ -205,18 +205,16 @@ def _check_weights(target: Target, folder: Path, finetuning: str) -> None:
     still = expected - changed
     if strange := changed - expected:
         raise DifferentError(f"{len(strange)} tensors change that should not: {min(strange)}")
-    if still and finetuning == "lora" and not _adapted(folder, still):
-        line = f"LoRA reaches {len(expected) - len(still)} of {len(expected)} linear weights"
-        raise PartialError(f"{line}; first left out: {min(still)}")
+    if finetuning == "lora":
+        recorded = json.loads((folder / "training/facts.json").read_text())["adapted_parameters"]
+        number = sum(target.model.get_parameter(name).numel() for name in changed)
+        if recorded != number:
+            raise DifferentError(f"{number} parameters change, the record says {recorded}")
+        if still:
+            line = f"LoRA reaches {len(changed)} of {len(expected)} linear weights"
+            raise PartialError(f"{line}, as its record says; first left out: {min(still)}")
     if still:
         raise DifferentError(f"{len(still)} of {len(expected)} weights stay: {min(still)}")
-
-
-def _adapted(folder: Path, weights: Iterable[str]) -> bool:
-    """True where the saved adapter has a part for one of these weights."""
-    keys = _keys(folder / "training" / "adapter")
-    places = {f".{name.rpartition('.')[0]}." for name in weights}
-    return any(place in key for place in places for key in keys)
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

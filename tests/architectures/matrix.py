@@ -1,4 +1,4 @@
-"""Which commands work on which architectures: ``make architectures`` writes docs/architectures.md.
+"""Table of architectures and commands: ``make architectures`` writes docs/architectures.md.
 
 Every architecture is a process of its own, so that a crash or a hang costs one row. Rows are kept
 in build/architectures and made again when a library or a package of this repository has changed.

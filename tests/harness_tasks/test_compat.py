@@ -1,4 +1,4 @@
-"""What lm-eval's versions do differently with a task; `make test-next` runs it on the next one."""
+"""Differences of lm-eval's versions in a task; `make test-next` runs it on the next one."""
 
 import json
 from pathlib import Path

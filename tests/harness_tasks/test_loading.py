@@ -10,11 +10,14 @@ from typing import Any
 import lm_eval
 import pytest
 import torch
+from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
+    BertLMHeadModel,
     GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
@@ -24,6 +27,7 @@ from transformers import (
 )
 
 from harness_tasks.autoload import TASKS
+from harness_tasks.compat import make_request
 from harness_tasks.lm import MuseHFLM
 from harness_tasks.loading import (
     CompleteLoader,
@@ -32,6 +36,7 @@ from harness_tasks.loading import (
     refuse_rounded,
     repair_generation_config,
 )
+from harness_tasks.token_logprobs import RequestError
 from quantizers import QuantizerError, get_quantizer
 from quantizers.loading import ModelError
 from quantizers.saving import load_quantized, save_quantized
@@ -320,3 +325,25 @@ def test_greedy_texts_stay_as_they_are(model: Any, tokenizer: Any) -> None:
     texts.append(model.generate(ids, max_new_tokens=20, do_sample=False))
     assert texts[0].equal(texts[1])
     assert not model.generate(ids, max_new_tokens=20).equal(texts[0])
+
+
+@pytest.mark.parametrize("cls", [HFLM, MuseHFLM])
+def test_model_that_sees_later_tokens(cls: Any, byte_level: Any) -> None:
+    """BERT with an output head is in transformers' list of causal language models."""
+    tokenizer, llama = byte_level
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        initializer_range=0.2,
+    )
+    requests = [make_request("check_context", {}, ("Mila", 4, False))]
+    causal = BertLMHeadModel(BertConfig(**config.to_dict() | {"is_decoder": True})).eval()
+    for model in (llama, causal):
+        assert cls(model, tokenizer=tokenizer).check_context(requests) == [True]
+    lm = cls(BertLMHeadModel(config).eval(), tokenizer=tokenizer)
+    with pytest.raises(RequestError, match="BertLMHeadModel lets tokens see what follows them"):
+        lm.check_context(requests)

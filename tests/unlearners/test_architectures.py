@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
+from quantizers.architecture import context_length
 from unlearners import UnlearnerError
 from unlearners._adapter import MAMBA, PAST_THE_ADAPTER, attach_adapter, find_targets, merge_adapter
-from unlearners._run import _context
 from unlearners.facts import read_training_facts
 from unlearners.finetuning import FullFinetuning, LoRA
 
@@ -202,7 +202,7 @@ def test_gradient_checkpointing_that_a_model_lacks_is_refused(run) -> None:
 def test_context_by_whatever_name(model_type, name, run) -> None:
     model = architecture(model_type)
     if name is None:
-        assert _context(model) is None
+        assert context_length(model) is None
         return
     *path, last = name.split(".")
     setattr(model.config.text_config if path else model.config, last, 15)
@@ -215,3 +215,11 @@ def test_a_token_that_the_head_has_no_row_for_is_refused(run) -> None:
     model.lm_head = nn.Linear(32, 100, bias=False)
     with pytest.raises(UnlearnerError, match="but the model embeds 100 tokens"):
         run("ga", model)
+
+
+@pytest.mark.parametrize("finetuning", [FullFinetuning(), LoRA(rank=2)])
+def test_a_model_that_is_not_causal_is_refused(finetuning, run, tmp_path) -> None:
+    """BERT with an output head sees the whole window unless it is configured as a decoder."""
+    with pytest.raises(UnlearnerError, match="BertLMHeadModel lets tokens see what follows them"):
+        run("npo_klr", architecture("bert", is_decoder=False), finetuning, output_dir=tmp_path)
+    run("npo_klr", architecture("bert"), finetuning, output_dir=tmp_path / "decoder")
