@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # Classes that store experts × inputs × outputs and do not say so by an attribute `is_transposed`.
 TRANSPOSED = {"Llama4TextExperts", "AriaGroupedExpertsGemm"}
 
+# Projections of images that stand among the layers of a language model.
+PROJECTIONS = {"GitProjection"}
+
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_target_positions")
 """Names that configurations have for the number of tokens that a model reads."""
 
@@ -134,6 +137,8 @@ def _towers(model: PreTrainedModel) -> Iterator[nn.Module]:
 
     embeddings = model.get_input_embeddings()
     for name, module in model.named_modules():
+        if type(module).__name__ in PROJECTIONS:
+            yield module
         if not name or not isinstance(module, PreTrainedModel):
             continue
         if "text" in module.input_modalities and module.main_input_name == "input_ids":
