@@ -31,7 +31,7 @@ test-next: $(STAMP)
 	$(NEXT)/bin/python -m pip install --quiet --pre --upgrade --no-deps lm_eval
 	$(NEXT)/bin/python -c 'import lm_eval; print("lm_eval", lm_eval.__version__)'
 	OMP_NUM_THREADS=1 $(NEXT)/bin/python -m pytest --numprocesses auto --dist loadfile \
-		tests/harness_tasks tests/leaderboard/test_runner.py tests/leaderboard/test_steps.py
+		tests/harness_tasks tests/leaderboard/execution/test_runner.py tests/leaderboard/cli/test_steps.py
 
 # Ten times as many cases of bad input as in the tests.
 fuzz: $(STAMP)

@@ -19,9 +19,10 @@ from unlearners import UnlearnerError, get_unlearner
 from unlearners.finetuning import get_finetuning
 from unlearners.training import TrainingSettings
 
-from . import generation
 from .calibration import calibration_facts, with_calibration
-from .corpora import CorpusError, load_corpus
+from .corpora import load_corpus
+from .errors import CorpusError
+from .fast_generation import generation
 from .loading import (
     CompleteLoader,
     refuse_adapter,

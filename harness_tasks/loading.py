@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantizers.loading import ModelError, load_complete, one_line, refuse_incomplete
+from quantizers.errors import ModelError
+from quantizers.loading import load_complete, one_line, refuse_incomplete
 from quantizers.saving import QUANTIZER_FILE, read_quantizer
 from unlearners import UnlearnerError
 

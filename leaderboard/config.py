@@ -16,10 +16,10 @@ from pydantic import (
 )
 
 from .errors import InputError
+from .reading.untrusted_files import Unsafe
+from .reading.untrusted_values import check_value
 from .records.schema import Dtype, Subset
 from .records.version1 import SUBSETS
-from .submissions.plain_values import check_value
-from .submissions.safe_read import Unsafe
 
 M = TypeVar("M", bound=BaseModel)
 

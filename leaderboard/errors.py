@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from harness_tasks.rows import CorpusError
-from harness_tasks.token_logprobs import RequestError
+from harness_tasks.errors import CorpusError, RequestError
 from quantizers import QuantizerError
 from unlearners import UnlearnerError
 

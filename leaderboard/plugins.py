@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import USER_ERRORS, InputError
-from .stopping import Stopped
+from .interrupts import Stopped
 
 
 class _Uncached(SourceFileLoader):

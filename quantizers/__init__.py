@@ -3,9 +3,10 @@
 Importing this package loads no torch; the first use does.
 """
 
-from ._registry import get_quantizer, list_quantizers, register_quantizer
-from .base import Quantizer, QuantizerError
+from .base import Quantizer
 from .calibration import CalibratedQuantizer
+from .errors import QuantizerError
+from .registry import get_quantizer, list_quantizers, register_quantizer
 
 __all__ = [
     "CalibratedQuantizer",

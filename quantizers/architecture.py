@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .base import QuantizerError
+from .errors import QuantizerError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

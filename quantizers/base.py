@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class QuantizerError(ValueError):
-    """A quantizer was named, configured or used wrongly; the message is one line for the user."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantizer:
     """Base of all quantizers: a frozen, keyword-only dataclass that is its own configuration.
@@ -73,7 +69,7 @@ class Quantizer:
         Raises:
             QuantizerError: the layer has neither such a weight nor ``in_features``.
         """
-        from .linear import effective_weight
+        from .layers import effective_weight
 
         return effective_weight(module, parameter)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
-from .base import QuantizerError
+from .errors import QuantizerError
 from .loading import auto_class
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .architecture import stacked
-from .base import Quantizer, QuantizerError
-from .linear import LinearLayer, check_finite, linear_layers
+from .base import Quantizer
+from .errors import QuantizerError
+from .layers import LinearLayer, check_finite, linear_layers
 
 
 class LayerPair(NamedTuple):

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .errors import ModelError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,10 +23,6 @@ FORMER_BUFFERS = re.compile(
 """Masks and positions that old checkpoints store and models now compute."""
 
 LONGEST_REASON = 500
-
-
-class ModelError(ValueError):
-    """A model cannot be loaded or saved as it is; the message is one line."""
 
 
 def auto_class(config: PreTrainedConfig) -> Any:

@@ -14,8 +14,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from transformers.pytorch_utils import Conv1D
 
-from .base import QuantizerError
-from .linear import LinearLayer, check_finite, is_linear, linear_layers
+from .errors import QuantizerError
+from .layers import (
+    LinearLayer,
+    check_finite,
+    is_linear,
+    linear_layers,
+)
 from .loading import one_line
 
 if TYPE_CHECKING:

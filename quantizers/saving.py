@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._registry import get_quantizer, quantizer_name
-from .base import Quantizer, QuantizerError
+from .base import Quantizer
 from .calibration import CalibratedQuantizer
+from .errors import QuantizerError
+from .registry import get_quantizer, quantizer_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

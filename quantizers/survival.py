@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .base import Quantizer, QuantizerError
+from .base import Quantizer
+from .errors import QuantizerError
 from .grid import BLOCK_ELEMENTS, Grid
 from .layer_pairs import LayerPair, layer_pairs
-from .linear import check_finite, linear_layers
-from .rtn import RoundToNearest
+from .layers import check_finite, linear_layers
+from .methods.rtn import RoundToNearest
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -49,7 +49,7 @@ def test_help_loads_no_torch() -> None:
     code = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
-        "from leaderboard.cli import app\n"
+        "from leaderboard.cli.app import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         "sys.exit('torch' in sys.modules)"
     )

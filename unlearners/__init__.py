@@ -3,8 +3,10 @@
 Importing this package loads no torch; the first use does.
 """
 
-from ._registry import get_unlearner, list_unlearners, register_unlearner
-from .base import DivergedError, Unlearner, UnlearnerError, UnlearningData
+from .base import Unlearner
+from .data import UnlearningData
+from .errors import DivergedError, UnlearnerError
+from .registry import get_unlearner, list_unlearners, register_unlearner
 
 __all__ = [
     "DivergedError",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ._files import write_json
+from .files import write_json
 
 FACTS = "facts.json"
 

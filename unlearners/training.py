@@ -5,7 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from ._rules import COUNT, COUNT_OR_NONE, NOT_NEGATIVE, POSITIVE, SHARE, Rule, check, one_of
+from .validation import (
+    COUNT,
+    COUNT_OR_NONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Rule,
+    check,
+    one_of,
+)
 
 SCHEDULERS = (
     "constant",

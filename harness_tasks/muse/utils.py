@@ -3,9 +3,14 @@
 lm-eval loads this file by its path, so it holds no state.
 """
 
-from harness_tasks.membership import Attacks, PrivLeak
-from harness_tasks.privleak import auc, auc_stderr, privleak, privleak_stderr
-from harness_tasks.tasks import Generation, Memorization, VerbMem
+from harness_tasks.tasks.base import Generation, Memorization, VerbMem
+from harness_tasks.tasks.membership import Attacks, PrivLeak
+from harness_tasks.tasks.privleak import (
+    auc,
+    auc_stderr,
+    privleak,
+    privleak_stderr,
+)
 
 __all__ = [
     "Attacks",

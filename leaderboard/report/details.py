@@ -18,12 +18,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..groups import evaluation, finite
+from ..reading.escaping import visible
+from ..records.samples import Sample
 from ..records.schema import Record, Seconds
-from ..samples import Sample
-from ..store import read_samples
-from ..table import Row
-from .layout import (
+from ..records.store import read_samples
+from ..standings.grouping import evaluation, finite
+from ..standings.published import Reported
+from ..standings.table import Row
+from .columns import (
     COLUMNS,
     DEFINITIONS,
     DID_NOT_FORGET,
@@ -33,9 +35,12 @@ from .layout import (
     number_text,
     value_text,
 )
-from .published import Reported
-from .survival import EXPLANATION, NUMBERS, numbers, row_survival
-from .text import visible
+from .survival import (
+    EXPLANATION,
+    NUMBERS,
+    numbers,
+    row_survival,
+)
 
 Section = dict[str, Any]
 

@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from ..reading.escaping import escape_latex
 from ..records.schema import REFERENCES
-from ..table import Board, Row
-from .layout import (
+from ..standings.published import Reported
+from ..standings.table import Board, Row, by_board, precision
+from .columns import (
     METRIC_COLUMNS,
     MISSING,
     Column,
-    by_board,
     error_text,
     finetuning,
     method,
     number_text,
-    precision,
 )
-from .published import Reported
-from .text import escape_latex
 
 ARROWS = {"lower": r" $\downarrow$", "higher": r" $\uparrow$", "zero": r" $\to$0", None: ""}
 CAPTION = (

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..reading.escaping import escape_markdown
 from ..records.schema import Record
-from ..table import Board, Row
-from .folds import folds_markdown
-from .layout import (
+from ..standings.published import Reported
+from ..standings.table import Board, Row, by_board, precision
+from .columns import (
     COLUMNS,
     DEFINITIONS,
     METRIC_COLUMNS,
     REPORTED,
-    by_board,
     cell_text,
     finetuning,
     markdown_table,
     name,
     number_text,
     place,
-    precision,
     value_text,
 )
-from .published import Reported
+from .suites import folds_markdown
 from .survival import survival_markdown
-from .text import escape_markdown
 
 LABELS = ["Method", "Finetuning", "Precision"]
 

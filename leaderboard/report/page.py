@@ -20,12 +20,12 @@ from xml.etree.ElementTree import Element
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..reading.escaping import one_line
 from ..records.schema import Record, digest
-from ..table import Board, Row
+from ..standings.published import Reported
+from ..standings.table import Board, Row, precision
 from . import svg
-from .details import Section, reported_details, row_details
-from .folds import folds
-from .layout import (
+from .columns import (
     COLUMNS,
     DEFINITIONS,
     DID_NOT_FORGET,
@@ -37,11 +37,10 @@ from .layout import (
     finetuning,
     number_text,
     place,
-    precision,
 )
+from .details import Section, reported_details, row_details
 from .plots import TITLES
-from .published import Reported
-from .text import one_line
+from .suites import folds
 
 HERE = Path(__file__).parent
 GATED = 1000.0

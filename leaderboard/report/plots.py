@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from ..estimates import Z
 from ..records.survival import SurvivalReport
-from ..table import Board, Row, ranking_precisions
+from ..standings.estimates import Z
+from ..standings.table import Board, Row, by_board, precision, ranking_precisions
 from . import svg
-from .layout import by_board, method, precision, value_text
+from .columns import method, value_text
 from .survival import kept_by_block
 from .svg import Axis, Place
 

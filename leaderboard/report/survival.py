@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..reading.escaping import escape_markdown
 from ..records.schema import METRICS, Survival
 from ..records.survival import SurvivalReport
-from ..table import Row
-from .layout import COLUMNS, markdown_table, name, number_text, precision, value_text
-from .text import escape_markdown
+from ..standings.table import Row, precision
+from .columns import (
+    COLUMNS,
+    markdown_table,
+    name,
+    number_text,
+    value_text,
+)
 
 NAMES = {column.key: column.name for column in COLUMNS}
 LABELS = ("Method", "Finetuning", "Precision")

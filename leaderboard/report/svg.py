@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from .text import one_line
+from ..reading.escaping import one_line
 
 STYLE = (Path(__file__).parent / "plots.css").read_text(encoding="utf-8")
 WIDTH = 460

@@ -9,23 +9,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..table import Row
-from .layout import (
+from ..reading.escaping import one_line
+from ..standings.published import Reported
+from ..standings.table import Row, by_board, precision
+from .columns import (
     COLUMNS,
     DEFINITIONS,
     METRIC_COLUMNS,
     REPORTED,
     Column,
-    by_board,
     cell_text,
     finetuning,
     name,
     number_text,
     place,
-    precision,
 )
-from .published import Reported
-from .text import one_line
 
 WITH_MINOR, WITH_ERRORS = 110, 140
 """Widths of a terminal from which on there is room for more."""

@@ -13,15 +13,20 @@ from pydantic import ValidationError
 from harness_tasks import scoring
 from harness_tasks.corpora import PUBLISHED
 
-from .. import samples
 from ..config import Evaluation
-from ..estimates import Estimate, measured_metric
-from ..evaluation import subset_indices
-from ..records.schema import METRICS, ExampleScores, Metric, Record
-from ..samples import SHOWN, Sample
-from .plain_values import read_json
+from ..evaluation.evaluate import subset_indices
+from ..reading.untrusted_files import Unsafe
+from ..reading.untrusted_values import read_json
+from ..records import samples
+from ..records.samples import SHOWN, Sample
+from ..records.schema import (
+    METRICS,
+    ExampleScores,
+    Metric,
+    Record,
+)
+from ..standings.estimates import Estimate, measured_metric
 from .record_checks import MOST_ANSWERS, TOLERANCE, first_error
-from .safe_read import Unsafe
 
 MOST_WORDS = 512
 """Largest number of words in a response or reference, which 128 tokens never reach."""

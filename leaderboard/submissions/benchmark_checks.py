@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 
 from harness_tasks import scoring
 from harness_tasks.corpora import PUBLISHED, Corpus
-from harness_tasks.decoding import with_effect
+from harness_tasks.requests.decoding import with_effect
 
-from ..corpus_plan import PUBLISHED_MODELS
-from ..estimates import Estimate, of_auc
+from ..corpora.corpus import PUBLISHED_MODELS
+from ..reading.untrusted_files import short
+from ..records.samples import SIDES
 from ..records.schema import CorpusId, ModelId, Record
-from ..samples import SIDES
+from ..standings.estimates import Estimate, of_auc
 from .answer_checks import is_close, metric_problems
 from .findings import Finding
-from .safe_read import short
 
 AUC_TOLERANCE = 0.01
 """Largest difference of two measurements of one model's AUC: near-ties may fall either way."""

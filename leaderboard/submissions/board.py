@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..groups import key_of
+from ..reading.untrusted_files import short
 from ..records.schema import Record
+from ..standings.grouping import key_of
 from .findings import Finding
 from .manifest import CONFIG
-from .safe_read import short
 
 Precisions = Mapping[str, set[tuple[str, str]]]
 """Name and quantizer digest of each precision, by the digest of a board."""

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from jinja2 import Environment, StrictUndefined
 
 from ..config import UnlearnEntry
+from ..grid.sweep import RULE, SearchEntry
+from ..reading.escaping import escape_markdown
 from ..records.schema import Record
-from ..report.layout import MISSING, markdown_table
+from ..report.columns import MISSING, markdown_table
 from ..report.markdown import markdown
-from ..report.text import escape_markdown
-from ..sweep import RULE, SearchEntry
-from ..table import build_table
+from ..standings.table import build_table
 
 _TEMPLATE = """\
 # {{ method | text }}

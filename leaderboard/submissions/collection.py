@@ -6,7 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..store import RUN_FILE, RunFolder, read_records, read_samples, run_name
+from ..records.store import (
+    RUN_FILE,
+    RunFolder,
+    read_records,
+    read_samples,
+    run_name,
+)
 from .board import board_precisions, precision_findings
 from .validation import validate
 

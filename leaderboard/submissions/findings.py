@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .safe_read import harmless
+from ..reading.untrusted_files import harmless
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from typing import Any
 from harness_tasks.corpora import PUBLISHED
 
 from ..config import CorpusEntry, RunConfig, Suite
-from ..plan import STAGES
+from ..grid.plan import STAGES
+from ..reading.untrusted_files import short
+from ..records.samples import Sample
 from ..records.schema import (
     REFERENCES,
     Cell,
@@ -23,10 +25,8 @@ from ..records.schema import (
     Training,
     digest,
 )
-from ..samples import Sample
 from .findings import Finding
 from .manifest import CONFIG, MOST_FILES
-from .safe_read import short
 
 Records = Mapping[str, Record]
 """By the path of their file."""

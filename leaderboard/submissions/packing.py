@@ -15,12 +15,17 @@ from harness_tasks.cache import build_once
 
 from ..errors import InputError
 from ..records.schema import Record
-from ..store import read_records
+from ..records.store import read_records
 from . import manifest as layout
 from .card import submission_card
 from .findings import Finding
 from .manifest import FileEntry, Manifest, Package
-from .submission import LOCAL, Submission, is_local, resolved
+from .submission import (
+    LOCAL,
+    Submission,
+    is_local,
+    resolved,
+)
 from .validation import validate
 
 

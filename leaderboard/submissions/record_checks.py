@@ -9,14 +9,20 @@ from functools import cache
 import yaml
 from pydantic import ValidationError
 
-from harness_tasks import scoring, sealed
+from harness_tasks import json_checksum, scoring
 
-from ..evaluation import TASKS
-from ..records.schema import METRICS, SCHEMA_VERSION, SUITE_METRICS, UNQUANTIZED, Record
+from ..evaluation.evaluate import TASKS
+from ..reading.untrusted_files import Unsafe, short
+from ..reading.untrusted_values import read_json
+from ..records.schema import (
+    METRICS,
+    SCHEMA_VERSION,
+    SUITE_METRICS,
+    UNQUANTIZED,
+    Record,
+)
 from ..records.version1 import BITS
 from .manifest import FILE_NAME, METHOD_NAME
-from .plain_values import read_json
-from .safe_read import Unsafe, short
 
 TOLERANCE = 2e-6
 MOST_ANSWERS = 4_000
@@ -41,8 +47,10 @@ def read_record(content: bytes) -> Record:
         record = Record.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise Unsafe(first_error(error)) from error
-    if sealed.is_damaged(value):
-        raise Unsafe(f"{sealed.SEAL}: not that of the rest: the record is not as it was written")
+    if json_checksum.is_damaged(value):
+        raise Unsafe(
+            f"{json_checksum.SEAL}: not that of the rest: the record is not as it was written"
+        )
     for name, scores in record.examples.items():
         if len(scores.scores) > MOST_ANSWERS:
             raise Unsafe(f"examples.{short(name)}: more than {MOST_ANSWERS}")

@@ -7,14 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unlearners import list_unlearners
-from unlearners.contract import check_contract
+from unlearners.testing import check_contract
 
-from ..config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
+from ..config import (
+    CorpusEntry,
+    ModelSource,
+    PrecisionEntry,
+    RunConfig,
+    UnlearnEntry,
+)
 from ..errors import InputError
-from ..groups import settings_digest
-from ..plan import PlannedTraining, make_plan
+from ..grid.plan import PlannedTraining, make_plan
+from ..grid.sweep import SweepConfig, entry_of
 from ..records.schema import REFERENCES, ModelId
-from ..sweep import SweepConfig, entry_of
+from ..standings.grouping import settings_digest
 from . import manifest as layout
 
 BUILT_IN = "lm-eval-muse"

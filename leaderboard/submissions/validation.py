@@ -13,9 +13,18 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .. import samples
 from ..config import RunConfig
 from ..errors import InputError
+from ..reading.untrusted_files import (
+    Unsafe,
+    kind,
+    list_files,
+    read_bytes,
+    read_text,
+    short,
+)
+from ..reading.untrusted_values import read_json, read_yaml
+from ..records import samples
 from ..records.schema import REFERENCES, Record
 from . import manifest as layout
 from .answer_checks import answer_problems, read_answers
@@ -24,16 +33,7 @@ from .board import Precisions, precision_findings
 from .findings import Finding
 from .grid_checks import Together, grid_findings
 from .manifest import Manifest, Package
-from .plain_values import read_json, read_yaml
 from .record_checks import first_error, read_record, record_problems
-from .safe_read import (
-    Unsafe,
-    kind,
-    list_files,
-    read_bytes,
-    read_text,
-    short,
-)
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -231,7 +231,7 @@ def _config(content: bytes) -> RunConfig:
 
 
 def _search(content: bytes) -> BaseModel:
-    from ..sweep import SweepConfig
+    from ..grid.sweep import SweepConfig
 
     return _validated(SweepConfig, read_yaml(content))
 

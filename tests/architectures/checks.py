@@ -29,12 +29,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-import harness_tasks.tasks  # noqa: F401  # gives lm-eval's models the requests of MUSE
+import harness_tasks.tasks.base  # noqa: F401  # gives lm-eval's models the requests of MUSE
 from harness_tasks.lm import MuseHFLM
 from leaderboard.config import CorpusEntry, ModelSource, UnlearnEntry
-from leaderboard.models import load_model
+from leaderboard.execution.single_model import quantize_to_folder, unlearn_to_folder
+from leaderboard.models.folders import load_model
 from leaderboard.progress import Progress
-from leaderboard.steps import quantize_to_folder, unlearn_to_folder
 from quantizers import get_quantizer
 from quantizers.loading import auto_class
 

@@ -9,7 +9,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from .checks import COLUMNS, Alone, DifferentError, PartialError, UpstreamError
+from .checks import (
+    COLUMNS,
+    Alone,
+    DifferentError,
+    PartialError,
+    UpstreamError,
+)
 from .target import Target, make_target
 
 OWN = {"harness_tasks", "unlearners", "quantizers", "leaderboard"}

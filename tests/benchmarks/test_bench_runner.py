@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 import leaderboard
-from leaderboard.store import read_records
+from leaderboard.records.store import read_records
 
 DEMO = Path(leaderboard.__file__).parent / "configs" / "demo.yaml"
 SEEDS = int(os.environ.get("MUSE_BENCH_SEEDS", "1"))

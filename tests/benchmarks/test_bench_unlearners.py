@@ -184,7 +184,7 @@ def test_memory(finetuning: str, benchmark: Any, ratios: Any) -> None:
 
 def print_peak_memory(who: str, finetuning: str) -> None:
     """Of one trainer in a process of its own, in bytes; both have imported the same libraries."""
-    importlib.import_module("unlearners._run")
+    importlib.import_module("unlearners.engine.run")
     model = llama(MEMORY["hidden"], MEMORY["layers"])
     if who == "ours":
         unlearn(model, "npo_klr", finetuning, window=MEMORY["window"], steps=MEMORY["steps"])

@@ -24,25 +24,33 @@ import lm_eval  # noqa: F401
 import peft  # noqa: F401
 from transformers import Trainer
 
-import leaderboard.cli
-import leaderboard.provenance
-import leaderboard.report.outputs
-import leaderboard.steps
-import leaderboard.worker
-from leaderboard.store import RunFolder
+import leaderboard.cli.app
+import leaderboard.cli.common
+import leaderboard.cli.grid
+import leaderboard.corpora.corpus
+import leaderboard.execution.checkpoint
+import leaderboard.execution.worker
+import leaderboard.records.provenance
+import leaderboard.report.files
+import leaderboard.training.train
+from leaderboard.records.store import RunFolder
 
 FORK = multiprocessing.get_context("fork")
 STAGES: list[tuple[str, Any, str]] = [
-    ("training", leaderboard.worker, "unlearn"),
+    ("training", leaderboard.execution.checkpoint, "unlearn"),
     ("saving a Trainer checkpoint", Trainer, "_save_checkpoint"),
-    ("saving the model", leaderboard.steps, "save_model"),
-    ("scoring the retrained model", leaderboard.worker, "run_retrain_scores"),
-    ("quantizing", leaderboard.worker, "with_calibration"),  # what is called just before it
-    ("evaluating", leaderboard.worker, "evaluate"),
+    ("saving the model", leaderboard.training.train, "save_model"),
+    ("scoring the retrained model", leaderboard.corpora.corpus.CorpusPlan, "retrain_scores"),
+    (
+        "quantizing",
+        leaderboard.execution.worker,
+        "with_calibration",
+    ),  # what is called just before it
+    ("evaluating", leaderboard.execution.worker, "evaluate"),
     ("writing a survival report", RunFolder, "write_survival"),
     ("writing a record", RunFolder, "write_record"),
-    ("removing what is not kept", leaderboard.worker.Worker, "prune"),
-    ("regenerating tables", leaderboard.cli, "table"),
+    ("removing what is not kept", leaderboard.execution.checkpoint.Checkpoint, "prune"),
+    ("regenerating tables", leaderboard.cli.grid, "table"),
 ]
 # the stage that goes on after another inside it, or after a call that only opens it
 AFTER = {"saving a Trainer checkpoint": "training", "quantizing": "quantizing"}
@@ -75,7 +83,7 @@ def set_clock(ahead: timedelta) -> None:
 
     real = time.time
     time.time = lambda: real() + ahead.total_seconds()
-    leaderboard.provenance.datetime = Ahead  # type: ignore[misc]
+    leaderboard.records.provenance.datetime = Ahead  # type: ignore[misc]
 
 
 def _main(
@@ -85,12 +93,12 @@ def _main(
     os.dup2(errors.fileno(), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
-    leaderboard.cli.err.file = sys.stderr  # it has kept the one of its import
+    leaderboard.cli.common.err.file = sys.stderr  # it has kept the one of its import
     tempfile.tempdir = str(temporary)
     sys.argv = ["lm-eval-muse", *arguments]
     for stage, owner, name in STAGES:
         setattr(owner, name, announced(stage, getattr(owner, name)))
-    leaderboard.cli.main()
+    leaderboard.cli.app.main()
 
 
 class Command:

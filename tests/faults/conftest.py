@@ -12,8 +12,8 @@ from announced import FORK, Command
 from rich.console import Console
 from rich.table import Table
 
-from harness_tasks.demo import DemoWorld, demo_corpus_folder
-from leaderboard.demo_models import DemoRecipe, demo_models
+from harness_tasks.corpora.demo import DemoWorld, demo_corpus_folder
+from leaderboard.corpora.demo_models import DemoRecipe, demo_models
 
 WORLD = DemoWorld(forget=10, retain=10, holdout=10)
 RECIPE = DemoRecipe(vocabulary=400, hidden=32, layers=2, window=128, epochs=2)

@@ -19,7 +19,7 @@ from typing import Any
 
 from announced import Command
 
-from leaderboard.store import read_record, read_records
+from leaderboard.records.store import read_record, read_records
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "50"))
 SEED = int(os.environ.get("FAULTS_SEED", "0"))

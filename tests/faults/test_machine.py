@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_kills import Aim, contents, killed, names, results, undisturbed
 
-from leaderboard.store import read_records
+from leaderboard.records.store import read_records
 
 HUNGRY = '''
 import resource
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from unlearners import register_unlearner
-from unlearners.gradient_ascent import GradientAscent
+from unlearners.methods.gradient_ascent import GradientAscent
 
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))

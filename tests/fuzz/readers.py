@@ -21,17 +21,17 @@ from typing import Any
 
 import yaml
 
-import leaderboard.sweep  # noqa: F401, imported by `validate` where it reads a search
-from harness_tasks.sealed import SEAL, sealed
+import leaderboard.grid.sweep  # noqa: F401, imported by `validate` where it reads a search
+from harness_tasks.json_checksum import SEAL, sealed
 from leaderboard.config import load_config
 from leaderboard.errors import InputError
-from leaderboard.store import read_records
+from leaderboard.grid.sweep import load_sweep
+from leaderboard.reading.untrusted_files import Unsafe, harmless
+from leaderboard.reading.untrusted_values import read_json, read_yaml
+from leaderboard.records.store import read_records
 from leaderboard.submissions.answer_checks import answer_problems, read_answers
-from leaderboard.submissions.plain_values import read_json, read_yaml
 from leaderboard.submissions.record_checks import read_record, record_problems
-from leaderboard.submissions.safe_read import Unsafe, harmless
 from leaderboard.submissions.validation import validate
-from leaderboard.sweep import load_sweep
 
 METHOD = "--lora--"
 """Part of the name of a cell that is not a reference."""

@@ -11,7 +11,12 @@ import pytest
 
 from leaderboard.submissions.validation import validate
 
-from .readers import Misbehaviour, Readers, mutated, only_reading
+from .readers import (
+    Misbehaviour,
+    Readers,
+    mutated,
+    only_reading,
+)
 from .valid_submission import valid_submission
 
 

@@ -9,10 +9,10 @@ from importlib.metadata import version
 import yaml
 
 from harness_tasks import scoring
-from leaderboard import samples
 from leaderboard.config import Evaluation, RunConfig
-from leaderboard.estimates import Estimate, measured_metric, of_auc
-from leaderboard.evaluation import subset_indices
+from leaderboard.evaluation.evaluate import subset_indices
+from leaderboard.records import samples
+from leaderboard.records.samples import Sample
 from leaderboard.records.schema import (
     METRICS,
     Cell,
@@ -24,9 +24,9 @@ from leaderboard.records.schema import (
     Survival,
     Training,
 )
+from leaderboard.records.store import record_text
 from leaderboard.records.survival import Update
-from leaderboard.samples import Sample
-from leaderboard.store import record_text
+from leaderboard.standings.estimates import Estimate, measured_metric, of_auc
 from leaderboard.submissions.manifest import FileEntry, Manifest, Package
 from leaderboard.submissions.record_checks import task_versions
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import harness_tasks
-from harness_tasks import _names, autoload
+from harness_tasks import autoload, import_conflicts
 
 PTH = Path(autoload.__file__).with_suffix(".pth")
 PROJECT = Path(harness_tasks.__file__).parents[1]
@@ -38,7 +38,7 @@ def test_start_of_python_imports_nothing() -> None:
         "import sys; before = set(sys.modules)\n" + WITH_HOOK + "print(set(sys.modules) - before)"
     )
     assert run(code, "-S").stdout.strip() == "set()"
-    for package in _names.PACKAGES:
+    for package in import_conflicts.PACKAGES:
         assert package not in run("pass", "-X", "importtime").stderr
 
 
@@ -151,8 +151,8 @@ def test_loader_of_several_modules(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_foreign_owner_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     owners = {"quantizers": ["lm_eval_muse", "quantizers"], "leaderboard": ["lm-eval-muse"]}
-    monkeypatch.setattr(_names, "packages_distributions", lambda: owners)
-    (line,) = _names.foreign_owners()
+    monkeypatch.setattr(import_conflicts, "packages_distributions", lambda: owners)
+    (line,) = import_conflicts.foreign_owners()
     assert "'quantizers'" in line
     assert "`pip uninstall quantizers`" in line
     assert "\n" not in line

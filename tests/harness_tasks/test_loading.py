@@ -28,6 +28,7 @@ from transformers import (
 
 from harness_tasks.autoload import TASKS
 from harness_tasks.compat import make_request
+from harness_tasks.errors import RequestError
 from harness_tasks.lm import MuseHFLM
 from harness_tasks.loading import (
     CompleteLoader,
@@ -36,9 +37,8 @@ from harness_tasks.loading import (
     refuse_rounded,
     repair_generation_config,
 )
-from harness_tasks.token_logprobs import RequestError
 from quantizers import QuantizerError, get_quantizer
-from quantizers.loading import ModelError
+from quantizers.errors import ModelError
 from quantizers.saving import load_quantized, save_quantized
 from unlearners import UnlearnerError
 

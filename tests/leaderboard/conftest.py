@@ -11,11 +11,19 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from harness_tasks.demo import DemoWorld, demo_corpus_folder
-from leaderboard.cli import app
-from leaderboard.demo_models import DemoRecipe, demo_models
+from harness_tasks.corpora.demo import DemoWorld, demo_corpus_folder
+from leaderboard.cli.app import app
+from leaderboard.corpora.demo_models import DemoRecipe, demo_models
 from leaderboard.progress import Progress
-from leaderboard.records.schema import Cell, CorpusId, Metric, ModelId, Provenance, Record, Training
+from leaderboard.records.schema import (
+    Cell,
+    CorpusId,
+    Metric,
+    ModelId,
+    Provenance,
+    Record,
+    Training,
+)
 
 WORLD = DemoWorld(forget=10, retain=10, holdout=10)
 RECIPE = DemoRecipe(vocabulary=400, hidden=32, layers=2, window=128, epochs=2)

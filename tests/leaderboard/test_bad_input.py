@@ -21,18 +21,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lm_eval.models.huggingface import HFLM
 
-from harness_tasks.corpora import COLUMNS, CorpusError, load_corpus
+from harness_tasks.corpora import COLUMNS, load_corpus
+from harness_tasks.errors import CorpusError
 from harness_tasks.lm import MuseHFLM
 from leaderboard.config import RunConfig, load_config
 from leaderboard.errors import USER_ERRORS, InputError
-from leaderboard.plan import make_plan
+from leaderboard.grid.plan import make_plan
+from leaderboard.grid.sweep import load_sweep
 from leaderboard.plugins import load_plugin
+from leaderboard.reading.escaping import one_line
 from leaderboard.records.schema import Cell, Record
-from leaderboard.report.outputs import outputs
-from leaderboard.report.text import one_line
-from leaderboard.store import RunFolder, read_records
-from leaderboard.sweep import load_sweep
-from leaderboard.table import build_table
+from leaderboard.records.store import RunFolder, read_records
+from leaderboard.report.files import outputs
+from leaderboard.standings.table import build_table
 
 from .nested_values import places, replaced
 

@@ -12,17 +12,23 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness_tasks.cache import _locked, build_once
-from harness_tasks.corpora import CorpusError, load_corpus
-from harness_tasks.demo import demo_corpus_folder
-from leaderboard.cli import app
+from harness_tasks.corpora import load_corpus
+from harness_tasks.corpora.demo import demo_corpus_folder
+from harness_tasks.errors import CorpusError
+from leaderboard.cli.app import app
 from leaderboard.config import RunConfig
-from leaderboard.demo_models import demo_models
+from leaderboard.corpora.demo_models import demo_models
 from leaderboard.errors import InputError
-from leaderboard.plan import make_plan
+from leaderboard.execution.runner import Outcome, Runner
+from leaderboard.grid.plan import make_plan
 from leaderboard.progress import Progress
-from leaderboard.records.survival import LayerSurvival, Rounding, SurvivalReport, Update
-from leaderboard.runner import Outcome, Runner
-from leaderboard.store import RunFolder, read_records, read_survival
+from leaderboard.records.store import RunFolder, read_records, read_survival
+from leaderboard.records.survival import (
+    LayerSurvival,
+    Rounding,
+    SurvivalReport,
+    Update,
+)
 
 from .conftest import RECIPE, WORLD
 

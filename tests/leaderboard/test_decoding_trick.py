@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from leaderboard.cli import app
+from leaderboard.cli.app import app
 from leaderboard.records.schema import Record
-from leaderboard.store import read_records
+from leaderboard.records.store import read_records
+from leaderboard.standings.table import UNCHANGED, build_table
 from leaderboard.submissions.benchmark_checks import benchmark_findings
-from leaderboard.table import UNCHANGED, build_table
 
 METHOD = '''\
 """Forbids words in place of unlearning them."""

@@ -11,17 +11,22 @@ import typer
 import yaml
 from rich.console import Console
 
-from leaderboard.cli import app
+from leaderboard.cli.app import app
 from leaderboard.config import RunConfig, parse, read_yaml
-from leaderboard.plan import make_plan
+from leaderboard.execution.runner import Runner
+from leaderboard.grid.plan import make_plan
 from leaderboard.plugins import load_plugin
 from leaderboard.progress import Progress
+from leaderboard.records.samples import recompute
 from leaderboard.records.schema import REFERENCES
-from leaderboard.report.outputs import differences, outputs
-from leaderboard.runner import Runner
-from leaderboard.samples import recompute
-from leaderboard.store import RunFolder, read_records, read_samples, run_name
-from leaderboard.table import build_table
+from leaderboard.records.store import (
+    RunFolder,
+    read_records,
+    read_samples,
+    run_name,
+)
+from leaderboard.report.files import differences, outputs
+from leaderboard.standings.table import build_table
 from quantizers import list_quantizers
 from unlearners import list_unlearners
 

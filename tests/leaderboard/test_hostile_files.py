@@ -18,16 +18,17 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from harness_tasks.corpora import CorpusError, load_corpus
+from harness_tasks.corpora import load_corpus
+from harness_tasks.errors import CorpusError
 from leaderboard.errors import InputError
-from leaderboard.models import load_model
+from leaderboard.models.folders import load_model
+from leaderboard.records.samples import Sample
 from leaderboard.records.schema import REFERENCES, Record
+from leaderboard.records.store import RunFolder, read_record
 from leaderboard.records.survival import LayerSurvival, SurvivalReport
-from leaderboard.report.outputs import outputs
+from leaderboard.report.files import outputs
 from leaderboard.report.terminal import print_table
-from leaderboard.samples import Sample
-from leaderboard.store import RunFolder, read_record
-from leaderboard.table import build_table
+from leaderboard.standings.table import build_table
 
 
 class Touch:

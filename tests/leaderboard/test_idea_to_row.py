@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import harness_tasks.demo
-import leaderboard.demo_models
-from leaderboard.cli import app
-from leaderboard.cli_steps import err
+import harness_tasks.corpora.demo
+import leaderboard.corpora.demo_models
+from leaderboard.cli.app import app
+from leaderboard.cli.common import err
 
 from .conftest import RECIPE, WORLD
 
@@ -36,9 +36,9 @@ def test_every_step(
     `corpora: [demo]` means the small world here; another submission is in the folder too.
     """
     for module, name, small in (
-        (harness_tasks.demo, "DemoWorld", WORLD),
-        (leaderboard.demo_models, "DemoWorld", WORLD),
-        (leaderboard.demo_models, "DemoRecipe", RECIPE),
+        (harness_tasks.corpora.demo, "DemoWorld", WORLD),
+        (leaderboard.corpora.demo_models, "DemoWorld", WORLD),
+        (leaderboard.corpora.demo_models, "DemoRecipe", RECIPE),
     ):
         monkeypatch.setattr(module, name, lambda small=small: small)
     monkeypatch.chdir(tmp_path)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from leaderboard.cli import app
+from leaderboard.cli.app import app
 from leaderboard.config import ModelSource, RunConfig, parse
 from leaderboard.errors import InputError
-from leaderboard.models import identify_tokenizer, resolve_dtype
-from leaderboard.plan import make_plan
-from leaderboard.store import read_records
+from leaderboard.grid.plan import make_plan
+from leaderboard.models.folders import identify_tokenizer, resolve_dtype
+from leaderboard.records.store import read_records
 
 
 def stems(content: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from leaderboard.config import RunConfig
 from leaderboard.errors import is_disk_full
-from leaderboard.plan import make_plan
+from leaderboard.execution.runner import Outcome, Runner
+from leaderboard.grid.plan import make_plan
 from leaderboard.progress import Progress
-from leaderboard.runner import Outcome, Runner
-from leaderboard.store import RunFolder, checkpoints, read_records
+from leaderboard.records.store import RunFolder, checkpoints, read_records
 
 
 def run(content: dict[str, Any], folder: Path, progress: Progress) -> Outcome:
@@ -41,9 +41,9 @@ def test_full_disk_ends_the_run_and_is_no_cells_fault(
         raise RuntimeError("serialization error") from full
 
     where = {
-        "checkpoint": "leaderboard.steps.save_model",
-        "samples": "leaderboard.store.replace_file",
-        "record": "leaderboard.store.write_atomically",
+        "checkpoint": "leaderboard.training.train.save_model",
+        "samples": "leaderboard.records.store.replace_file",
+        "record": "leaderboard.records.store.write_atomically",
     }[place]
     with monkeypatch.context() as patch:
         config = RunConfig.model_validate(small_world.config(precisions=["none"]))
@@ -64,7 +64,7 @@ def test_out_of_memory_is_one_cells_fault(
     def exhaust(*arguments: Any, **keywords: Any) -> None:
         raise MemoryError("cannot allocate 3 GiB")
 
-    monkeypatch.setattr("leaderboard.worker.unlearn", exhaust)
+    monkeypatch.setattr("leaderboard.execution.worker.unlearn", exhaust)
     outcome = run(small_world.config(precisions=["none"]), tmp_path / "run", progress)
     assert outcome == Outcome(done=2, failed=1)
     (failed,) = [r for r in read_records(tmp_path / "run") if r.status == "failed"]

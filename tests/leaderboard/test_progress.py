@@ -5,8 +5,8 @@ from typing import Any
 from rich.console import Console
 
 from leaderboard.config import CorpusEntry, Evaluation
+from leaderboard.execution.single_model import evaluate_model
 from leaderboard.progress import Progress
-from leaderboard.steps import evaluate_model
 
 
 class Recorded(Progress):

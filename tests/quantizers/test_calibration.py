@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM
 from quantizers import (
     CalibratedQuantizer,
     QuantizerError,
-    _registry,
     get_quantizer,
     register_quantizer,
+    registry,
 )
-from quantizers._registry import quantizer_name
 from quantizers.calibration import draw_windows, read_texts, without_overlap
+from quantizers.registry import quantizer_name
 from quantizers.saving import load_quantized, read_quantizer, save_quantized
 
 ALPHABET = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
@@ -49,7 +49,7 @@ def seen_peak():
     """`SeenPeak`, registered as ``seen-peak`` for the time of a test."""
     register_quantizer("seen-peak")(SeenPeak)
     yield get_quantizer("seen-peak", samples=3, window=4)
-    del _registry.registry._objs["seen-peak"]
+    del registry.registry._objs["seen-peak"]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_plugged_in_quantizer_uses_the_text(seen_peak, llama, logits, tmp_path
 
 @pytest.mark.parametrize("name", ["gptq-int4", "awq-int4"])
 def test_a_missing_llm_compressor_says_what_to_install(llama, name, tmp_path, monkeypatch):
-    monkeypatch.setattr("quantizers.compressor.find_spec", lambda name: None)
+    monkeypatch.setattr("quantizers.methods.llm_compressor.find_spec", lambda name: None)
     bound = get_quantizer(name, window=4).calibrated(Numbers(), ["7 7 8 8"])
     with pytest.raises(QuantizerError, match=r"pip install 'lm-eval-muse\[calibrated\]'"):
         bound(llama)

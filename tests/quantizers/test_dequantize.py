@@ -8,7 +8,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from quantizers import Quantizer, QuantizerError, get_quantizer
-from quantizers.linear import linear_layers
+from quantizers.layers import linear_layers
 from quantizers.saving import load_quantized, save_quantized
 
 SQUARE = {  # 64 × 64: an error of orientation would not show in the shape

@@ -23,7 +23,7 @@ from transformers import (
 
 from quantizers import QuantizerError, get_quantizer
 from quantizers.architecture import expert_weights
-from quantizers.rtn import RoundToNearest
+from quantizers.methods.rtn import RoundToNearest
 from quantizers.saving import load_quantized, save_quantized
 from quantizers.survival import measure_rounding, measure_update
 

@@ -8,8 +8,8 @@ from torch import nn
 from transformers import FalconConfig, FalconForCausalLM, MambaConfig, MambaForCausalLM
 
 from quantizers import QuantizerError, get_quantizer
-from quantizers.linear import linear_layers
-from quantizers.rtn import RoundToNearest
+from quantizers.layers import linear_layers
+from quantizers.methods.rtn import RoundToNearest
 from quantizers.saving import load_quantized, save_quantized
 
 REPLACING = ["bnb-nf4", "bnb-int8", "quanto-int8", "rtn-int4-packed"]
@@ -196,7 +196,7 @@ def test_a_model_that_runs_no_more_once_quantized(llama, monkeypatch):
     def fail(self, x):
         raise RuntimeError("no\n kernel")
 
-    monkeypatch.setattr("quantizers.packed.PackedLinear.forward", fail)
+    monkeypatch.setattr("quantizers.methods.packed.PackedLinear.forward", fail)
     with pytest.raises(
         QuantizerError,
         match=r"^LlamaForCausalLM does not run as rtn-int4-packed quantizes it: no kernel$",

@@ -11,7 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from quantizers import QuantizerError, get_quantizer
-from quantizers.rtn import RoundToNearest
+from quantizers.methods.rtn import RoundToNearest
 from quantizers.survival import Update, measure_rounding, measure_update
 
 O_PROJ = "model.layers.0.self_attn.o_proj"

@@ -8,9 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from quantizers import CalibratedQuantizer, Quantizer, QuantizerError, get_quantizer
-from quantizers.linear import linear_layers
-from quantizers.rtn import RoundToNearest
+from quantizers import (
+    CalibratedQuantizer,
+    Quantizer,
+    QuantizerError,
+    get_quantizer,
+)
+from quantizers.layers import linear_layers
+from quantizers.methods.rtn import RoundToNearest
 from quantizers.survival import measure_rounding
 
 UP = "model.layers.1.mlp.up_proj"

@@ -11,9 +11,14 @@ from torch import nn
 
 from quantizers.architecture import context_length
 from unlearners import UnlearnerError
-from unlearners._adapter import MAMBA, PAST_THE_ADAPTER, attach_adapter, find_targets, merge_adapter
 from unlearners.facts import read_training_facts
 from unlearners.finetuning import FullFinetuning, LoRA
+from unlearners.finetuning.adapter import (
+    MAMBA,
+    PAST_THE_ADAPTER,
+    find_targets,
+    merge_adapter,
+)
 
 from .tiny_models import architecture, tiny_gpt2, tiny_llama
 
@@ -79,7 +84,7 @@ def test_modules_of_the_same_name_in_another_part_get_no_adapter() -> None:
     for name in ("language_model", "model"):
         tower = nn.ModuleDict({name: tower})
     model.tower = tower
-    adapted = attach_adapter(model, LoRA(rank=2), torch.float32)
+    adapted = LoRA(rank=2).prepare(model, torch.float32, None)
     names = [name for name, _ in adapted.named_parameters() if "lora_A" in name]
     assert names and not any("tower" in name for name in names)
 
@@ -92,7 +97,7 @@ def test_sub_classes_that_are_no_projections_are_left_out() -> None:
     model = architecture("llama4_text")
     assert not any("router" in name for name in find_targets(model, "all-linear").modules)
     with pytest.raises(UnlearnerError, match="is a Llama4Router, no linear projection"):
-        attach_adapter(model, LoRA(targets=["router"]), torch.float32)
+        LoRA(targets=["router"]).prepare(model, torch.float32, None)
     falcon = find_targets(architecture("falcon"), "all-linear").modules
     assert {name.rpartition(".")[2] for name in falcon} == {
         "query_key_value",
@@ -139,7 +144,7 @@ def test_transposed_and_plain_layers_in_one_model() -> None:
     plain = nn.Linear(*conv.weight.shape)
     plain.load_state_dict({"weight": conv.weight.T, "bias": conv.bias})
     model.transformer.h[0].mlp.c_fc = plain
-    adapted = attach_adapter(model, LoRA(rank=2, dropout=0), torch.float32)
+    adapted = LoRA(rank=2, dropout=0).prepare(model, torch.float32, None)
     torch.manual_seed(0)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
@@ -156,14 +161,14 @@ def test_a_weight_that_two_layers_share_is_left_out() -> None:
     layers[1].mlp.up_proj.weight = layers[0].mlp.up_proj.weight
     assert not any("up_proj" in name for name in find_targets(model, "all-linear").modules)
     with pytest.raises(UnlearnerError, match=r"'model\.layers\.0\.mlp\.up_proj' shares its"):
-        attach_adapter(model, LoRA(targets=["up_proj"]), torch.float32)
+        LoRA(targets=["up_proj"]).prepare(model, torch.float32, None)
 
 
 def test_a_name_that_nothing_has_is_told() -> None:
     with pytest.raises(
         UnlearnerError, match=r"nothing in the language model .* has the name 'c_f'"
     ):
-        attach_adapter(tiny_llama(), LoRA(targets=["q_proj", "c_f"]), torch.float32)
+        LoRA(targets=["q_proj", "c_f"]).prepare(tiny_llama(), torch.float32, None)
 
 
 # -- refused before work starts -------------------------------------------------------------------

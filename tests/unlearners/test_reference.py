@@ -8,13 +8,20 @@ import pytest
 import torch
 
 from unlearners import UnlearnerError, get_unlearner, losses
-from unlearners._adapter import attach_adapter
-from unlearners._weights import cast
-from unlearners.data import Batch, ForgetRetainDataset, Side, Windows, cut_windows
+from unlearners.data import Batch, Side, Windows
+from unlearners.engine.dataset import ForgetRetainDataset, cut_windows
+from unlearners.engine.reference import ReferenceBuilder, model_digest
 from unlearners.finetuning import FullFinetuning, LoRA
-from unlearners.reference import ReferenceBuilder, model_digest
+from unlearners.weights import cast
 
-from .tiny_models import WINDOW, architecture, tiny_gemma2, tiny_gpt2, tiny_granite, tiny_llama
+from .tiny_models import (
+    WINDOW,
+    architecture,
+    tiny_gemma2,
+    tiny_gpt2,
+    tiny_granite,
+    tiny_llama,
+)
 
 NEEDS = frozenset({"retain", "forget_log_probs", "retain_logits"})
 
@@ -61,7 +68,7 @@ def test_equals_a_frozen_copy_after_the_model_has_moved(name, adapter, dataset, 
     model = MODELS[name]()
     frozen = copy.deepcopy(model).eval()
     if adapter:
-        model = attach_adapter(model, LoRA(rank=2, dropout=0.5), torch.float32)
+        model = LoRA(rank=2, dropout=0.5).prepare(model, torch.float32, None)
     reference = builder(model, tmp_path).build(dataset, NEEDS)
     disturb(model)
     model.train()
@@ -104,7 +111,7 @@ def test_only_what_is_needed_is_computed(dataset, tmp_path) -> None:
     assert not (tmp_path / "none").exists()
     builder(model, tmp_path / "npo").build(dataset, frozenset({"forget_log_probs"}))
     assert [p.name.split("-")[0] for p in (tmp_path / "npo").glob("*.npy")] == ["forget_log_probs"]
-    adapted = attach_adapter(model, LoRA(), torch.float32)
+    adapted = LoRA().prepare(model, torch.float32, None)
     builder(adapted, tmp_path / "lora").build(dataset, frozenset({"retain_logits"}))
     assert not (tmp_path / "lora").exists(), "an adapter is switched off, nothing is stored"
 
@@ -197,7 +204,7 @@ def test_kl_with_logits_from_elsewhere_is_refused(run, tmp_path) -> None:
 def test_kl_with_changed_logits_and_an_adapter(make_model, dataset, run, tmp_path) -> None:
     """The KL of the loss is that to the logits of a frozen copy: sum of p (log p - log q)."""
     frozen = make_model()
-    model = attach_adapter(make_model(), LoRA(rank=2, dropout=0), torch.float32)
+    model = LoRA(rank=2, dropout=0).prepare(make_model(), torch.float32, None)
     reference = builder(model, tmp_path / "cache").build(dataset, NEEDS)
     disturb(model)
     batch = Batch(windows(dataset, "forget", 0, 1), windows(dataset, "retain", 0, 1))
@@ -217,7 +224,7 @@ def test_kl_with_changed_logits_and_an_adapter(make_model, dataset, run, tmp_pat
 def test_windows_of_the_other_side_are_refused(adapter, dataset, tmp_path) -> None:
     model = tiny_llama()
     if adapter:
-        model = attach_adapter(model, LoRA(rank=2), torch.float32)
+        model = LoRA(rank=2).prepare(model, torch.float32, None)
     reference = builder(model, tmp_path).build(dataset, NEEDS)
     forget, retain = windows(dataset, "forget", 0, 1), windows(dataset, "retain", 0, 1)
     with pytest.raises(UnlearnerError, match=r"log_probs is for forget .* pass batch\.forget"):

@@ -13,8 +13,8 @@ from unlearners import Unlearner, UnlearnerError, losses
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from unlearners.base import Need
     from unlearners.data import Batch
+    from unlearners.method import Need
     from unlearners.reference import Reference
 
 

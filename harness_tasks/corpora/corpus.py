@@ -1,0 +1,301 @@
+"""Corpora: where the text of a MUSE benchmark comes from.
+
+A corpus is a set of *configs* (``knowmem``, ``verbmem``, ``privleak``, ``raw``, …), each with
+*splits* (``forget_qa``, ``holdout``, …), as in MUSE (arXiv 2407.06460). On disk it is a folder in
+the layout that muse_bench writes: ``<corpus>/<config>/<split>.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import CorpusError
+from ..json_checksum import is_damaged
+from .retrained import RetrainScores, check_auc, checked_scores
+from .rows import checked_rows, read_json, shown
+
+if TYPE_CHECKING:
+    import datasets
+
+DATA_DIR_VARIABLE = "MUSE_DATA_DIR"
+RETRAIN_AUC_FILE = "retrain_auc.json"
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "knowmem": ("question", "answer"),
+    "verbmem": ("prompt", "gt"),
+    "privleak": ("text",),
+    "raw": ("text",),
+    "scal": ("text",),
+    "sust": ("text",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Published:
+    """A corpus on the Hugging Face hub, at the revision that the published numbers stand for."""
+
+    repo: str
+    revision: str
+    retrain_auc: float
+
+
+PUBLISHED = {
+    "books": _Published(
+        "muse-bench/MUSE-Books", "051ba90319e920d410d87cfdbd61f25843c1b892", 0.5393
+    ),
+    "news": _Published("muse-bench/MUSE-News", "506bd5b150b92814d45e4404a82f120ab2d748bf", 0.4772),
+}
+NAMES = (*PUBLISHED, "demo")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """The text of one benchmark; nothing is read before it is asked for.
+
+    Attributes:
+        name: ``books``, ``news``, ``demo``, or the name of the user's folder.
+        source: where the text is read from.
+        location: the folder, or the repository on the hub.
+        revision: the pinned commit of the hub repository; None for a folder.
+        published_auc: the retrain AUC that muse_bench fixes for News and Books, else None.
+    """
+
+    name: str
+    source: Literal["folder", "hub", "generated"]
+    location: str
+    revision: str | None = None
+    published_auc: float | None = None
+
+    def split(self, config: str, split: str) -> datasets.Dataset:
+        """The rows of one split: the columns of ``COLUMNS[config]``, all text.
+
+        The examples of ``knowmem`` and ``verbmem`` may have a column ``document`` more, which
+        names the document that an example is about.
+
+        Raises:
+            CorpusError: the split is missing, empty, not JSON, or lacks a column.
+        """
+        if config not in COLUMNS:
+            raise CorpusError(
+                f"corpus {self.name}: unknown config '{config}', available: {', '.join(COLUMNS)}"
+            )
+        if self.source == "hub":
+            where = f"{self.location}@{self.revision}, {config}/{split}"
+            rows = self._load_from_hub(config, split).to_list()
+        else:
+            path = Path(self.location, config, f"{split}.json")
+            where, rows = str(path), read_json(path)
+        import datasets
+
+        return datasets.Dataset.from_list(checked_rows(rows, COLUMNS[config], where))
+
+    def texts(self, path: str) -> list[str]:
+        """The documents of a split of plain text, named like a file: ``raw/forget``.
+
+        Raises:
+            CorpusError: as for ``split``, or the split holds more than one column.
+        """
+        config, _, split = path.partition("/")
+        rows = self.split(config, split)
+        if rows.column_names != ["text"]:
+            raise CorpusError(
+                f"corpus {self.name}: {path} has the columns {', '.join(rows.column_names)}, "
+                "not plain text; plain text is in privleak/…, raw/…, scal/… and sust/…"
+            )
+        return list(rows["text"])
+
+    def count_texts(self, split: str) -> int:
+        """Number of texts in a split of ``privleak``.
+
+        Raises:
+            CorpusError: the split cannot be read.
+        """
+        return len(self.split("privleak", split))
+
+    @property
+    def retrain_auc(self) -> float | None:
+        """AUC of the retrained model, the zero of PrivLeak; None where it was never measured.
+
+        The constants of muse_bench for the published corpora; for every other one the value in
+        ``retrain_auc.json`` at the root of its folder.
+
+        Raises:
+            CorpusError: that file does not hold ``{"retrain_auc": <number between 0 and 1>}``, or
+                is not as it was written.
+        """
+        if self.published_auc is not None:
+            return self.published_auc
+        content = self._retrain_file()
+        return None if content is None else float(content["retrain_auc"])
+
+    @property
+    def retrain_scores(self) -> RetrainScores | None:
+        """Min-40% scores of the retrained model, by ``forget`` and ``holdout`` in file order.
+
+        ``retrain_auc.json`` may hold them as ``scores``, one for every text of privleak/forget and
+        privleak/holdout; None where it does not, and for the published corpora.
+
+        Raises:
+            CorpusError: that file is malformed, or the scores are not of these texts or of its AUC.
+        """
+        content = None if self.published_auc is not None else self._retrain_file()
+        if content is None or "scores" not in content:
+            return None
+        path = Path(self.location, RETRAIN_AUC_FILE)
+        scores = checked_scores(content, path, self.count_texts)
+        check_auc(scores, content["retrain_auc"], path)
+        return scores
+
+    def _retrain_file(self) -> dict[str, Any] | None:
+        """Content of ``retrain_auc.json``, its AUC checked; None without one."""
+        path = Path(self.location, RETRAIN_AUC_FILE)
+        if not path.exists():
+            return None
+        content = read_json(path)
+        value = content.get("retrain_auc") if isinstance(content, dict) else None
+        if isinstance(content, dict) and is_damaged(content):
+            raise CorpusError(
+                f"{path} is not as it was written (its SHA-256 is another): restore it, or delete "
+                "it and measure again"
+            )
+        if not isinstance(value, int | float) or not 0 < value < 1:
+            raise CorpusError(
+                f'{path}: expected {{"retrain_auc": <number between 0 and 1>}}, '
+                f"found {shown(repr(content))}"
+            )
+        return content
+
+    def require_retrain_auc(self) -> float:
+        """``retrain_auc``, or an error that says how to get it.
+
+        Raises:
+            CorpusError: it was never measured, or its file is malformed.
+        """
+        value = self.retrain_auc
+        if value is not None:
+            return value
+        if self.source == "generated":
+            way = "run `lm-eval-muse demo --models-only`"
+        else:
+            way = (
+                "measure it on a model trained without the forget set, `lm-eval-muse corpus "
+                f"retrain-auc --corpus {self.location} --model RETRAINED`"
+            )
+        raise CorpusError(f"corpus {self.name} has no retrain AUC, which PrivLeak needs: {way}")
+
+    @property
+    def location_argument(self) -> tuple[str, str | None]:
+        """The arguments with which ``load_corpus`` finds this corpus again."""
+        if self.source != "folder":
+            return self.name, None
+        if self.published_auc is None:
+            return self.location, None
+        return self.name, str(Path(self.location).parent)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every file of the corpus, or over repository and revision on the hub."""
+        digest = hashlib.sha256()
+        if self.source == "hub":
+            digest.update(f"{self.location}@{self.revision}".encode())
+        else:
+            root = Path(self.location)
+            for path in sorted(root.glob("*/*.json")):
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+                try:
+                    content = path.read_bytes()
+                except OSError as error:
+                    raise CorpusError(f"{path}: cannot be read: {error.strerror}") from None
+                digest.update(hashlib.sha256(content).digest())
+        return digest.hexdigest()
+
+    @property
+    def provenance(self) -> dict[str, str | None]:
+        """What identifies the text, as JSON-compatible values for results and records."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "location": self.location,
+            "revision": self.revision,
+            "fingerprint": self.fingerprint,
+        }
+
+    def _load_from_hub(self, config: str, split: str) -> datasets.Dataset:
+        try:
+            import datasets
+
+            return datasets.load_dataset(self.location, config, split=split, revision=self.revision)
+        except Exception as error:  # the hub's own errors share no base class
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CorpusError(
+                f"corpus {self.name}: cannot load {config}/{split} of {self.location} from the "
+                f"hub ({reason}); offline, set {DATA_DIR_VARIABLE} to a folder that holds "
+                f"{self.name}/{config}/{split}.json"
+            ) from error
+
+
+def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corpus:
+    """Find a corpus: in the user's folder, on the hub, or generated (the demo).
+
+    Args:
+        name_or_folder: ``books``, ``news``, ``demo``, the name of a folder in ``data_dir``, or the
+            path of a corpus folder.
+        data_dir: folder that holds ``<corpus>/<config>/<split>.json``. Where it is not given,
+            the environment variable ``MUSE_DATA_DIR`` names such a folder, which need not hold
+            every corpus.
+
+    Raises:
+        CorpusError: there is no such corpus, or ``data_dir`` does not hold it.
+    """
+    name = str(name_or_folder)
+    published = PUBLISHED.get(name)
+    auc = published.retrain_auc if published else None
+
+    parent = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    folder = _expanded(parent) / name if parent else None
+    if folder and is_folder(folder):
+        return Corpus(name=folder.name, source="folder", location=str(folder), published_auc=auc)
+    if data_dir:
+        raise CorpusError(f"corpus {name}: there is no folder {folder}")
+    if published:
+        return Corpus(
+            name=name,
+            source="hub",
+            location=published.repo,
+            revision=published.revision,
+            published_auc=auc,
+        )
+    if name == "demo":
+        from .demo import demo_corpus_folder
+
+        return Corpus(name=name, source="generated", location=str(demo_corpus_folder()))
+    folder = _expanded(name)
+    if is_folder(folder):
+        return Corpus(name=folder.resolve().name, source="folder", location=str(folder.resolve()))
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise CorpusError(
+        f"unknown corpus '{name}': {hint}available: {', '.join(NAMES)}, or an existing folder "
+        "in the layout <folder>/<config>/<split>.json"
+    )
+
+
+def _expanded(place: str | Path) -> Path:
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:  # ~ of nobody
+        raise CorpusError(f"{place}: {error}") from None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; a name that none can have is no error."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long, or with a null byte
+        return False

@@ -1,0 +1,1 @@
+"""Generation for many prompts that share a prefix, used by ``hf-muse``."""

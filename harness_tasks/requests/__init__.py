@@ -1,0 +1,1 @@
+"""Requests that the tasks of MUSE make of lm-eval's models."""

@@ -1,0 +1,1 @@
+"""Task classes and metrics of MUSE."""

@@ -1,0 +1,202 @@
+"""MUSE (arXiv 2407.06460) as lm-eval tasks; prompts and metrics are in the YAMLs.
+
+A YAML names a class of this module and, in lm-eval's own fields, what it works on:
+``dataset_path`` is the config of the corpus (``knowmem``), ``dataset_name`` the corpus
+(``news``; where it is missing, ``corpus`` of ``--metadata``), ``test_split`` the split
+(``forget+holdout`` for two of them, alternating). ``--metadata`` may further give ``data_dir``,
+the folder that holds the corpora, ``truncate``, which cuts texts longer than the model's context
+instead of refusing them, and ``retrain_scores`` (see ``membership``).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import datasets
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
+
+from .. import scoring
+from ..compat import Task
+from ..corpora import load_corpus
+from ..errors import CorpusError
+from ..requests.install import install_requests
+from ..requests.types import TokenOptions
+
+logger = logging.getLogger(__name__)
+
+install_requests()
+
+
+class MuseTask(Task):
+    """Base class of the tasks of MUSE: documents from a corpus, and scores × 100."""
+
+    REQUEST_TYPE = "greedy_until"
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        # A named process_results keeps lm-eval from looking for our metrics on the hub.
+        own = {"process_results": "process_results"}
+        super().__init__({k: v for k, v in config.items() if k != "class"} | own)
+
+    @property
+    def truncate(self) -> bool:
+        """True where the user allowed cutting texts that are too long for the model."""
+        return bool(self.config.metadata.get("truncate"))
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics in the YAML."""
+        return [entry["metric"] for entry in self.config.metric_list]
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Read the splits that the YAML names.
+
+        Raises:
+            CorpusError: no corpus is named, or it lacks what the task needs.
+        """
+        metadata = self.config.metadata
+        name = self.config.dataset_name or metadata.get("corpus")
+        if name is None:
+            raise CorpusError(
+                f"task {self.config.task} works on any corpus and needs to be told which: "
+                """--metadata '{"corpus": "<folder or name>"}'"""
+            )
+        self.corpus = load_corpus(name, metadata.get("data_dir"))
+        metadata["corpus"] = self.corpus.provenance
+        splits = {self.config.test_split, self.config.fewshot_split} - {None}
+        self.dataset = {split: self._read(split) for split in splits}
+
+    def _read(self, split: str) -> datasets.Dataset:
+        config = self.config.dataset_path
+        if "+" not in split:
+            return self.corpus.split(config, split)
+        labelled = [
+            [{**row, "split": part} for row in self.corpus.split(config, part)]
+            for part in split.split("+")
+        ]
+        # alternating, so that --limit and every process get some of each
+        rows = itertools.chain.from_iterable(itertools.zip_longest(*labelled))
+        return datasets.Dataset.from_list([row for row in rows if row is not None])
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Build the requests without lm-eval's cache, which does not know the corpus.
+
+        Raises:
+            CorpusError: there are fewer answered questions than the prompt is to have.
+        """
+        split, wanted = self.config.fewshot_split, self.config.num_fewshot or 0
+        if split and wanted > (there := len(self.dataset[split])):
+            raise CorpusError(
+                f"corpus {self.corpus.name}: {self.config.dataset_path}/{split} has {there} "
+                f"entries, the prompt takes {wanted}; --num_fewshot {there} takes them all"
+            )
+        if kwargs.get("apply_chat_template") and not kwargs.get("rank"):
+            _warn_chat_template()
+        super().build_all_requests(**{**kwargs, "cache_requests": False})
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+        """Score one document; nothing with ``--predict_only``."""
+        if self.predict_only:
+            return {"bypass": None}
+        return self.score(doc, results)
+
+    def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+        """Metrics of one document, given the responses in the order of ``Instance.idx``."""
+        raise NotImplementedError
+
+    def _token_requests(
+        self, call: dict[str, Any], doc: dict[str, Any], *texts: tuple[str, TokenOptions]
+    ) -> list[Instance]:
+        """Check texts before anything is generated, then ask for their log-probabilities."""
+        checks = [
+            self.request(call, "check_context", doc, text, idx)
+            for idx, text in enumerate(texts, start=len(texts))
+        ]
+        return checks + [
+            self.request(call, self.REQUEST_TYPE, doc, text, idx) for idx, text in enumerate(texts)
+        ]
+
+    def aggregation(self) -> dict[str, Any]:
+        """The YAML's functions, and that of the share of cut texts where cutting is allowed."""
+        return super().aggregation() | ({"truncated": mean} if self.truncate else {})
+
+    def higher_is_better(self) -> dict[str, bool | None]:
+        """The YAML's, and that of the share of cut texts."""
+        return super().higher_is_better() | ({"truncated": False} if self.truncate else {})
+
+    def _truncated(self, truncated: bool) -> dict[str, float]:
+        """The share of cut texts, a metric where cutting is allowed."""
+        return {"truncated": float(truncated)} if self.truncate else {}
+
+
+class Generation(MuseTask):
+    """What the model generates, cut at the stop strings, against the target: ROUGE-L × 100."""
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
+        """Check that prompt and response fit the model, then generate."""
+        size = (ctx, self.max_tokens, self.truncate)
+        settings = copy.deepcopy(self.config.generation_kwargs)
+        return [
+            self.request(kwargs, "check_context", doc, size, idx=1),
+            self.request(kwargs, self.REQUEST_TYPE, doc, (ctx, settings)),
+        ]
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens a response may have."""
+        return self.config.generation_kwargs["max_gen_toks"]
+
+    def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+        """ROUGE-L F × 100 of the response, cut at the stop strings."""
+        response, fits, *reference = results
+        answer = scoring.cut_at(response, self.config.generation_kwargs["until"])
+        target = reference[0] if reference else self.doc_to_target(doc)
+        (metric,) = self.metrics
+        return {metric: 100 * scoring.rouge_l(answer, target)} | self._truncated(not fits)
+
+
+class VerbMem(Generation):
+    """The same with the target cut to as many tokens as are generated."""
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
+        """Have the model's own tokenizer cut the target."""
+        *others, generate = super().construct_requests(doc, ctx, **kwargs)
+        reference = (self.doc_to_target(doc), self.max_tokens)
+        return [*others, self.request(kwargs, "truncate_tokens", doc, reference, idx=2), generate]
+
+
+class Memorization(MuseTask):
+    """How much of a text the model gets right when it is told all that comes before.
+
+    Exact memorization is the share of its tokens that are the most likely one; extraction
+    strength is 1 − k/n with the smallest k such that all tokens from the k-th on are, of n.
+    """
+
+    REQUEST_TYPE = "token_logprobs"
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
+        """Ask which tokens of the text are the most likely ones after the prompt."""
+        options = TokenOptions(context=ctx, truncate=self.truncate, statistics=["greedy"])
+        return self._token_requests(kwargs, doc, (self.doc_to_target(doc), options))
+
+    def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
+        """Both measures × 100."""
+        result, _ = results
+        return {
+            "exact_memorization": 100 * scoring.exact_memorization(result["greedy"]),
+            "extraction_strength": 100 * scoring.extraction_strength(result["greedy"]),
+        } | self._truncated(result["truncated"])
+
+
+@cache
+def _warn_chat_template() -> None:
+    """Log one warning for all tasks of a run."""
+    logger.warning(
+        "--apply_chat_template is not MUSE's protocol: scores are not comparable with published "
+        "ones (on a base model that recites its training text, VerbMem can fall from 99 to 10)."
+    )

@@ -1,0 +1,119 @@
+"""The commands for submissions to the leaderboard: submit, validate, collect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import (
+    FAILED_CELLS,
+    PluginOption,
+    RetryOption,
+    err,
+    load_plugins,
+    run_plan,
+    say,
+    show,
+)
+
+PROBLEMS = 1
+
+app = typer.Typer()
+
+
+@app.command()
+def submit(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The grid, as YAML.")],
+    plugin: PluginOption = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Method to submit (repeatable); those that are not built in by default."),
+    ] = None,
+    search: Annotated[
+        Path | None, typer.Option(help="The sweep that the grid's settings were chosen by.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run", help="Folder of the run; runs/<name> if left out.")
+    ] = None,
+    out_dir: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for <method>/, the submission.")
+    ] = Path("submissions"),
+    retry_failed: RetryOption = False,
+) -> None:
+    """Check a method, run its grid or the rest of it, and pack the results."""
+    from ..config import load_config
+    from ..grid.sweep import load_sweep
+    from ..submissions.packing import failures, pack, refuse_existing
+    from ..submissions.submission import submissions
+
+    load_plugins(plugin)
+    settings = load_config(config)
+    sweep = load_sweep(search) if search else None
+    found = submissions(settings, method or (), plugin or (), sweep)
+    for submission in found:
+        refuse_existing(out_dir / submission.method)
+        say(f"{submission.method} keeps the contract of methods")
+    run = run_dir or Path("runs") / settings.name
+    plan = {id(planned): planned for submission in found for planned in submission.plan}
+    run_plan(settings, run, list(plan.values()), retry_failed=retry_failed)
+    if failed := [line for submission in found for line in failures(submission, run)]:
+        for line in failed:
+            say(line)
+        say("nothing was packed; fix the cause and rerun with --retry-failed")
+        raise typer.Exit(FAILED_CELLS)
+    for submission in found:
+        folder = out_dir / submission.method
+        say(f"packing {folder}")
+        for warning in pack(submission, run, folder):
+            say(str(warning))
+        say(f"written: {folder}")
+
+
+@app.command()
+def validate(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A submission.")],
+    board: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the leaderboard, whose precisions a submission must have."),
+    ] = None,
+) -> None:
+    """Check submissions without running anything of them; exit code 1 where one has problems."""
+    from rich.progress import track
+
+    from ..reading.untrusted_files import harmless
+    from ..records.store import read_records
+    from ..submissions.board import board_precisions
+    from ..submissions.validation import validate
+
+    precisions = board_precisions(read_records(board)) if board else None
+    wrong = False
+    for folder in folders:
+        verdict = validate(
+            folder,
+            lambda names: track(
+                names, "records", console=err, transient=True, disable=not err.is_terminal
+            ),
+            precisions,
+        )
+        for finding in verdict.findings:
+            show(str(finding))
+        count = len(verdict.problems)
+        wrong = wrong or count > 0
+        state = f"{count} problem{'s' if count > 1 else ''}" if count else "valid"
+        what = f"{harmless(verdict.method) or 'no method'}, {len(verdict.records)} records"
+        show(f"{folder}: {what}: {state}")
+    raise typer.Exit(PROBLEMS if wrong else 0)
+
+
+@app.command()
+def collect(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Submissions.")],
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for all their records.")],
+) -> None:
+    """Put the records of valid submissions into one folder, for `table`."""
+    from ..submissions.collection import collect
+
+    for line in collect(folders, out_dir):
+        say(line)

@@ -1,0 +1,1 @@
+"""Corpora with their target and retrained models."""

@@ -1,0 +1,125 @@
+"""The zero of PrivLeak: Min-40% scores of a corpus' retrained model, measured once and kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness_tasks import scoring
+from harness_tasks.corpora import RETRAIN_AUC_FILE, Corpus, load_corpus
+from harness_tasks.corpora.rows import read_json
+from harness_tasks.json_checksum import is_damaged, sealed
+
+from ..config import CorpusEntry, Evaluation, ModelSource
+from ..errors import InputError
+from ..evaluation.evaluate import retrain_scores
+from ..models.folders import (
+    identify,
+    identify_tokenizer,
+    load_model,
+    resolve_dtype,
+)
+from ..records.store import write_atomically
+
+if TYPE_CHECKING:
+    from ..progress import Progress
+
+
+def keep_retrain_auc(
+    entry: CorpusEntry, model: ModelSource, settings: Evaluation, progress: Progress
+) -> float:
+    """Measure a model that was trained without the forget set; write ``retrain_auc.json``.
+
+    With the AUC the file holds the score of every text, and names model, tokenizer, dtype and the
+    corpus' fingerprint. Nothing is measured again where it holds those of the same model and text.
+
+    Args:
+        entry: the corpus, a folder of the user's.
+        model: the retrained model.
+        settings: device, dtype and batch size.
+        progress: told what is going on.
+
+    Raises:
+        InputError: the corpus is not a user's folder, holds the AUC of something else, or the
+            model tells all forget from all holdout texts.
+    """
+    corpus = load_corpus(entry.name, entry.data_dir)
+    if corpus.source != "folder" or corpus.published_auc is not None:
+        raise InputError(
+            f"corpus {corpus.name} has a retrain AUC of its own; this command is for a folder "
+            "of yours"
+        )
+    measured = identity(
+        identify(model).model_dump(),
+        identify_tokenizer(model).model_dump(),
+        resolve_dtype(model, settings.dtype),
+        corpus,
+    )
+    path = Path(corpus.location, RETRAIN_AUC_FILE)
+    if corpus.retrain_auc is not None:
+        if is_of(read_json(path), measured):
+            return corpus.retrain_auc
+        raise InputError(
+            f"{path} holds {corpus.retrain_auc:g}, which is not of this model and text; records "
+            "may depend on it: remove the file to measure again"
+        )
+    progress.stage(f"{corpus.name}: AUC of {measured['model']['name']}")
+    content = measure(entry, model, measured["dtype"], settings, progress)
+    if not 0 < content["retrain_auc"] < 1:
+        raise InputError(
+            f"the AUC of {measured['model']['name']} on corpus {corpus.name} is "
+            f"{content['retrain_auc']:g}: it tells every forget from every holdout text, and no "
+            "model's PrivLeak can be compared with that; was it trained without the forget set?"
+        )
+    write_atomically(path, scores_text(content | measured))
+    return float(content["retrain_auc"])
+
+
+def scores_content(scores: dict[str, list[float]]) -> dict[str, Any]:
+    """The AUC of scores by side, and the scores themselves."""
+    auc, _ = scoring.auc_and_stderr(scores["holdout"], scores["forget"])
+    return {"retrain_auc": auc, "scores": scores}
+
+
+def scores_text(content: dict[str, Any]) -> str:
+    """Content of a file of scores, with its checksum."""
+    return json.dumps(sealed(content), indent=1) + "\n"
+
+
+def measure(
+    entry: CorpusEntry,
+    model: ModelSource,
+    dtype: str,
+    settings: Evaluation,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Score all texts of PrivLeak with a retrained model: AUC and scores."""
+    loaded, tokenizer = load_model(
+        model.path,
+        revision=model.revision,
+        tokenizer=model.tokenizer,
+        tokenizer_revision=model.tokenizer_revision,
+        dtype=dtype,
+        device=settings.device,
+    )
+    return scores_content(retrain_scores(loaded, tokenizer, entry, settings, progress))
+
+
+def identity(
+    model: dict[str, Any], tokenizer: dict[str, Any], dtype: str, corpus: Corpus
+) -> dict[str, Any]:
+    """Identity of scores: model, tokenizer, dtype and text that they depend on."""
+    return {
+        "model": model,
+        "tokenizer": tokenizer,
+        "dtype": dtype,
+        "corpus": corpus.fingerprint,
+    }
+
+
+def is_of(content: Any, measured: dict[str, Any]) -> bool:
+    """Tell whether a file of scores is whole and of this model and text."""
+    if not isinstance(content, dict) or is_damaged(content) or "scores" not in content:
+        return False
+    return all(content.get(key) == value for key, value in measured.items())

@@ -1,0 +1,1 @@
+"""Evaluation of a model with the tasks of MUSE."""

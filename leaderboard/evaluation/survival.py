@@ -1,0 +1,87 @@
+"""Measurement of what rounding keeps of a checkpoint's update, as the report of a run has it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from ..records.schema import Survival
+from ..records.survival import (
+    LayerSurvival,
+    Rounding,
+    SurvivalReport,
+    Update,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from quantizers import Quantizer
+    from quantizers.survival import Summary
+
+
+class SurvivalMeter:
+    """Compares one checkpoint with its target, precision after precision.
+
+    Args:
+        target: the model before unlearning, in the dtype that training started from.
+        unlearned: the checkpoint, adapters merged, before quantization.
+        name: of the checkpoint.
+
+    Raises:
+        QuantizerError: the two cannot be compared.
+    """
+
+    def __init__(self, target: PreTrainedModel, unlearned: PreTrainedModel, name: str) -> None:
+        from quantizers.survival import measure_update
+
+        self._target, self._unlearned, self._name = target, unlearned, name
+        self._update = measure_update(target, unlearned)
+
+    def measure(
+        self, precision: str, quantizer: Quantizer, quantized: PreTrainedModel
+    ) -> SurvivalReport:
+        """Measure one precision.
+
+        Args:
+            precision: its name.
+            quantizer: the quantizer, bound to its text if it is calibrated.
+            quantized: the checkpoint as the quantizer returned it.
+
+        Raises:
+            QuantizerError: the target cannot be quantized in the same way.
+        """
+        from quantizers.survival import measure_rounding
+
+        rounding = None
+        if quantizer.bits is not None:
+            rounding = measure_rounding(self._target, self._unlearned, quantizer, quantized)
+        return _report(self._name, precision, self._update, rounding)
+
+
+def at_precision(report: SurvivalReport, precision: str) -> Survival:
+    """The totals that a record keeps."""
+    return Survival(update=report.total.update, rounding=report.total.rounding.get(precision))
+
+
+def _report(
+    name: str, precision: str, update: Summary[Any], rounding: Summary[Any] | None
+) -> SurvivalReport:
+    def part(size: Any, effect: Any) -> LayerSurvival:
+        return LayerSurvival(
+            update=Update.model_validate(dataclasses.asdict(size)),
+            rounding={precision: Rounding.model_validate(dataclasses.asdict(effect))}
+            if effect
+            else {},
+        )
+
+    def parts(group: str) -> dict[str, LayerSurvival]:
+        effects = getattr(rounding, group) if rounding else {}
+        return {key: part(size, effects.get(key)) for key, size in getattr(update, group).items()}
+
+    return SurvivalReport(
+        checkpoint=name,
+        total=part(update.total, rounding.total if rounding else None),
+        kinds=parts("kinds"),
+        layers=parts("layers"),
+    )

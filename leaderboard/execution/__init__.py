@@ -1,0 +1,1 @@
+"""Execution of a grid: checkpoints, workers, and where they run."""

@@ -1,0 +1,165 @@
+"""Commands on a single model: unlearn, quantize, evaluate, compare with its target."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import reduce
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from harness_tasks.cache import build_once
+from harness_tasks.calibration import with_calibration
+from harness_tasks.corpora import load_corpus
+from quantizers import CalibratedQuantizer, Quantizer, get_quantizer
+from quantizers.saving import save_quantized
+
+from ..config import (
+    CorpusEntry,
+    Evaluation,
+    ModelSource,
+    PrecisionEntry,
+    RunConfig,
+    UnlearnEntry,
+)
+from ..errors import InputError
+from ..evaluation.evaluate import Scores
+from ..evaluation.evaluate import evaluate as evaluate_in_memory
+from ..evaluation.survival import SurvivalMeter
+from ..grid.plan import make_plan
+from ..models.card import unlearned_card
+from ..models.folders import (
+    copy_processor,
+    load_model,
+    refuse_full,
+    try_saving,
+)
+from ..progress import Progress
+from ..records.schema import UNQUANTIZED
+from ..records.survival import SurvivalReport
+from ..training.train import train_to_folder
+from .checkpoint import load_source
+
+
+def unlearn_to_folder(
+    entry: UnlearnEntry,
+    model: ModelSource,
+    corpus: CorpusEntry,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Unlearn and save; an interrupted run of the same settings goes on where it stopped.
+
+    The Trainer's files stand in ``<folder>.training`` until the model is saved; the loss curve
+    and an adapter stay, in ``<folder>/training``. ``README.md`` is the model card. Under
+    ``accelerate launch`` all processes train and the main one saves.
+
+    Raises:
+        InputError: ``folder`` is not empty.
+    """
+    refuse_full(folder)
+    config = RunConfig(
+        name="unlearn",
+        corpora=[corpus.model_copy(update={"target": model})],
+        unlearn=[entry],
+        precisions=[PrecisionEntry(quantizer=UNQUANTIZED)],
+    )
+    planned = make_plan(config)[-1]
+    if planned.recipe is None:
+        raise InputError(f"{entry.method} is not an unlearning method")
+    progress.stage(f"{planned.title}: training")
+    target, tokenizer = load_source(planned, "target", config.evaluation)
+    card = unlearned_card(planned.training, version("lm-eval-muse"))
+    data = planned.corpus.data(corpus.forget)
+    train_to_folder(planned.recipe, target, tokenizer, data, folder, card, progress)
+
+
+def quantize_to_folder(
+    path: str,
+    revision: str | None,
+    quantizer: str,
+    params: dict[str, Any],
+    folder: Path,
+    corpus: CorpusEntry | None = None,
+) -> None:
+    """Quantize and save with the quantizer's configuration, ``quantizer.json``.
+
+    Args:
+        path: folder or hub id of the model.
+        revision: commit on the hub.
+        quantizer: its name.
+        params: its parameters.
+        folder: where to.
+        corpus: for a calibrated quantizer, whose retain set it sees.
+
+    Raises:
+        InputError: ``folder`` is not empty, a corpus is needed and missing, or the model cannot be
+            loaded or saved.
+    """
+    from quantizers.architecture import is_multimodal
+
+    refuse_full(folder)
+    transform = get_quantizer(quantizer, **params)
+    if isinstance(transform, CalibratedQuantizer) and corpus is None:
+        raise InputError(f"{quantizer} is calibrated on text: name a corpus with --corpus")
+    model, tokenizer = load_model(path, revision=revision)
+    try_saving(model, tokenizer, folder)
+    if corpus is not None:
+        found = load_corpus(corpus.name, corpus.data_dir)
+        transform = with_calibration(transform, tokenizer, found, corpus.forget, corpus.retain)
+    quantized = transform(model)
+
+    def write(temporary: Path) -> None:
+        save_quantized(quantized, temporary, transform)
+        tokenizer.save_pretrained(temporary)
+        if is_multimodal(quantized):
+            copy_processor(quantized, temporary)
+
+    build_once(folder, write)
+
+
+def evaluate_model(
+    path: str,
+    revision: str | None,
+    quantizer: str,
+    corpus: CorpusEntry,
+    settings: Evaluation,
+    progress: Progress,
+) -> Scores:
+    """Load, quantize and score a model."""
+    transform = get_quantizer(quantizer)
+    found = load_corpus(corpus.name, corpus.data_dir)
+    model, tokenizer = load_model(
+        path, revision=revision, dtype=settings.dtype, device=settings.device
+    )
+    transform = with_calibration(transform, tokenizer, found, corpus.forget, corpus.retain)
+    return evaluate_in_memory(transform(model), tokenizer, corpus, settings, progress=progress)
+
+
+def compare_update(
+    target: ModelSource,
+    unlearned: Path,
+    quantizers: Mapping[str, Quantizer],
+    device: str | None = None,
+) -> SurvivalReport:
+    """Compare an unlearned model with its target, loaded in the same dtype.
+
+    Args:
+        target: the model before unlearning.
+        unlearned: folder of the unlearned model, adapters merged, not quantized.
+        quantizers: by the name of their precision in the report.
+        device: torch device that computes.
+
+    Raises:
+        InputError: a model cannot be loaded.
+        QuantizerError: the two cannot be compared.
+    """
+    after, _ = load_model(str(unlearned), device=device)
+    before, _ = load_model(target.path, revision=target.revision, dtype=after.dtype, device="cpu")
+    meter = SurvivalMeter(before, after, unlearned.resolve().name)
+    reports = [
+        meter.measure(name, quantizer, quantizer(copy.deepcopy(after)))
+        for name, quantizer in quantizers.items()
+    ]
+    return reduce(SurvivalReport.merge, reports)

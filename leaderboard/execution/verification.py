@@ -1,0 +1,252 @@
+"""Re-evaluate a record's cell and compare the results field by field.
+
+On the machine that made a record, with the same versions, every number and answer comes out
+bit by bit the same. Elsewhere kernels add up in another order, near-ties between two tokens fall
+the other way, and training carries the difference on; there a metric may differ by its recorded
+standard error, below which it says nothing about the model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ..config import RunConfig
+from ..errors import InputError
+from ..grid.plan import PlannedCell, PlannedTraining
+from ..grid.selection import label
+from ..progress import Progress
+from ..records import samples
+from ..records.samples import Sample
+from ..records.schema import Metric, Provenance, Record
+from ..records.store import RunFolder, checkpoints
+from .worker import Result, Worker
+
+TrainingPolicy = Literal["missing", "never", "always"]
+
+ENVIRONMENT = ("python", "platform", "device", "threads")
+"""Parts of the provenance that decide numbers, packages aside."""
+RESULTS = {
+    "status",
+    "reason",
+    "bits",
+    "dtype",
+    "metrics",
+    "examples",
+    "survival",
+    "calibration",
+    "extra",
+    "samples",
+}
+NUMBERS = ("metrics", "extra")
+ERRORS = (".stderr", ".low", ".high")
+FOLLOWING = ("examples", "survival", "samples")
+"""Fields that cannot stay the same, digit by digit, where numbers differ at all."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A place in a record where something else came out.
+
+    Attributes:
+        place: path in the record, for example ``metrics.knowmem.value``.
+        recorded: what the record has there; None where it has nothing.
+        found: what came out now, likewise.
+        allowed: whether the tolerance covers it.
+    """
+
+    place: str
+    recorded: Any
+    found: Any
+    allowed: bool
+
+    def __str__(self) -> str:
+        note = " (within the tolerance)" if self.allowed else ""
+        return f"{self.place}: {self.recorded} recorded, {self.found} found{note}"
+
+
+def find_cell(
+    plan: Sequence[PlannedTraining], record: Record
+) -> tuple[PlannedTraining, PlannedCell]:
+    """The cell of a plan that a record is about.
+
+    Raises:
+        InputError: there is none; with what sets the nearest one apart.
+    """
+    if record.schema_version == 1:
+        raise InputError(
+            "the record is of version 1, which does not hold dtype and tokenizer: run its "
+            "cell again with this version"
+        )
+    name = label(record.cell)
+    wanted = _flat(record.cell.model_dump(mode="json"))
+    apart = []
+    for planned in plan:
+        for cell in planned.cells:
+            if label(cell.cell) != name:
+                continue
+            if not (found := list(_unequal(wanted, _flat(cell.cell.model_dump(mode="json"))))):
+                return planned, cell
+            apart.append(found)
+    if not apart:
+        raise InputError(f"the configuration has no cell {name}, which the record is about")
+    place, recorded, planned_value = min(apart, key=len)[0]
+    raise InputError(
+        f"the record is about other settings than the configuration's {name}: {place}: "
+        f"{recorded!r} in the record, {planned_value!r} in the configuration"
+    )
+
+
+def environment_differences(recorded: Provenance, here: Provenance) -> list[str]:
+    """A line for whatever decides numbers and is not here as it was where a record was made.
+
+    Of packages, those count that were installed there.
+    """
+    names = recorded.packages.keys()
+    was, now = (
+        _flat(
+            {part: getattr(one, part) for part in ENVIRONMENT}
+            | {name: one.packages.get(name) for name in names}
+        )
+        for one in (recorded, here)
+    )
+    return [f"{place}: {one} recorded, {other} here" for place, one, other in _unequal(was, now)]
+
+
+def to_train(planned: PlannedTraining, run: Path) -> list[PlannedTraining]:
+    """The training of a checkpoint that a run's folder no longer holds, and those before it."""
+    kept = checkpoints(run)
+    missing = []
+    step: PlannedTraining | None = planned
+    while step and step.recipe and step.training.stem not in kept:
+        missing.append(step)
+        step = step.parent
+    return missing
+
+
+def evaluate_again(
+    config: RunConfig,
+    planned: PlannedTraining,
+    cell: PlannedCell,
+    record: Record,
+    run: Path,
+    training: TrainingPolicy,
+    progress: Progress,
+) -> Result:
+    """Evaluate a record's cell anew, in a temporary folder; nothing is written beside the record.
+
+    Args:
+        config: the grid that has the cell.
+        planned: its training.
+        cell: the cell.
+        record: says whether answers are wanted.
+        run: the run's folder, whose checkpoint is read where it is still there.
+        training: whether the checkpoint is trained anew: where it is ``missing``, ``never``, or
+            ``always``.
+        progress: told what is going on.
+
+    Raises:
+        InputError: the checkpoint is missing and is not to be trained.
+    """
+    missing = to_train(planned, run)
+    if missing and training == "never":
+        raise InputError(
+            f"{run} no longer holds the checkpoint {planned.training.stem}, and --training never "
+            "forbids to train it again"
+        )
+    if planned.recipe and (missing or training == "always"):
+        progress.say(
+            f"training {planned.training.stem} again, in a temporary folder"
+            + ("" if training == "always" else ": the run's folder no longer holds it")
+        )
+    settings = config.evaluation.model_copy(update={"log_samples": record.samples is not None})
+    config = config.model_copy(update={"evaluation": settings})
+    with tempfile.TemporaryDirectory(prefix="lm-eval-muse-verify-") as temporary:
+        folder = RunFolder(Path(temporary, "run"), config.name)
+        if training != "always":
+            _link_checkpoints(planned, run, folder)
+        (result,) = Worker(config, folder, progress).run(planned, [cell])
+    if not result.answers:
+        return result
+    digest = samples.sha256(samples.encode(result.answers))
+    return replace(result, record=result.record.model_copy(update={"samples": digest}))
+
+
+def _link_checkpoints(planned: PlannedTraining, run: Path, folder: RunFolder) -> None:
+    """Let a folder have the checkpoints of a run; the worker only reads what is there."""
+    step: PlannedTraining | None = planned
+    while step:
+        for kept in ("model", "adapter"):
+            source = run / "checkpoints" / step.training.stem / kept
+            if source.is_dir():
+                place = folder.checkpoint_path(step.training)
+                place.mkdir(parents=True, exist_ok=True)
+                (place / kept).symlink_to(source.resolve(), target_is_directory=True)
+        step = step.parent
+
+
+def differences(recorded: Record, found: Record, *, exact: bool) -> list[Difference]:
+    """Every place where a record and a new one of the same cell differ; time is no part of it.
+
+    Args:
+        recorded: the record.
+        found: the new one.
+        exact: whether nothing may differ. Otherwise a metric may, by its recorded standard error,
+            and with it standard errors, survival and answers.
+    """
+    # as it would be read back: what JSON cannot hold is None in a file
+    found = Record.model_validate_json(found.model_dump_json())
+    return [
+        Difference(place, was, now, not exact and _covered(place, was, now, recorded))
+        for place, was, now in _unequal(_results(recorded), _results(found))
+    ]
+
+
+def answer_differences(recorded: Sequence[Sample], found: Sequence[Sample]) -> Iterator[str]:
+    """A line for each answer that differs: its task and example, what it was and what it is."""
+    was, now = ({(one.task, one.example): one for one in some} for some in (recorded, found))
+    for key in was | now:
+        one, other = (
+            answers[key].model_dump(exclude_none=True) if key in answers else {}
+            for answers in (was, now)
+        )
+        for place, before, after in _unequal(one, other):
+            yield f"{key[0]} {key[1]}: {place}: {before!r} recorded, {after!r} found"
+            break  # the rest of an answer follows from its first difference
+
+
+def _covered(place: str, was: Any, now: Any, recorded: Record) -> bool:
+    part = place.partition(".")[0]
+    if part in FOLLOWING or (part in NUMBERS and place.endswith(ERRORS)):
+        return True
+    if part not in NUMBERS or was is None or now is None:
+        return False
+    group: dict[str, Metric] = getattr(recorded, part)
+    stderr = group[place.removeprefix(f"{part}.").removesuffix(".value")].stderr
+    return stderr is not None and abs(was - now) <= stderr
+
+
+def _results(record: Record) -> dict[str, Any]:
+    """What came out of a cell, by place."""
+    made = record.provenance.model_dump(include={"tasks", "retrain_auc"})
+    return _flat(record.model_dump(include=RESULTS) | {"provenance": made})
+
+
+def _flat(value: Any, place: str = "") -> dict[str, Any]:
+    """Nested values by the path of their place."""
+    if not isinstance(value, dict | list | tuple) or not value:
+        return {place: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    found: dict[str, Any] = {}
+    for key, member in items:
+        found |= _flat(member, f"{place}.{key}" if place else str(key))
+    return found
+
+
+def _unequal(one: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for place in one | other:
+        if one.get(place) != other.get(place):
+            yield place, one.get(place), other.get(place)

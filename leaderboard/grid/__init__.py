@@ -1,0 +1,1 @@
+"""Grids: their cells, the choice of some, the search for settings."""

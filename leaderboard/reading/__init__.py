@@ -1,0 +1,1 @@
+"""Readers and escaping of files that anybody may have written."""

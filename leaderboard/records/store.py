@@ -1,0 +1,330 @@
+"""Folder of a run: one process at a time, records written whole and never overwritten."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness_tasks import json_checksum
+
+from ..errors import InputError
+from . import samples
+from .json_text import dumps
+from .schema import Cell, Record, Training
+from .survival import SurvivalReport
+from .version1 import upgrade
+
+RUN_FILE = "run.json"
+# what a process leaves that is killed between making a file and giving it its name
+LEFTOVERS = (
+    ".*.tmp",
+    "records/.*",
+    "samples/.*",
+    "survival/.*",
+    "retrain/.*",
+    "checkpoints/*/.*",
+    "checkpoints/*/training/*.partial",
+    "references/*.partial",
+)
+
+
+class RunFolder:
+    """The folder of one run: ``run.json``, ``records/``, ``checkpoints/`` and tables.
+
+    Args:
+        path: the folder; made if it does not exist.
+        name: the run's name; a folder that holds another run, or other files, is refused.
+
+    Raises:
+        InputError: the folder belongs to something else, or cannot be written to.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        marker = path / RUN_FILE
+        if marker.exists():
+            owner = run_name(path)
+            if owner != name:
+                raise InputError(
+                    f"{path} holds the run '{owner}', not '{name}': choose another --out"
+                )
+        elif path.exists() and not _is_empty(path):
+            raise InputError(f"{path} is not empty and holds no run: choose another --out")
+        else:
+            write_atomically(marker, json.dumps({"name": name}) + "\n")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder; a second process is refused, a dead one leaves no lock behind.
+
+        Raises:
+            InputError: another process works on the folder, or it cannot be written to.
+        """
+        with _writing(lock := self.path / ".lock"):
+            handle = lock.open("w")
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(f"{self.path}: another process works on this run") from error
+            self._sweep()
+            yield
+
+    def _sweep(self) -> None:
+        """Remove what a process that was killed has left half-written."""
+        for name in LEFTOVERS:
+            for leftover in self.path.glob(name):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
+
+    def samples_path(self, cell: Cell) -> Path:
+        """Where the logged answers of ``cell`` are."""
+        return self.path / "samples" / f"{cell.stem}.jsonl.gz"
+
+    def checkpoint_path(self, training: Training) -> Path:
+        """Folder of what ``training`` leaves: the model, its adapter and its loss curve."""
+        return self.path / "checkpoints" / training.stem
+
+    def set_failed_aside(self) -> None:
+        """Move records without a result to ``superseded/``, so that their cells are run again."""
+        for path in sorted((self.path / "records").glob("*.json")):
+            if read_record(path).status != "done":
+                place = self.path / "superseded"
+                place.mkdir(exist_ok=True)
+                path.rename(place / f"{path.stem}.{len(list(place.iterdir()))}.json")
+
+    def write_survival(self, report: SurvivalReport) -> None:
+        """Write a checkpoint's survival report with its checksum.
+
+        The precisions that the file held before stay in it.
+
+        Raises:
+            InputError: the file that is there is damaged.
+        """
+        path = survival_path(self.path, report.checkpoint)
+        kept = read_survival(self.path, report.checkpoint)
+        if kept is not None:
+            report = kept.merge(report)
+        content = report.model_dump(mode="json", exclude_none=True, exclude={"sha256"})
+        replace_file(path, dumps(json_checksum.sealed(content)) + "\n")
+
+    def write_record(self, record: Record, answers: Sequence[samples.Sample] = ()) -> Path:
+        """Write a record with its checksum, and before it its answers; an existing one stays."""
+        path = record_path(self.path, record.cell)
+        if answers and not path.exists():
+            lines = samples.encode(answers)
+            replace_file(self.samples_path(record.cell), samples.compress(lines))
+            record = record.model_copy(update={"samples": samples.sha256(lines)})
+        write_atomically(path, record_text(record))
+        return path
+
+
+def record_path(folder: Path, cell: Cell) -> Path:
+    """Path of the record of ``cell``."""
+    return folder / "records" / f"{cell.stem}.json"
+
+
+def record_text(record: Record) -> str:
+    """Content of a record's file, with its checksum."""
+    content = json.loads(record.model_dump_json())
+    return dumps(json_checksum.sealed(content)) + "\n"
+
+
+def survival_path(folder: Path, checkpoint: str) -> Path:
+    """Path of the survival report of a checkpoint."""
+    return folder / "survival" / f"{checkpoint}.json"
+
+
+def read_survival(folder: Path, checkpoint: str) -> SurvivalReport | None:
+    """Read the survival report of a checkpoint; None where there is none.
+
+    Raises:
+        InputError: the file is not one, or is not as it was written.
+    """
+    path = survival_path(folder, checkpoint)
+    try:
+        content = json.loads(path.read_bytes())
+        report = SurvivalReport.model_validate(content)
+        damaged = json_checksum.is_damaged(content)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: not a survival report; delete it and evaluate the checkpoint again"
+        ) from error
+    if damaged:
+        raise InputError(
+            f"{path} is not as it was written (its SHA-256 is another): restore it, or delete it "
+            "and evaluate the checkpoint again"
+        )
+    return report
+
+
+def checkpoints(folder: Path) -> set[str]:
+    """Names of the checkpoints in a run's folder that need no training."""
+    return {
+        path.parent.name
+        for kept in ("model", "adapter")
+        for path in folder.glob(f"checkpoints/*/{kept}")
+    }
+
+
+def read_samples(folder: Path, record: Record) -> list[samples.Sample]:
+    """The logged answers of a record; none where none were kept.
+
+    Raises:
+        InputError: the file is not what the record says it is.
+    """
+    if record.samples is None:
+        return []
+    path = folder / "samples" / f"{record.cell.stem}.jsonl.gz"
+    try:
+        lines = samples.decompress(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    if samples.sha256(lines) != record.samples:
+        raise InputError(f"{path}: not the answers that its record is about (SHA-256 differs)")
+    try:
+        return samples.decode(lines)
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"]
+        raise InputError(f"{path}: a line is not an answer: {message}") from error
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records of a run folder, in the order of their names.
+
+    Raises:
+        InputError: the folder holds no records, or one is not valid.
+    """
+    paths = sorted((folder / "records").glob("*.json"))
+    if not paths:
+        raise InputError(f"{folder}: no records found (expected {folder / 'records'}/*.json)")
+    records = [read_record(path) for path in paths]
+    for path, record in zip(paths, records, strict=True):
+        if path.stem != record.cell.stem:
+            raise InputError(f"{path}: is of another cell than its name says: {record.cell.stem}")
+    return records
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file.
+
+    Raises:
+        InputError: there is none, or it is not as it was written.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        record = parse_record(content)
+        damaged = json_checksum.is_damaged(content)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "top level"
+        raise InputError(f"{path}: not a record: {where}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:  # JSON that pydantic takes and Python does not
+        raise InputError(f"{path}: not a record: {error}") from error
+    if damaged:
+        raise InputError(
+            f"{path} is not as it was written (its SHA-256 is another): restore it, or delete it "
+            "to have its cell run again"
+        )
+    return record
+
+
+def parse_record(content: Any) -> Record:
+    """The record in the content of a file, of this version or of version 1.
+
+    Raises:
+        ValueError: it is not a record.
+    """
+    if isinstance(content, dict) and content.get("schema_version", 1) == 1:
+        try:
+            content = upgrade(content)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"a part of version 1 is missing: {error}") from error
+    return Record.model_validate_json(json.dumps(content))
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a folder holds nothing, or what a process killed while making a run's has left."""
+    return path.is_dir() and all(entry.match(LEFTOVERS[0]) for entry in path.iterdir())
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A file that may not be written is the user's to mend; a full disk is told elsewhere."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a new file: flushed under a temporary name, then linked into place.
+
+    A reader sees the whole file or none; a file that exists already is left alone.
+
+    Raises:
+        InputError: the folder is read-only.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.chmod(0o644)
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a file that is made anew each time; a reader sees the old one or the new one.
+
+    Raises:
+        InputError: the folder is read-only.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
+
+
+def run_name(folder: Path) -> str:
+    """The name of the run in a folder.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    marker = folder / RUN_FILE
+    try:
+        return str(json.loads(marker.read_text(encoding="utf-8"))["name"])
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no run found there (expected {marker})") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{marker}: not a run's marker file: {error!r}") from error

@@ -1,0 +1,1 @@
+"""Rows, scores and errors, computed from records."""

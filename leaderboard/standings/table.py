@@ -1,0 +1,389 @@
+"""The leaderboard as data: one row per (method, finetuning, precision), from records alone."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Any
+
+from ..records.schema import METRICS, REFERENCES, UNQUANTIZED, Record
+from .estimates import (
+    Estimate,
+    Z,
+    mean_over_seeds,
+    of_auc,
+    of_metric,
+    of_record,
+)
+from .grouping import (
+    FULL_BITS,
+    Board,
+    Group,
+    Key,
+    Peers,
+    bits,
+    finite,
+    first,
+    group_records,
+    key_of,
+    make_boards,
+    quantizer_digest,
+)
+from .scores import (
+    FORGETTING,
+    combine,
+    forgot,
+    untestable,
+    way_back,
+)
+
+Estimates = dict[str, Estimate]
+
+UNCHANGED = "not ranked: no weight differs from the model before unlearning"
+
+RANGES = {
+    "verbmem": (0.0, 100.0),
+    "knowmem": (0.0, 100.0),
+    "privleak": (-100.0, math.inf),
+    "utility": (0.0, 100.0),
+}
+"""Lowest and highest possible value of a metric."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of the table.
+
+    Attributes:
+        mean: over seeds.
+        stderr: standard error over documents and, with several seeds, over seeds; None where it
+            is not known, and at an edge.
+        low: lower end of the 95% interval where all documents agree (an edge), otherwise None.
+        high: upper end of it.
+        spread: sample standard deviation over seeds; None with a single one.
+    """
+
+    mean: float
+    stderr: float | None = None
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        settings: digest of everything but precision and seed, to tell apart two rows of the
+            same method.
+        quantizer: digest of the quantizer and its parameters.
+        records: of all seeds, in their order.
+        values: the four metrics; for each ``recovery_…`` in points and ``way_back_…`` as a share;
+            ``forget_quality`` and ``score``; one without a number is missing.
+        extra: scores of other tasks, in lm-eval's own units; one that a seed lacks is missing.
+        forgot: verdict of the gate on the unquantized checkpoint; None where it is not known.
+        setting: settings that tell the checkpoint from others of the same name; may be empty.
+        variant: the quantizer's digest where another one has the same name, otherwise empty.
+        ranked: True where the checkpoint has a score at all precisions that the board is ordered
+            by.
+        reasons: reasons for numbers and ranks that are missing.
+    """
+
+    board: Board
+    method: str
+    finetuning: str
+    precision: str
+    settings: str
+    quantizer: str
+    records: tuple[Record, ...]
+    values: dict[str, Value]
+    extra: dict[str, Value]
+    forgot: bool | None
+    setting: str
+    variant: str
+    ranked: bool = False
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus."""
+        return self.board.corpus
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.records)
+
+    @property
+    def bits(self) -> float:
+        """Bits per weight; infinity for a checkpoint that is not quantized."""
+        return bits(self.records[0])
+
+    @property
+    def dtype(self) -> str | None:
+        """Dtype of the weights that are not quantized; None where no record knows it."""
+        return next((r.dtype for r in self.records if r.dtype), self.records[0].dtype)
+
+    @property
+    def is_reference(self) -> bool:
+        """True for target and retrain rows, which are not ranked."""
+        return self.method in REFERENCES
+
+    @property
+    def is_quantized(self) -> bool:
+        """True where a quantizer took bits from the weights."""
+        return self.bits < FULL_BITS
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Reasons for missing numbers, failures included."""
+        failures = (
+            f"{r.status}: {r.reason}" for r in self.records if r.status != "done" or r.reason
+        )
+        return (*failures, *self.reasons)
+
+    @property
+    def checkpoint(self) -> tuple[str, ...]:
+        """Identity that its rows at all precisions share."""
+        return self.board.title, self.method, self.finetuning, self.settings
+
+    @property
+    def precision_key(self) -> tuple[str, str]:
+        """Identity of the precision: its name and the quantizer's digest."""
+        return self.precision, self.quantizer
+
+
+def build_table(records: Iterable[Record]) -> list[Row]:
+    """Build the rows of all boards: references first, then methods, best first.
+
+    Methods are ordered by their score at the precisions of a board with the fewest bits at which
+    target and retrain can be told apart: the mean over all quantizers with that many bits. Those
+    that did not forget (the gate) come after all that did. Those that lack one of these scores and
+    checkpoints without a changed weight are not ranked and come last.
+
+    Raises:
+        InputError: two records are of one cell.
+    """
+    groups = group_records(records)
+    boards = make_boards(groups)
+    peers = Peers(groups)
+    rows = [_row(key, group, boards[key.board], peers) for key, group in groups.items()]
+    ordered: list[Row] = []
+    for board in sorted({row.board for row in rows}):
+        ordered += _order([row for row in rows if row.board == board])
+    return ordered
+
+
+def ranking_precisions(rows: Sequence[Row]) -> list[Row]:
+    """Target rows at the precisions that a board is ordered by; empty where none has scores.
+
+    Args:
+        rows: of one board.
+    """
+    references = [row for row in rows if row.method == "target"]
+    scored: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
+    for row in rows:
+        if "score" in row.values:
+            scored[row.checkpoint].add(row.precision_key)
+    for width in sorted({row.bits for row in references}):
+        members = [row for row in references if row.bits == width]
+        if any({row.precision_key for row in members} <= found for found in scored.values()):
+            return sorted(members, key=lambda row: row.precision)
+    return []
+
+
+def _row(key: Key, group: Group, board: Board, peers: Peers) -> Row:
+    is_reference = key.method in REFERENCES
+    retrained = peers.retrained(key, group)
+    unquantized = peers.unquantized(key)
+    seeds = {seed: _estimates(record, retrained) for seed, record in group.items()}
+    before = {seed: _estimates(record, retrained) for seed, record in unquantized.items()}
+    columns: dict[str, list[Estimate | None]] = defaultdict(list)
+    target, retrain = (
+        _estimates(peers.reference(role, key, group), retrained) for role in REFERENCES
+    )
+    for seed, metrics in seeds.items():
+        for metric in METRICS:
+            now, then = metrics.get(metric), before.get(seed, {}).get(metric)
+            columns[metric].append(now)
+            if unquantized is not group:
+                columns[f"recovery_{metric}"].append(now - then if now and then else None)
+        if not is_reference:
+            scores = combine(metrics, target, retrain)
+            columns["forget_quality"].append(scores.forget_quality)
+            columns["score"].append(scores.score)
+    means = {name: _mean(found, (key, name)) for name, found in columns.items()}
+    values = {name: _value(name, mean, columns[name]) for name, mean in means.items() if mean}
+    if not is_reference and unquantized is not group:
+        values |= _ways_back(key, means, before, target)
+    records = tuple(group.values())
+    own = {name: mean for name in METRICS if (mean := means.get(name))}
+    reason = untestable(own, retrain, FORGETTING) if key.method == "target" else None
+    return Row(
+        board=board,
+        method=key.method,
+        finetuning=key.finetuning,
+        precision=key.precision,
+        settings=key.settings,
+        quantizer=key.quantizer,
+        records=records,
+        values=values,
+        extra=_extra(records),
+        forgot=None if is_reference else _gate(key, group, peers),
+        setting=peers.setting(key),
+        variant=peers.variant(key),
+        reasons=(f"no forget quality at this precision: {reason}",) if reason else (),
+    )
+
+
+def _estimates(record: Record | None, retrained: Record | None) -> Estimates:
+    """Metrics of a record that are numbers, with PrivLeak's zero from the retrained model."""
+    if record is None:
+        return {}
+    zero = None
+    if retrained is not None and {"privleak/forget", "privleak/holdout"} <= (
+        retrained.examples.keys()
+    ):
+        zero = of_auc(retrained.examples["privleak/forget"], retrained.examples["privleak/holdout"])
+    found = {name: of_record(record, name, zero) for name in METRICS}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+
+def _gate(key: Key, group: Group, peers: Peers) -> bool | None:
+    """Decide the gate on the unquantized checkpoint, on the means over its seeds."""
+    unquantized = peers.unquantized(key)
+    if not unquantized or unquantized.keys() != group.keys():
+        return None
+    record = first(unquantized)
+    place = key._replace(
+        precision=record.cell.precision,
+        quantizer=quantizer_digest(record.cell),
+    )
+    target, retrain = (
+        _estimates(peers.reference(role, place, unquantized), None) for role in REFERENCES
+    )
+    seeds = [_estimates(member, None) for member in unquantized.values()]
+    means = {name: _mean([seed.get(name) for seed in seeds], (place, name)) for name in METRICS}
+    return forgot({name: mean for name, mean in means.items() if mean}, target, retrain)
+
+
+def _ways_back(
+    key: Key, means: Mapping[str, Estimate | None], before: Mapping[int, Estimates], target: Any
+) -> dict[str, Value]:
+    ways = {}
+    for metric in METRICS:
+        now = means.get(metric)
+        then = _mean([seed.get(metric) for seed in before.values()], (key, metric, "before"))
+        if now is None or then is None or metric not in target:
+            continue
+        share = way_back(metric, now, then, target[metric])
+        if share is not None:
+            ways[f"way_back_{metric}"] = Value(share)
+    return ways
+
+
+def _mean(numbers: Sequence[Estimate | None], key: Any) -> Estimate | None:
+    """Mean over seeds; None where a seed has no number."""
+    known = [number for number in numbers if number is not None]
+    if not known or len(known) < len(numbers):
+        return None
+    return mean_over_seeds(known, key)
+
+
+def _value(name: str, mean: Estimate, seeds: Sequence[Estimate | None]) -> Value:
+    numbers = [seed.value for seed in seeds if seed is not None]
+    stderr = mean.stderr
+    value = Value(mean.value, spread=stdev(numbers) if len(numbers) > 1 else None)
+    if stderr is None:
+        return value
+    if not mean.is_edge:
+        return replace(value, stderr=stderr)
+    lowest, highest = RANGES.get(name, (-math.inf, math.inf))
+    return replace(
+        value,
+        low=max(lowest, mean.value - Z * stderr),
+        high=min(highest, mean.value + Z * stderr),
+    )
+
+
+def _extra(records: Sequence[Record]) -> dict[str, Value]:
+    """Scores of other tasks; one that a seed lacks is missing."""
+    values = {}
+    for name in sorted({name for record in records for name in record.extra}):
+        seeds = [
+            of_metric(name, record.extra[name], key_of(record.cell))
+            if name in finite(record.extra)
+            else None
+            for record in records
+        ]
+        if mean := _mean(seeds, (name, key_of(records[0].cell))):
+            values[name] = _value(name, mean, seeds)
+    return values
+
+
+def _order(rows: list[Row]) -> list[Row]:
+    """Order the rows of a board and say which are not ranked."""
+    wanted = {row.precision_key: row.precision for row in ranking_precisions(rows)}
+    checkpoints: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        checkpoints[row.checkpoint].append(row)
+    keys, ordered = {}, []
+    for checkpoint, members in checkpoints.items():
+        scores = {r.precision_key: r.values["score"].mean for r in members if "score" in r.values}
+        missing = [name for key, name in wanted.items() if key not in scores]
+        top = max(members, key=lambda row: (row.bits, row.precision))
+        if top.is_reference:
+            keys[checkpoint] = (REFERENCES.index(top.method), False, 0.0, checkpoint)
+            continue
+        unchanged = any(record.is_unchanged for row in members for record in row.records)
+        ranked = bool(wanted) and not missing and not unchanged
+        score = fmean(scores[key] for key in wanted) if ranked else scores.get(top.precision_key)
+        group = len(REFERENCES) + (not ranked)
+        keys[checkpoint] = (group, not top.forgot, 1.0 if score is None else -score, checkpoint)
+        if unchanged or missing:
+            lacking = f"not ranked: no score at {', '.join(sorted(missing))}"
+            reason = UNCHANGED if unchanged else lacking
+            members = [
+                replace(row, reasons=(*row.reasons, reason)) if row is top else row
+                for row in members
+            ]
+        checkpoints[checkpoint] = [replace(row, ranked=ranked) for row in members]
+    for checkpoint in sorted(checkpoints, key=keys.__getitem__):
+        ordered += sorted(checkpoints[checkpoint], key=_by_precision)
+    return ordered
+
+
+def _by_precision(row: Row) -> tuple[Any, ...]:
+    return -row.bits, row.precision, row.quantizer
+
+
+def precision(row: Row) -> str:
+    """A row's precision; the dtype of the weights where nothing is rounded.
+
+    With the quantizer's digest where another one has the same name.
+    """
+    label = precision_label(row.precision, row.records[0].cell.quantizer, row.dtype)
+    return label + (f" [{row.variant}]" if row.variant else "")
+
+
+def precision_label(precision: str, quantizer: str, dtype: str | None) -> str:
+    """Name of a precision in tables.
+
+    Args:
+        precision: its name in the configuration.
+        quantizer: name of the quantizer.
+        dtype: dtype of the weights, shown for ``none``; None where it is not known.
+    """
+    return dtype if dtype and precision == quantizer == UNQUANTIZED else precision
+
+
+def by_board(rows: list[Row]) -> dict[Board, list[Row]]:
+    """The rows of every board, in order."""
+    boards: dict[Board, list[Row]] = {}
+    for row in rows:
+        boards.setdefault(row.board, []).append(row)
+    return boards

@@ -1,0 +1,245 @@
+"""4-bit and 8-bit quantization by bitsandbytes, through transformers' own integration."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Collection
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from ..base import Quantizer
+from ..errors import QuantizerError
+from ..registry import register_quantizer
+from ..replaced import replaceable_layers, try_quantized
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
+
+
+@register_quantizer("bnb-fp4", quant_type="fp4")
+@register_quantizer("bnb-nf4", quant_type="nf4")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BitsAndBytes4bit(Quantizer):
+    """4-bit floats in blocks of 64 weights, one scale each.
+
+    ``bnb-fp4`` is what published unlearning code means by "4-bit": ``load_in_4bit`` with the
+    defaults of transformers, hence FP4 and not an integer grid. Computed in the model's dtype.
+
+    Attributes:
+        quant_type: ``"fp4"`` (e2m1) or ``"nf4"`` (quantiles of a normal distribution).
+        double_quant: Quantize the scales too.
+        skip: Shell-style patterns of module names to leave as they are.
+        quantize_head: Quantize the output head too.
+    """
+
+    bits: ClassVar[int] = 4
+    quant_type: Literal["fp4", "nf4"]
+    double_quant: bool = False
+    skip: tuple[str, ...] = ()
+    quantize_head: bool = False
+
+    def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Replace every linear layer by bitsandbytes' ``Linear4bit``.
+
+        Raises:
+            QuantizerError: bitsandbytes is missing, nothing to quantize, a layer cannot be
+                replaced (see `replaceable_layers`), or a weight is not finite.
+        """
+        return _quantize(
+            model,
+            self.skip,
+            self.quantize_head,
+            load_in_4bit=True,
+            bnb_4bit_quant_type=self.quant_type,
+            bnb_4bit_use_double_quant=self.double_quant,
+            bnb_4bit_compute_dtype=model.dtype,
+        )
+
+    def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
+        """Return the weight of a layer, outputs × inputs, in the dtype it was quantized from."""
+        from bitsandbytes.functional import dequantize_4bit
+        from bitsandbytes.nn import Linear4bit
+
+        if isinstance(module, Linear4bit):
+            weight: Any = module.weight
+            return dequantize_4bit(weight.data, weight.quant_state)
+        return super().dequantize(module, parameter)
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write an ordinary Hugging Face folder."""
+        _save(model, folder)
+
+    def load(self, folder: Path) -> PreTrainedModel:
+        """Load such a folder, computing as before it was saved."""
+        return _compute_as_configured(super().load(folder))
+
+
+@register_quantizer("bnb-int8")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BitsAndBytes8bit(Quantizer):
+    """LLM.int8(): int8 weights with a scale per output, int8 activations with a scale per token.
+
+    Input features with a value beyond ``threshold`` are multiplied in floating point instead.
+    Weights and activations pass through float16 on their way to int8.
+
+    Attributes:
+        threshold: Magnitude from which an input feature counts as an outlier; 0 for none.
+        skip: Shell-style patterns of module names to leave as they are.
+        quantize_head: Quantize the output head too.
+    """
+
+    bits: ClassVar[int] = 8
+    threshold: float = 6.0
+    skip: tuple[str, ...] = ()
+    quantize_head: bool = False
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """True with a threshold: an outlier in any text decides for the feature in all texts."""
+        return self.threshold > 0
+
+    def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Replace every linear layer by bitsandbytes' ``Linear8bitLt``.
+
+        Raises:
+            QuantizerError: bitsandbytes is missing, nothing to quantize, a layer cannot be
+                replaced (see `replaceable_layers`), or a weight is not finite.
+        """
+        return _quantize(
+            model,
+            self.skip,
+            self.quantize_head,
+            load_in_8bit=True,
+            llm_int8_threshold=self.threshold,
+        )
+
+    def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
+        """Return the weight of a layer in float32, outputs × inputs: index · scale / 127."""
+        from bitsandbytes.functional import int8_vectorwise_dequant
+        from bitsandbytes.nn import Linear8bitLt
+
+        if isinstance(module, Linear8bitLt):
+            weight: Any = module.weight
+            # The first forward pass moves the scales from the weight to the state.
+            scales = weight.SCB if module.state.SCB is None else module.state.SCB
+            return int8_vectorwise_dequant(weight.data, scales)
+        return super().dequantize(module, parameter)
+
+    def save(self, model: PreTrainedModel, folder: Path) -> None:
+        """Write an ordinary Hugging Face folder."""
+        _save(model, folder)
+
+
+@torch.no_grad()
+def _quantize(
+    model: PreTrainedModel, skip: tuple[str, ...], head: bool, **settings: Any
+) -> PreTrainedModel:
+    """Do to a model in memory what ``from_pretrained(quantization_config=...)`` does on loading."""
+    hf_quantizer = _hf_quantizer(**settings)
+    layers = replaceable_layers(model, "bitsandbytes", skip=skip, head=head, plain=True)
+    if any(type(module).__name__ == "Llama4TextExperts" for module in model.modules()):
+        raise QuantizerError(
+            "bitsandbytes cannot leave out the experts of Llama 4: transformers looks for other "
+            "modules in their place when it loads a quantized folder; use rtn-int4 or rtn-int8"
+        )
+    originals = {layer.name: (layer.weight, layer.module.bias) for layer in layers}
+    hf_quantizer.quantization_config.llm_int8_skip_modules = _left_alone(model, originals)
+    hf_quantizer.preprocess_model(model, device_map=None)
+    convert = hf_quantizer.get_quantize_ops().convert
+    del layers
+    while originals:  # a layer taken from them is freed once quantized
+        name, (original, bias) = originals.popitem()
+        key = f"{name}.weight"
+        module = model.get_submodule(name)
+        if not hasattr(module, "source_cls"):  # kept in float32, by transformers' list
+            continue
+        module.weight = convert({key: original.detach()}, model=model, full_layer_name=key)[key]
+        module.bias = bias
+    model.hf_quantizer = hf_quantizer
+    hf_quantizer.postprocess_model(model)
+    model.train(model.training)  # the new layers start in training mode, where they differ
+    try_quantized(_compute_as_configured(model), "bitsandbytes")
+    for module in model.modules():
+        state: Any = getattr(module, "state", None)
+        if hasattr(state, "SCB"):  # back from where the first forward pass of int8 moves them
+            weight: Any = module.weight
+            weight.CB, weight.SCB, state.CB, state.SCB = state.CB, state.SCB, None, None
+    return model
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    """Save under the names of the original checkpoint.
+
+    Where that joins or splits layers (HRM), quantized ones are saved under their own names, which
+    transformers reads too.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    weights = {
+        f"{name}.weight": torch.empty(24, 24, device="meta")
+        for name, module in model.named_modules()
+        if type(module).__module__.startswith("bitsandbytes")
+    }
+    original = revert_weight_conversion(model, weights)
+    whole = all(any(weight is one for one in weights.values()) for weight in original.values())
+    model.save_pretrained(folder, save_original_format=whole)
+
+
+def _left_alone(model: nn.Module, quantized: Collection[str]) -> list[str]:
+    """Names that keep transformers from replacing other linear layers than ``quantized``.
+
+    They are those of the largest parts that hold no quantized layer. transformers takes them for
+    regular expressions of which a beginning or an end may match.
+    """
+    above = {""} | {
+        ".".join(path[:depth])
+        for path in (name.split(".") for name in quantized)
+        for depth in range(1, len(path))
+    }
+    names = []
+    for name, module in model.named_modules():
+        if name in above or name in quantized or name.rpartition(".")[0] not in above:
+            continue
+        if any(isinstance(part, nn.Linear | Conv1D) for part in module.modules()):
+            clash = any(re.match(name, other) or other.endswith(name) for other in quantized)
+            names.append(rf"{re.escape(name)}(\.|$)" if clash else name)
+    return names
+
+
+def _compute_as_configured(model: PreTrainedModel) -> PreTrainedModel:
+    """Keep 4-bit layers from the bfloat16 shortcut that bitsandbytes takes on some processors.
+
+    Where a CPU has AVX512-BF16 it ignores the compute dtype, rounds the scales to bfloat16 and
+    fails on layers whose inputs are no multiple of 64 or outputs of 32.
+    """
+    shortcut = "support_avx512bf16_for_cpu"
+    for module in model.modules():
+        if hasattr(module, shortcut):
+            setattr(module, shortcut, False)
+    return model
+
+
+def _hf_quantizer(**settings: Any) -> Any:
+    if find_spec("bitsandbytes") is None:
+        raise QuantizerError(
+            "bitsandbytes is not installed; pip install 'lm-eval-muse[bnb]' brings it"
+        )
+    from transformers import BitsAndBytesConfig
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    hf_quantizer = AutoHfQuantizer.from_config(BitsAndBytesConfig(**settings), pre_quantized=False)
+    try:
+        hf_quantizer.validate_environment()
+    except (ImportError, RuntimeError) as error:
+        raise QuantizerError(f"bitsandbytes cannot be used here: {error}") from error
+    # It says for every layer and forward pass that inputs pass through float16, as documented.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    return hf_quantizer

@@ -1,0 +1,388 @@
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from leaderboard.errors import InputError
+from leaderboard.records.schema import Metric, ModelId, Record
+from leaderboard.report.markdown import markdown
+from leaderboard.report.terminal import print_table
+from leaderboard.standings.grouping import settings_digest
+from leaderboard.standings.table import build_table
+
+MakeRecord = Callable[..., Record]
+TARGET = (100.0, 80.0, -100.0, 80.0)
+RETRAIN = (20.0, 30.0, 0.0, 78.0)
+
+
+@pytest.fixture
+def references(make: MakeRecord) -> list[Record]:
+    return [
+        make(role, precision, values)
+        for precision in ("none", "rtn-int4")
+        for role, values in (("target", TARGET), ("retrain", RETRAIN))
+    ]
+
+
+def recorded(record: Record, training: dict[str, Any] | None = None, **cell: Any) -> Record:
+    """The record with another cell, or another training in it."""
+    changed = record.cell.training.model_copy(update=training or {})
+    return record.model_copy(
+        update={"cell": record.cell.model_copy(update={"training": changed, **cell})}
+    )
+
+
+def scored(record: Record, **extra: float) -> Record:
+    """The record with scores of other tasks."""
+    metrics = {f"arc/{name}": Metric(value=value, stderr=0.01) for name, value in extra.items()}
+    return record.model_copy(update={"extra": metrics})
+
+
+def names(records: list[Record]) -> list[tuple[str, str, str]]:
+    return [(row.method, row.finetuning, row.precision) for row in build_table(records)]
+
+
+def test_order(make: MakeRecord, references: list[Record]) -> None:
+    """References, then by score at the lowest precision, those that did not forget after."""
+    forgot_at_int4 = make("good", "rtn-int4", (20.0, 30.0, -90.0, 50.0))
+    records = [
+        make("useful", "none", (20.0, 30.0, 0.0, 80.0)),  # best unquantized, but …
+        make("useful", "rtn-int4", (90.0, 75.0, 0.0, 80.0)),  # … everything came back
+        make("good", "none", (30.0, 50.0, -90.0, 50.0)),
+        forgot_at_int4,
+        *references,
+    ]
+    assert [name[::2] for name in names(records)] == [
+        ("target", "none"),
+        ("target", "rtn-int4"),
+        ("retrain", "none"),
+        ("retrain", "rtn-int4"),
+        ("good", "none"),
+        ("good", "rtn-int4"),
+        ("useful", "none"),
+        ("useful", "rtn-int4"),
+    ]
+
+
+def test_recovery_is_against_the_same_checkpoint(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    records = [
+        make("npo", "none", (30.0, 40.0, 0.0, 80.0)),
+        make("npo", "rtn-int4", (45.0, 38.0, 0.0, 80.0)),
+        *references,
+    ]
+    row = build_table(records)[-1]
+    assert row.values["recovery_verbmem"].mean == pytest.approx(15.0)
+    assert row.values["recovery_knowmem"].mean == pytest.approx(-2.0)
+
+
+def test_seeds_give_mean_and_deviation(make: MakeRecord, references: list[Record]) -> None:
+    """30 and 34: mean 32, sample standard deviation sqrt(8), of the mean 2.
+
+    Both have an error of 1.5 from the same documents: √(1.5² + 2²) = 2.5.
+    """
+    records = [
+        make("npo", "none", (value, 40.0, 0.0, 80.0), seed=seed)
+        for seed, value in enumerate((30.0, 34.0))
+    ]
+    row = build_table(records + references)[-1]
+    assert row.seeds == 2
+    assert row.values["verbmem"].mean == 32.0
+    assert row.values["verbmem"].spread == pytest.approx(8**0.5)
+    assert row.values["verbmem"].stderr == pytest.approx(2.5)
+    assert "32.0 ±2.5" in markdown("t", [row])
+
+
+def test_a_failed_seed_leaves_no_mean(make: MakeRecord, references: list[Record]) -> None:
+    records = [
+        make("npo", "none", (30.0, 40.0, 0.0, 80.0)),
+        make("npo", "none", (None,) * 4, seed=1, status="diverged", reason="loss is NaN"),
+    ]
+    row = build_table(records + references)[-1]
+    assert row.values == {}
+    assert row.notes == ("diverged: loss is NaN",)
+    text = markdown("t", [row])
+    assert "| npo | full | float32 | — | — | — | — | — | — | — | — |" in text
+    assert "loss is NaN" in text
+
+
+def test_no_score_without_references(make: MakeRecord) -> None:
+    (row,) = build_table([make("npo", "rtn-int4")])
+    assert set(row.values) == {"verbmem", "knowmem", "privleak", "utility"}
+    assert row.forgot is None
+
+
+@pytest.mark.parametrize("other", [{"limit": 5}, {"subset": "test"}, {"extra_tasks": ("arc",)}])
+def test_another_evaluation_is_compared_with_its_own_references(
+    make: MakeRecord, references: list[Record], other: dict[str, Any]
+) -> None:
+    """Utility 40 of the target's 80, and of 40 where the target was evaluated like the method."""
+    ours = make("npo", "rtn-int4", (20.0, 30.0, 0.0, 40.0))
+    target = make("target", "rtn-int4", (100.0, 80.0, -100.0, 40.0))
+    theirs = [recorded(record, **other) for record in (ours, target, references[3])]
+    table = build_table([ours, *references, *theirs])
+    rows = {row.board: row for row in table if row.method == "npo"}
+    assert len({board.title for board in rows}) == 2
+    first, second = rows.values()
+    assert first.values["score"].mean == pytest.approx(100 * 2 / 3)  # harmonic mean of 1 and 1/2
+    assert second.values["score"].mean == pytest.approx(100)
+    assert first.seeds == second.seeds == 1
+
+
+def test_titles_of_boards(make: MakeRecord) -> None:
+    """What is left out is said; extra tasks only where they tell two boards apart."""
+    record = make("npo")
+    half = recorded(record, limit=5, subset="test")
+    assert [row.board.title for row in build_table([half])] == ["news, test half, first 5 examples"]
+    more = recorded(record, extra_tasks=("arc",))
+    assert [row.board.title for row in build_table([more])] == ["news"]
+    assert [row.board.title for row in build_table([more, record])] == ["news", "news with arc"]
+    other_text = record.cell.training.corpus.model_copy(update={"fingerprint": "g"})
+    titles = {
+        row.board.title for row in build_table([record, recorded(record, {"corpus": other_text})])
+    }
+    assert len(titles) == 2
+    assert all(title.startswith("news [") for title in titles)
+
+
+def test_the_same_text_from_elsewhere_is_the_same_board(make: MakeRecord) -> None:
+    record = make("npo")
+    local = record.cell.training.corpus.model_copy(update={"source": "local", "revision": None})
+    rows = build_table([record, recorded(record, {"corpus": local, "method": "ga"})])
+    assert len({row.board for row in rows}) == 1
+
+
+def test_two_records_of_one_cell_are_refused(make: MakeRecord) -> None:
+    """Copies under two names, as after a merge of folders: neither silently takes the place."""
+    record = make("npo", seed=1)
+    with pytest.raises(InputError, match="two records are of the same cell: news--npo--full--none"):
+        build_table([record, record.model_copy(update={"metrics": {}})])
+
+
+def test_each_method_has_its_own_target(make: MakeRecord, references: list[Record]) -> None:
+    """Two targets in one folder: utility 40 of 80, and of 50."""
+    other = {"model": ModelId(name="another", revision="r")}
+    records = [
+        make("npo", "rtn-int4", (20.0, 30.0, 0.0, 40.0)),
+        recorded(make("npo", "rtn-int4", (20.0, 30.0, 0.0, 40.0)), other),
+        recorded(make("target", "rtn-int4", (100.0, 80.0, -100.0, 50.0)), other),
+        *references,
+    ]
+    scores = [row.values["score"].mean for row in build_table(records) if row.method == "npo"]
+    assert scores == [pytest.approx(100 * 2 * 0.8 / 1.8), pytest.approx(100 * 2 / 3)]
+
+
+def test_two_retrained_models_are_none(make: MakeRecord, references: list[Record]) -> None:
+    other = {"model": ModelId(name="another", revision="r")}
+    records = [make("npo", "rtn-int4"), recorded(references[3], other), *references]
+    (row,) = (row for row in build_table(records) if row.method == "npo")
+    assert "score" not in row.values
+    assert row.forgot is None
+
+
+def test_quantizers_of_one_name_are_told_apart(make: MakeRecord) -> None:
+    record = make("npo", "rtn-int4")
+    rows = build_table([record, recorded(record, quantizer_params={"group_size": 64})])
+    assert len(rows) == 2
+    assert all(f"rtn-int4 \\[{row.quantizer}\\]" in markdown("t", rows) for row in rows)
+
+
+def test_what_is_no_finite_number_is_missing(make: MakeRecord) -> None:
+    record = make("npo", values=(math.inf, math.nan, -50.0, 80.0))
+    (row,) = build_table([record])
+    assert set(row.values) == {"privleak", "utility"}
+
+
+def test_other_tasks_have_a_section(make: MakeRecord) -> None:
+    """0.5 and 0.7: mean 0.6, its error √(0.01² + 0.1²); one that a seed lacks has no number."""
+    records = [
+        scored(make("npo"), acc=0.5, f1=0.1),
+        scored(make("npo", seed=1), acc=0.7),
+    ]
+    rows = build_table(records)
+    assert rows[0].extra.keys() == {"arc/acc"}
+    section = markdown("t", rows).split("### news, other tasks")[1]
+    assert "| Method | Finetuning | Precision | arc/acc |" in section
+    assert "| npo | full | float32 | 0.600 ±0.100 |" in section
+
+
+def test_other_settings_are_another_row(make: MakeRecord) -> None:
+    rows = build_table([make("npo", settings={"epochs": n, "batch_size": 8}) for n in (1, 2)])
+    assert sorted(row.setting for row in rows) == ["epochs 1", "epochs 2"]
+    named = [make("npo", settings={"weights_dtype": of}) for of in ("bfloat16", "float32")]
+    assert sorted(row.setting for row in build_table(named)) == ["bfloat16", "float32"]
+    assert "| npo [epochs 1] | full | float32 |" in markdown("t", rows).replace("\\", "")
+
+
+def test_other_models_are_told_apart_by_digests(make: MakeRecord) -> None:
+    """What the settings do not tell, the first two, and what they do, the third."""
+    records = [make("npo", settings={"epochs": n}) for n in (1, 1, 2)]
+    training = records[1].cell.training
+    other = training.model_copy(update={"model": ModelId(name="other", revision="r")})
+    cell = records[1].cell.model_copy(update={"training": other})
+    records[1] = records[1].model_copy(update={"cell": cell})
+    assert sorted(row.setting for row in build_table(records)) == sorted(
+        [settings_digest(training), settings_digest(other), "epochs 2"]
+    )
+
+
+def test_hostile_names_stay_text(make: MakeRecord) -> None:
+    rows = build_table([make("<script>alert(1)</script> | [bold]x[/bold] \u202e\x1b[31m")])
+    text = markdown("t", rows)
+    assert "<script>" not in text
+    assert r"\|" in text
+    assert "\u202e" not in text
+    assert r"\\u202e" in text
+    screen = io.StringIO()
+    print_table(Console(file=screen, width=200), "t", rows)
+    assert "[bold]x[/bold]" in screen.getvalue()
+    assert r"\u202e\x1b[31m" in screen.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+def test_terminal_cuts_no_number(make: MakeRecord, references: list[Record], width: int) -> None:
+    screen = io.StringIO()
+    rows = build_table([make("npo_gdr", "rtn-int4", (45.0, 38.0, -12.3, 80.0)), *references])
+    print_table(Console(file=screen, width=width), "demo", rows)
+    assert "…" not in "".join(line for line in screen.getvalue().splitlines() if "npo" in line)
+    assert "-12.3" in screen.getvalue()
+    assert ("±1.5" in screen.getvalue()) == (width >= 140)
+
+
+GOOD = (20.0, 30.0, -10.0, 80.0)
+FAIR = (40.0, 50.0, -30.0, 70.0)
+
+
+def test_fewer_precisions_do_not_lift_a_method(make: MakeRecord, references: list[Record]) -> None:
+    """The best unquantized comes last without its 4-bit record, and says why."""
+    records = [make("fair", precision, FAIR) for precision in ("none", "rtn-int4")]
+    rows = build_table([*references, *records, make("good", "none", GOOD)])
+    assert [(row.method, row.ranked) for row in rows[4:]] == [
+        ("fair", True),
+        ("fair", True),
+        ("good", False),
+    ]
+    assert rows[-1].notes == ("not ranked: no score at rtn-int4",)
+    assert "news good full float32: not ranked: no score at rtn-int4" in markdown("t", rows)
+    both = build_table(
+        [*references, *records, *(make("good", p, GOOD) for p in ("none", "rtn-int4"))]
+    )
+    assert [row.method for row in both[4:]] == ["good", "good", "fair", "fair"]
+
+
+def test_several_quantizers_with_as_many_bits_count_alike(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    """First by the alphabet (bnb-fp4) or not: the mean over both decides."""
+    more = [
+        make(role, "bnb-fp4", values) for role, values in (("target", TARGET), ("retrain", RETRAIN))
+    ]
+    uneven = [
+        make("uneven", "none", GOOD),
+        make("uneven", "bnb-fp4", GOOD),
+        make("uneven", "rtn-int4", (20.0, 30.0, -10.0, 10.0)),
+    ]
+    even = [make("even", precision, FAIR) for precision in ("none", "bnb-fp4", "rtn-int4")]
+    rows = build_table([*references, *more, *uneven, *even])
+    scores = {(row.method, row.precision): row.values["score"].mean for row in rows[6:]}
+    assert scores["uneven", "bnb-fp4"] > scores["even", "bnb-fp4"]
+    assert next(row.method for row in rows if not row.is_reference) == "even"
+
+
+def test_bits_are_the_quantizers_and_not_the_labels(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    """A 4-bit quantizer called `w4` or `g64` is what the board is ordered by."""
+    renamed = [
+        recorded(record, precision="g64") if record.is_quantized else record
+        for record in (
+            *references,
+            *(make("good", p, v) for p, v in (("none", GOOD), ("rtn-int4", FAIR))),
+            *(make("bad", p, v) for p, v in (("none", FAIR), ("rtn-int4", GOOD))),
+        )
+    ]
+    rows = [row for row in build_table(renamed) if not row.is_reference]
+    assert [(row.method, row.precision) for row in rows] == [
+        ("bad", "none"),
+        ("bad", "g64"),
+        ("good", "none"),
+        ("good", "g64"),
+    ]
+
+
+def test_the_gate_is_decided_before_quantization(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    """Damage by rounding is not forgetting: VerbMem 90 unquantized, 20 at int4."""
+    records = [
+        make("npo", "none", (90.0, 75.0, -50.0, 80.0)),
+        make("npo", "rtn-int4", (20.0, 30.0, 0.0, 60.0)),
+    ]
+    rows = [row for row in build_table([*references, *records]) if row.method == "npo"]
+    assert [row.forgot for row in rows] == [False, False]
+
+
+def test_nothing_is_judged_where_quantization_took_the_text(make: MakeRecord) -> None:
+    """VerbMem of the target 18.2 and of the retrained model 14.4, with errors of 1.5 each."""
+    records = [
+        make("target", "none", TARGET),
+        make("retrain", "none", RETRAIN),
+        make("target", "rtn-int4", (18.2, 75.0, -100.0, 58.0)),
+        make("retrain", "rtn-int4", (14.4, 2.0, 0.0, 84.0)),
+        make("npo", "none", GOOD),
+        make("npo", "rtn-int4", (13.0, 20.0, -10.0, 50.0)),
+    ]
+    rows = build_table(records)
+    quantized = rows[-1]
+    assert not {"score", "forget_quality"} & quantized.values.keys()
+    assert quantized.forgot is True
+    assert quantized.ranked  # by the scores before quantization
+    (note,) = rows[1].notes
+    assert note == (
+        "no forget quality at this precision: target and retrain differ by less than 2 standard "
+        "errors in VerbMem (18.2 and 14.4)"
+    )
+
+
+def test_a_way_back_only_where_there_is_one(make: MakeRecord, references: list[Record]) -> None:
+    """The target has 18 at int4 and the unlearned model 40 before: what falls did not come back."""
+    records = [
+        *references[:2],
+        make("target", "rtn-int4", (18.0, 80.0, -100.0, 80.0)),
+        make("npo", "none", (40.0, 30.0, 0.0, 80.0)),
+        make("npo", "rtn-int4", (30.0, 55.0, 0.0, 80.0)),
+    ]
+    row = build_table(records)[-1]
+    assert row.values["recovery_verbmem"].mean == -10
+    assert "way_back_verbmem" not in row.values
+    assert row.values["way_back_knowmem"].mean == pytest.approx(0.5)
+
+
+def test_bf16_is_the_baseline_where_nothing_else_is(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    records = [make("npo", "bf16", (30.0, 40.0, 0.0, 80.0))]
+    records.append(make("npo", "rtn-int4", (45.0, 38.0, 0.0, 80.0)))
+    row = build_table([*references, *records])[-1]
+    assert row.values["recovery_verbmem"].mean == pytest.approx(15)
+
+
+def test_models_in_two_dtypes_are_compared_with_their_own(make: MakeRecord) -> None:
+    def in_bfloat16(record: Record) -> Record:
+        return recorded(record, {"dtype": "bfloat16"}).model_copy(update={"dtype": "bfloat16"})
+
+    records = [
+        make("target", "none", TARGET),
+        make("retrain", "none", RETRAIN),
+        make("npo", "none", (20.0, 30.0, 0.0, 40.0)),
+        in_bfloat16(make("target", "none", (100.0, 80.0, -100.0, 40.0))),
+        in_bfloat16(make("retrain", "none", RETRAIN)),
+        in_bfloat16(make("npo", "none", (20.0, 30.0, 0.0, 40.0))),
+    ]
+    rows = {row.setting: row for row in build_table(records) if row.method == "npo"}
+    assert rows["float32 model"].values["score"].mean == pytest.approx(100 * 2 / 3)
+    assert rows["bfloat16 model"].values["score"].mean == pytest.approx(100)

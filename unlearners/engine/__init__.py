@@ -1,0 +1,1 @@
+"""Training loop that every unlearning method runs in."""

@@ -1,0 +1,67 @@
+"""Simple negative preference optimization, alone or with a retain loss (SimNPO)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import losses
+from ..base import Unlearner
+from ..method import Need
+from ..registry import register_unlearner
+from ..validation import POSITIVE, check
+from ._retain_loss import (
+    NEEDS,
+    RULES,
+    Retain,
+    refuse_idle_weight,
+    with_retain,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from ..data import Batch
+    from ..reference import Reference
+
+
+@register_unlearner("simnpo", retain="none")
+@register_unlearner("simnpo_gdr", retain="gdr")
+@dataclass(frozen=True, kw_only=True)
+class SimNPO(Unlearner):
+    """NPO without a reference model, on length-normalised likelihood (arXiv 2410.07163).
+
+    Loss: ``-(2 / beta) log sigmoid(beta * (NLL / length - delta)) + retain_weight * R``.
+
+    Attributes:
+        retain: fixed by the registered name.
+        retain_weight: lambda.
+        beta: inverse temperature.
+        delta: margin, in nats per token.
+    """
+
+    retain: Retain = "none"
+    retain_weight: float = 1.0
+    beta: float = 4.5
+    delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        check(self, RULES | {"beta": POSITIVE})
+        refuse_idle_weight(self.retain, self.retain_weight)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Needs of the retain loss."""
+        return NEEDS[self.retain]
+
+    def loss(
+        self, model: PreTrainedModel, batch: Batch, reference: Reference
+    ) -> Mapping[str, torch.Tensor]:
+        """SimNPO of the forget windows, plus the weighted retain loss."""
+        ids = batch.forget.input_ids
+        mean_nll = losses.sequence_mean_nll(model(input_ids=ids).logits, ids)
+        forget = losses.simnpo(mean_nll, self.beta, self.delta)
+        return with_retain(forget, self.retain, self.retain_weight, model, batch, reference)
