@@ -13,6 +13,8 @@ from torch import nn
 
 from quantizers.architecture import language_parameters
 
+from .files import replacing
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -53,9 +55,8 @@ def make_trainable(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 def save_parameters(parameters: Iterable[tuple[str, nn.Parameter]], path: Path) -> None:
     """Write named parameters as safetensors."""
-    partial = path.with_suffix(".partial")
-    save_file({name: p.detach().contiguous() for name, p in parameters}, partial)
-    partial.replace(path)
+    with replacing(path) as unfinished:
+        save_file({name: p.detach().contiguous() for name, p in parameters}, unfinished)
 
 
 @torch.no_grad()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from unlearners.files import replace_file
 
 from ..cache import build_once, cache_dir
 from .build.layout import encoded, folds, write_splits
@@ -253,7 +254,5 @@ def demo_corpus_folder(world: DemoWorld | None = None) -> Path:
         path = folder / f"{name}.json"
         if not path.is_file() or path.read_bytes() != encoded(rows):
             logger.warning("%s is not as it was generated: written again", path)
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
-            partial.write_bytes(encoded(rows))
-            partial.replace(path)
+            replace_file(path, encoded(rows))
     return folder

@@ -115,9 +115,11 @@ def sweep(
     """Search settings on one half of the examples; write a grid of the best for the other half."""
     import yaml
 
+    from unlearners.files import replace_file
+
     from ..grid.plan import make_plan
     from ..grid.sweep import RULE, load_sweep, select
-    from ..records.store import read_records, replace_file
+    from ..records.store import read_records
     from ..standings.table import build_table
 
     load_plugins(plugin)

@@ -170,11 +170,11 @@ def survival(
     from rich.table import Table
 
     from quantizers import get_quantizer
+    from unlearners.files import replace_file
 
     from ..config import ModelSource
     from ..execution.single_model import compare_update
     from ..records.json_text import dumps
-    from ..records.store import replace_file
     from ..report.columns import number_text
     from ..report.survival import share_text
 

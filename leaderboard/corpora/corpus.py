@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harness_tasks.corpora import RETRAIN_AUC_FILE, Corpus, load_corpus
 from harness_tasks.corpora.rows import read_json
 from unlearners import UnlearningData
+from unlearners.files import replace_file
 
 from ..config import CorpusEntry, Evaluation, ModelSource
 from ..errors import InputError
@@ -21,7 +22,6 @@ from ..records.schema import (
     ModelId,
     RetrainAuc,
 )
-from ..records.store import replace_file
 from .demo_models import DTYPE, demo_id, demo_models
 from .retrain_auc import identity, is_of, measure, scores_text
 

@@ -23,8 +23,8 @@ from harness_tasks.corpora.demo import (
     demo_corpus_folder,
     make_people,
 )
-from harness_tasks.json_checksum import is_damaged
-from unlearners.checksums import write_checksums
+from harness_tasks.corpora.retrained import check_auc
+from unlearners.files import replace_file, write_checksums
 
 from ..models.folders import refuse_damaged
 from ..records.schema import Dtype, ModelId
@@ -242,16 +242,16 @@ def _train(
 
 
 def _keep_retrain_auc(corpus: Path, models: DemoModels) -> None:
-    """Measure the retrain AUC and keep it with the corpus, unless it is there already, whole."""
+    """Measure the retrain AUC and keep it with the corpus, unless it is there already."""
     path = corpus / RETRAIN_AUC_FILE
     with contextlib.suppress(FileNotFoundError, ValueError, LookupError, TypeError):
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["models"] == models.digest and kept["scores"] and not is_damaged(kept):
+        if kept["models"] == models.digest:
+            check_auc(kept["scores"], kept["retrain_auc"], path)
             return
     from ..config import CorpusEntry, Evaluation
     from ..evaluation.evaluate import retrain_scores
     from ..models.folders import load_model
-    from ..records.store import replace_file
     from .retrain_auc import scores_content, scores_text
 
     model, tokenizer = load_model(str(models.retrain))

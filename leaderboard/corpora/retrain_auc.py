@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness_tasks import scoring
 from harness_tasks.corpora import RETRAIN_AUC_FILE, Corpus, load_corpus
+from harness_tasks.corpora.retrained import check_auc
 from harness_tasks.corpora.rows import read_json
-from harness_tasks.json_checksum import is_damaged, sealed
+from unlearners.files import write_new
 
 from ..config import CorpusEntry, Evaluation, ModelSource
 from ..errors import InputError
@@ -20,7 +21,6 @@ from ..models.folders import (
     load_model,
     resolve_dtype,
 )
-from ..records.store import write_atomically
 
 if TYPE_CHECKING:
     from ..progress import Progress
@@ -72,7 +72,7 @@ def keep_retrain_auc(
             f"{content['retrain_auc']:g}: it tells every forget from every holdout text, and no "
             "model's PrivLeak can be compared with that; was it trained without the forget set?"
         )
-    write_atomically(path, scores_text(content | measured))
+    write_new(path, scores_text(content | measured))
     return float(content["retrain_auc"])
 
 
@@ -83,8 +83,8 @@ def scores_content(scores: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def scores_text(content: dict[str, Any]) -> str:
-    """Content of a file of scores, with its checksum."""
-    return json.dumps(sealed(content), indent=1) + "\n"
+    """Content of a file of scores."""
+    return json.dumps(content, indent=1) + "\n"
 
 
 def measure(
@@ -119,7 +119,9 @@ def identity(
 
 
 def is_of(content: Any, measured: dict[str, Any]) -> bool:
-    """Tell whether a file of scores is whole and of this model and text."""
-    if not isinstance(content, dict) or is_damaged(content) or "scores" not in content:
+    """Tell whether a file of scores is of this model and text, with the AUC of its scores."""
+    try:
+        check_auc(content["scores"], content["retrain_auc"], Path(RETRAIN_AUC_FILE))
+    except (LookupError, TypeError, ValueError):
         return False
     return all(content.get(key) == value for key, value in measured.items())

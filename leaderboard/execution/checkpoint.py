@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness_tasks.transforms import merge_adapter
-from unlearners.checksums import write_checksums
 from unlearners.facts import TrainingFacts, read_training_facts
+from unlearners.files import write_checksums
 
 from ..config import Evaluation, RunConfig
 from ..errors import InputError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -18,7 +17,7 @@ from harness_tasks.loading import load_tokenizer, refuse_adapter, repair_generat
 from quantizers.errors import ModelError
 from quantizers.loading import load_language_model, one_line
 from quantizers.saving import QUANTIZER_FILE, load_quantized
-from unlearners.checksums import CHECKSUMS, damaged_file, write_checksums
+from unlearners.files import CHECKSUMS, damaged_file, sha256, write_checksums
 
 from ..config import ModelSource
 from ..errors import InputError, is_disk_full
@@ -296,19 +295,14 @@ def _first_dtype(folder: Path) -> str:
 
 
 def _digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over the bytes of files, abbreviated; read once while they stay as they are."""
+    """SHA-256 over the bytes of files, abbreviated; computed once while they stay as they are."""
     stats = ((path, path.stat()) for path in paths)
     return _cached_digest(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
 
 
 @cache
 def _cached_digest(files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, _, _ in files:
-        with path.open("rb") as handle:
-            while chunk := handle.read(2**20):
-                digest.update(chunk)
-    return f"sha256:{digest.hexdigest()[:16]}"
+    return f"sha256:{sha256(*(path for path, _, _ in files))[:16]}"
 
 
 def _refuse_other_weights(index: Path) -> None:

@@ -286,8 +286,6 @@ class Record(Frozen):
     """SHA-256 of the file of answers; null where none were kept."""
     provenance: Provenance
     """Machine and versions."""
-    sha256: str | None = Field(default=None, pattern=SHA256)
-    """SHA-256 of the rest of the record as canonical JSON, set when it is written."""
 
     @property
     def is_unchanged(self) -> bool:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from harness_tasks import json_checksum
+from unlearners.files import UNFINISHED, replace_file, write_new
 
 from ..errors import InputError
 from . import samples
@@ -27,14 +25,8 @@ from .version1 import upgrade
 RUN_FILE = "run.json"
 # what a process leaves that is killed between making a file and giving it its name
 LEFTOVERS = (
-    ".*.tmp",
-    "records/.*",
-    "samples/.*",
-    "survival/.*",
-    "retrain/.*",
+    *(f"{place}{UNFINISHED}" for place in ("", "*/", "checkpoints/*/training/")),
     "checkpoints/*/.*",
-    "checkpoints/*/training/*.partial",
-    "references/*.partial",
 )
 
 
@@ -61,7 +53,8 @@ class RunFolder:
         elif path.exists() and not _is_empty(path):
             raise InputError(f"{path} is not empty and holds no run: choose another --out")
         else:
-            write_atomically(marker, json.dumps({"name": name}) + "\n")
+            with _writing(marker):
+                write_new(marker, json.dumps({"name": name}) + "\n")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -70,15 +63,17 @@ class RunFolder:
         Raises:
             InputError: another process works on the folder, or it cannot be written to.
         """
-        with _writing(lock := self.path / ".lock"):
-            handle = lock.open("w")
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(f"{self.path}: another process works on this run") from error
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            with _writing(self.path / ".lock"):
+                lock.acquire()
+        except Timeout as error:
+            raise InputError(f"{self.path}: another process works on this run") from error
+        try:
             self._sweep()
             yield
+        finally:
+            lock.release()
 
     def _sweep(self) -> None:
         """Remove what a process that was killed has left half-written."""
@@ -106,28 +101,27 @@ class RunFolder:
                 path.rename(place / f"{path.stem}.{len(list(place.iterdir()))}.json")
 
     def write_survival(self, report: SurvivalReport) -> None:
-        """Write a checkpoint's survival report with its checksum.
-
-        The precisions that the file held before stay in it.
+        """Write a checkpoint's survival report; precisions of the file that is there stay in it.
 
         Raises:
-            InputError: the file that is there is damaged.
+            InputError: the file that is there is not a report.
         """
         path = survival_path(self.path, report.checkpoint)
         kept = read_survival(self.path, report.checkpoint)
         if kept is not None:
             report = kept.merge(report)
-        content = report.model_dump(mode="json", exclude_none=True, exclude={"sha256"})
-        replace_file(path, dumps(json_checksum.sealed(content)) + "\n")
+        with _writing(path):
+            replace_file(path, dumps(report.model_dump(mode="json", exclude_none=True)) + "\n")
 
     def write_record(self, record: Record, answers: Sequence[samples.Sample] = ()) -> Path:
-        """Write a record with its checksum, and before it its answers; an existing one stays."""
+        """Write a record, and before it its answers; an existing one stays."""
         path = record_path(self.path, record.cell)
-        if answers and not path.exists():
-            lines = samples.encode(answers)
-            replace_file(self.samples_path(record.cell), samples.compress(lines))
-            record = record.model_copy(update={"samples": samples.sha256(lines)})
-        write_atomically(path, record_text(record))
+        with _writing(path):
+            if answers and not path.exists():
+                lines = samples.encode(answers)
+                replace_file(self.samples_path(record.cell), samples.compress(lines))
+                record = record.model_copy(update={"samples": samples.sha256(lines)})
+            write_new(path, record_text(record))
         return path
 
 
@@ -137,9 +131,8 @@ def record_path(folder: Path, cell: Cell) -> Path:
 
 
 def record_text(record: Record) -> str:
-    """Content of a record's file, with its checksum."""
-    content = json.loads(record.model_dump_json())
-    return dumps(json_checksum.sealed(content)) + "\n"
+    """Content of a record's file."""
+    return dumps(json.loads(record.model_dump_json())) + "\n"
 
 
 def survival_path(folder: Path, checkpoint: str) -> Path:
@@ -151,25 +144,19 @@ def read_survival(folder: Path, checkpoint: str) -> SurvivalReport | None:
     """Read the survival report of a checkpoint; None where there is none.
 
     Raises:
-        InputError: the file is not one, or is not as it was written.
+        InputError: the file is not a report.
     """
     path = survival_path(folder, checkpoint)
     try:
         content = json.loads(path.read_bytes())
-        report = SurvivalReport.model_validate(content)
-        damaged = json_checksum.is_damaged(content)
+        content.pop("sha256", None)  # of files before 0.2
+        return SurvivalReport.model_validate(content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: not a survival report; delete it and evaluate the checkpoint again"
         ) from error
-    if damaged:
-        raise InputError(
-            f"{path} is not as it was written (its SHA-256 is another): restore it, or delete it "
-            "and evaluate the checkpoint again"
-        )
-    return report
 
 
 def checkpoints(folder: Path) -> set[str]:
@@ -225,12 +212,10 @@ def read_record(path: Path) -> Record:
     """The record in a file.
 
     Raises:
-        InputError: there is none, or it is not as it was written.
+        InputError: there is none, or it is not a record.
     """
     try:
-        content = json.loads(path.read_bytes())
-        record = parse_record(content)
-        damaged = json_checksum.is_damaged(content)
+        return parse_record(json.loads(path.read_bytes()))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -239,23 +224,18 @@ def read_record(path: Path) -> Record:
         raise InputError(f"{path}: not a record: {where}: {first['msg']}") from error
     except (ValueError, RecursionError) as error:  # JSON that pydantic takes and Python does not
         raise InputError(f"{path}: not a record: {error}") from error
-    if damaged:
-        raise InputError(
-            f"{path} is not as it was written (its SHA-256 is another): restore it, or delete it "
-            "to have its cell run again"
-        )
-    return record
 
 
 def parse_record(content: Any) -> Record:
-    """The record in the content of a file, of this version or of version 1.
+    """Validate the content of a record's file, of this version or of version 1.
 
     Raises:
         ValueError: it is not a record.
     """
-    if isinstance(content, dict) and content.get("schema_version", 1) == 1:
+    if isinstance(content, dict):
+        content = {key: value for key, value in content.items() if key != "sha256"}  # before 0.2
         try:
-            content = upgrade(content)
+            content = upgrade(content) if content.get("schema_version", 1) == 1 else content
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"a part of version 1 is missing: {error}") from error
     return Record.model_validate_json(json.dumps(content))
@@ -263,56 +243,18 @@ def parse_record(content: Any) -> Record:
 
 def _is_empty(path: Path) -> bool:
     """Whether a folder holds nothing, or what a process killed while making a run's has left."""
-    return path.is_dir() and all(entry.match(LEFTOVERS[0]) for entry in path.iterdir())
+    return path.is_dir() and all(entry.match(UNFINISHED) for entry in path.iterdir())
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """A file that may not be written is the user's to mend; a full disk is told elsewhere."""
+    """Report a file that may not be written as one line; a full disk is reported elsewhere."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a new file: flushed under a temporary name, then linked into place.
-
-    A reader sees the whole file or none; a file that exists already is left alone.
-
-    Raises:
-        InputError: the folder is read-only.
-    """
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.chmod(0o644)
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def replace_file(path: Path, content: str | bytes) -> None:
-    """Write a file that is made anew each time; a reader sees the old one or the new one.
-
-    Raises:
-        InputError: the folder is read-only.
-    """
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.replace(path)
 
 
 def run_name(folder: Path) -> str:

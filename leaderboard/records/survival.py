@@ -82,8 +82,6 @@ class SurvivalReport(_Strict):
     """Over the layers of one kind, such as `q_proj`."""
     layers: dict[str, LayerSurvival]
     """By name of the layer."""
-    sha256: str | None = None
-    """SHA-256 of the rest of the report as canonical JSON, set when it is written."""
 
     def merge(self, other: SurvivalReport) -> SurvivalReport:
         """Add the precisions of another report on the same checkpoint; its numbers win."""

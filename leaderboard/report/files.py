@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unlearners.files import replace_file
+
 from ..records.schema import Record
-from ..records.store import read_survival, replace_file
+from ..records.store import read_survival
 from ..standings.published import Reported
 from ..standings.table import Row
 from . import plots, svg

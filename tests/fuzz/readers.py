@@ -22,7 +22,6 @@ from typing import Any
 import yaml
 
 import leaderboard.grid.sweep  # noqa: F401, imported by `validate` where it reads a search
-from harness_tasks.json_checksum import SEAL, sealed
 from leaderboard.config import load_config
 from leaderboard.errors import InputError
 from leaderboard.grid.sweep import load_sweep
@@ -246,8 +245,6 @@ def mutated(content: bytes, rng: random.Random) -> bytes | None:
             continue
         for _ in range(rng.randint(1, 3)):
             value = _changed(value, value, rng)
-        if isinstance(value, dict) and SEAL in value and rng.random() < 0.8:
-            value = sealed(value)
         try:
             return write(value).encode("utf-8", "surrogatepass")
         except (ValueError, TypeError, RecursionError, yaml.YAMLError):

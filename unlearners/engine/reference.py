@@ -14,10 +14,9 @@ import numpy as np
 import torch
 
 from .. import losses
-from ..checksums import sha256
 from ..data import Windows
 from ..errors import UnlearnerError
-from ..files import unfinished, write_json
+from ..files import replacing, sha256, write_json
 from ..method import Need
 from ..reference import Reference
 from .dataset import ForgetRetainDataset
@@ -136,7 +135,6 @@ class ReferenceBuilder:
         record = path.with_suffix(".json")
         with PartialState().main_process_first():
             if not _is_whole(path, record, key.hexdigest()):
-                self._cache.mkdir(parents=True, exist_ok=True)
                 self._write(path, windows, compute)
                 write_json(record, {"key": key.hexdigest(), "sha256": sha256(path)})
         return np.load(path, mmap_mode="r")
@@ -144,9 +142,8 @@ class ReferenceBuilder:
     def _write(
         self, path: Path, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
     ) -> None:
-        partial = unfinished(path)
         # not through a memory map: a full disk would end the process with SIGBUS
-        with partial.open("wb") as file:
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             for start in range(0, len(windows), self._batch_size):
                 ids = windows[start : start + self._batch_size].to(self._device)
                 with self._as_reference():
@@ -159,7 +156,6 @@ class ReferenceBuilder:
                     }
                     np.lib.format.write_array_header_1_0(file, header)
                 file.write(values.tobytes())
-        partial.replace(path)
 
 
 def _is_whole(path: Path, record: Path, key: str) -> bool:

@@ -22,11 +22,10 @@ from transformers.utils import logging as transformers_logging
 from quantizers.architecture import context_length
 
 from .. import weights
-from ..checksums import damaged_file
 from ..data import UnlearningData, Windows
 from ..errors import DivergedError, UnlearnerError
 from ..facts import TrainingFacts, write_training_facts
-from ..files import write_json
+from ..files import damaged_file, write_json
 from ..finetuning.adapter import changed_parameters
 from ..method import Method, check_needs
 from ..onednn import onednn_linears

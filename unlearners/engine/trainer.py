@@ -24,9 +24,9 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from quantizers.architecture import sees_later_tokens
 
 from .. import losses, weights
-from ..checksums import write_checksums
 from ..data import Batch, Windows
 from ..errors import DivergedError, UnlearnerError
+from ..files import write_checksums
 from ..method import Method, Objective
 from ..reference import Reference
 from ..training import TrainingSettings

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unlearners.files import sha256
+
 from ...errors import CorpusError
 from ..rows import checked_row, read_json, shown
 
@@ -143,11 +145,6 @@ def refuse_shared(sides: Mapping[str, Sequence[Document]]) -> list[str]:
                 f"example {passage!r}"
             )
     return warnings
-
-
-def sha256(path: Path) -> str:
-    """Of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def normalised(text: str) -> str:

@@ -14,7 +14,6 @@ from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
-from harness_tasks.json_checksum import sealed
 from leaderboard.cli.app import app
 from leaderboard.errors import InputError
 from leaderboard.execution.verification import differences, environment_differences
@@ -75,7 +74,7 @@ def record_of(run: Path, pattern: str) -> Path:
 def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(sealed(content)))
+    path.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize("pattern", ["target--none--rtn-int4", "npo_gdr--lora--none"])

@@ -15,7 +15,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness_tasks.json_checksum import sealed
 from leaderboard.reading.untrusted_files import Unsafe, harmless, read_text
 from leaderboard.reading.untrusted_values import read_json, read_yaml
 from leaderboard.records.schema import Record

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from unlearners import UnlearnerError
-from unlearners.checksums import write_checksums
+from unlearners.files import write_checksums
 from unlearners.finetuning import FullFinetuning, LoRA
 
 from ..tiny_models import settings, tiny_gpt2, tiny_llama
