@@ -21,6 +21,11 @@ def cache_dir() -> Path:
     return Path(override).expanduser() if override else user_cache_path("lm-eval-muse")
 
 
+def temporary_prefix(folder: Path) -> str:
+    """Prefix of the names of temporary folders next to ``folder``, which `build_once` removes."""
+    return f".{folder.name}-{platform.node()}-"
+
+
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """Return ``folder``, filled by ``build(temporary folder)`` if it does not exist yet.
 
@@ -31,7 +36,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     if folder.exists():
         return folder
     name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
-    prefix = f".{folder.name}-{platform.node()}-"
+    prefix = temporary_prefix(folder)
     locks = cache_dir() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / name):

@@ -1,4 +1,4 @@
-"""The configuration of a run: a YAML file, validated, every error with its place in the file."""
+"""Configuration of a run: a validated YAML file; every error names its place in the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """Immutable, and an unknown key is an error."""
+    """Immutable model that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -90,7 +90,13 @@ class UnlearnEntry(Strict):
 
 
 class PrecisionEntry(Strict):
-    """A registered quantizer with parameters, and the name it has in the tables."""
+    """A registered quantizer with parameters, and its name in the tables.
+
+    Attributes:
+        quantizer: a registered quantizer.
+        params: parameters of the quantizer.
+        label: name in tables and file names; the quantizer's name where left out.
+    """
 
     quantizer: str
     params: dict[str, Any] = {}
@@ -143,12 +149,12 @@ Keep = Literal["all", "adapters", "none"]
 
 
 class Resources(Strict):
-    """What one chain of cells asks of a Ray cluster.
+    """Resources of a Ray cluster that one chain of cells takes.
 
     Attributes:
         cpus: cores, and threads of PyTorch.
         gpus: GPUs, or a share of one.
-        memory_gib: memory, in GiB; Ray places no more on a machine than it has.
+        memory_gib: memory in GiB; Ray does not place more on a machine than it has.
     """
 
     cpus: int = Field(default=1, ge=1)
@@ -160,11 +166,19 @@ class RunConfig(Strict):
     """A grid: corpora × methods and finetunings × precisions × seeds.
 
     Attributes:
-        suites: MUSE's last two ways, beside the forget set as a whole: ``scal`` unlearns each of
-            four growing forget sets from the target, ``sust`` four sets one after another.
-        keep: what stays of a checkpoint when all its cells are recorded: the whole model, only
-            the LoRA adapter, from which the model is merged again when it is needed, or nothing.
-        resources: for ``--executor ray``.
+        name: name of the run.
+        corpora: corpora, by name or with their models.
+        unlearn: methods, each with a finetuning.
+        precisions: quantizers, by name or with parameters.
+        suites: suites of MUSE in addition to the whole forget set: ``scal`` unlearns each of four
+            growing forget sets from the target, ``sust`` four sets one after another.
+        seeds: seeds of training; one checkpoint each.
+        training: training settings of all entries.
+        evaluation: settings of loading and evaluating models.
+        keep: part of a checkpoint that stays when all its cells are recorded: ``all`` of the
+            model, the LoRA ``adapters``, from which a model is merged again when it is needed, or
+            ``none``.
+        resources: resources of a chain of cells, for ``--executor ray``.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -198,8 +212,13 @@ def _names_as(value: Any, key: str) -> Any:
 def parse(model: type[M], content: Any, where: str) -> M:
     """Validate the content of a file against one of the models above.
 
+    Args:
+        model: the model.
+        content: plain values, as read from the file.
+        where: name of the file, for messages.
+
     Raises:
-        InputError: naming ``where`` and the path of the first wrong setting.
+        InputError: a setting is wrong; the message names ``where`` and the setting's path.
     """
     try:
         return model.model_validate(content)

@@ -18,11 +18,11 @@ PATH_ERRORS = {
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 }
-"""Errors of the system about a path that cannot be used as it was given."""
+"""System errors about a path that cannot be used."""
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, is about a device without space.
+    """Tell whether an error, or one of its causes, is about a full disk.
 
     The writers of safetensors and of PyTorch have errors of their own for it.
     """

@@ -1,8 +1,8 @@
-"""How a run is told to stop."""
+"""Interruption of a run by a signal."""
 
 
 class Stopped(BaseException):
-    """Ctrl-C, or SIGTERM as a cluster's scheduler sends it before it takes a machine away.
+    """Raised on SIGINT (Ctrl-C) and on SIGTERM, which a cluster's scheduler sends.
 
-    Not a ``KeyboardInterrupt``, which typer would answer by itself.
+    Not a ``KeyboardInterrupt``, which typer would handle itself.
     """

@@ -16,14 +16,14 @@ from .interrupts import Stopped
 
 
 class _Uncached(SourceFileLoader):
-    """Reads the file itself: bytecode beside it may be of one that was changed a moment ago."""
+    """Loader that ignores cached bytecode, which may be that of an older file."""
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
         raise OSError
 
 
 def load_plugin(path: Path) -> None:
-    """Import a Python file, whose decorators register what it defines; once in a process.
+    """Import a Python file once in a process; its decorators register what it defines.
 
     Raises:
         InputError: there is no such file, or its import fails.
@@ -48,7 +48,7 @@ def load_plugin(path: Path) -> None:
     except (*USER_ERRORS, Stopped):
         sys.modules.pop(name, None)
         raise
-    except BaseException as error:  # SystemExit too: a file that ends the process says so here
+    except BaseException as error:  # SystemExit too
         sys.modules.pop(name, None)
         reason = " ".join("".join(traceback.format_exception_only(error)).split())
         raise InputError(f"--plugin {path}: {reason:.500}") from error

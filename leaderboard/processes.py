@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def join_processes() -> PartialState:
-    """This process among those launched together, set to its device; alone if there are none."""
+    """Initialize and return accelerate's process state; a single process if there are no others."""
     import torch
     from accelerate import PartialState
 

@@ -1,4 +1,4 @@
-"""What people see while a run goes on."""
+"""Progress bars of a run."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class Progress:
         self._bars.stop()
 
     def start(self, cells: int) -> None:
-        """The run has this many cells."""
+        """Set the number of cells of the run."""
         self._bars.update(self._cells, total=cells)
 
     def advance(self, cells: int) -> None:
-        """So many more cells are finished."""
+        """Count finished cells."""
         self._bars.advance(self._cells, cells)
 
     def stage(self, text: str) -> None:
-        """Something new begins."""
+        """Begin a new piece of work."""
         self._bars.reset(self._work, total=None, description=text)
         if not self._console.is_terminal:
             cells = self._bars.tasks[0]
@@ -64,20 +64,20 @@ class Progress:
             self._console.print(of + text, markup=False, highlight=False)
 
     def steps(self, done: int, total: int) -> None:
-        """The work at hand, steps of a training or requests, is so far along."""
+        """Show the progress of the current work, in steps of training or requests."""
         self._bars.update(self._work, completed=done, total=total)
 
     def requests(self, total: int, **_: Any) -> Requests:
-        """The work at hand is so many requests of an evaluation; called as tqdm is."""
+        """Make a counter of the requests of an evaluation; the signature is that of tqdm."""
         return Requests(self, total)
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._bars.console.print(text, markup=False, highlight=False)
 
 
 class Requests:
-    """Counts the requests of an evaluation: what `harness_tasks` needs of tqdm."""
+    """Counter of the requests of an evaluation, with the part of tqdm that is used."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._done, self._total = progress, 0, total
@@ -90,6 +90,6 @@ class Requests:
         pass
 
     def update(self, n: int) -> None:
-        """So many more are answered."""
+        """Count answered requests."""
         self._done += n
         self._progress.steps(self._done, self._total)

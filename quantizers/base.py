@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict
 
+from .errors import QuantizerError
+from .parameters import validate_fields
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -19,78 +22,97 @@ if TYPE_CHECKING:
 class Quantizer:
     """Base of all quantizers: a frozen, keyword-only dataclass that is its own configuration.
 
-    Subclasses are dataclasses too (``@dataclass(frozen=True, kw_only=True)``), check their
-    fields in ``__post_init__`` (raising ``ValueError``) and implement ``__call__``. Each has a
-    field, class attribute or property ``bits``; registration refuses a class without it.
+    Subclasses are dataclasses too (``@dataclass(frozen=True, kw_only=True)``). They declare the
+    range of a field in its annotation (``Annotated[int, Field(ge=1)]``), check fields against each
+    other in ``__post_init__`` after ``super().__post_init__()``, and implement ``__call__``. Each
+    has a field, class attribute or property ``bits``; registration refuses a class without it.
 
     Attributes:
         bits: Bits per weight without scales, 16 for bfloat16; None for a quantizer that leaves
-            the weights as they are.
+            the weights unchanged.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     if TYPE_CHECKING:  # at run time it would be the default of a subclass' field of this name
 
         @property
         def bits(self) -> float | None: ...  # noqa: D102
 
+    def __post_init__(self) -> None:
+        """Validate and convert every field by its annotation.
+
+        Raises:
+            QuantizerError: A value is of the wrong type or out of range.
+        """
+        validate_fields(self, QuantizerError)
+
     @property
     def depends_on_batch(self) -> bool:
-        """True where the outputs for one text depend on the other texts of its batch."""
+        """True if the outputs for a text depend on the other texts in its batch."""
         return False
 
     def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Return the quantized model; the one given may be consumed.
+        """Quantize a model.
+
+        Args:
+            model: Unquantized model. Its weights may be replaced in place, so use the returned
+                model only.
+
+        Returns:
+            The quantized model.
 
         Raises:
-            QuantizerError: nothing in the model can be quantized, or its weights are not finite.
+            QuantizerError: Nothing in the model can be quantized, or its weights are not finite.
         """
         raise NotImplementedError
 
     def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
         """Return the weight that a layer of the quantized model computes with.
 
-        By default the weight itself where it is a plain floating parameter, otherwise the outputs
-        of the layer for an identity matrix, its bias set to zero. This holds for layers of any
+        The default returns a plain floating-point parameter itself. For any other layer it returns
+        the outputs for an identity matrix with the bias set to zero, which is correct for every
         library that quantizes weights only.
 
         Args:
-            module: A layer of the quantized model, quantized or left alone, or a module of
-                experts.
-            parameter: Name of the weight in ``module``; experts have others than ``"weight"``.
+            module: Layer of the quantized model, quantized or not, or a module of experts.
+            parameter: Name of the weight in ``module``; ``"weight"`` except in modules of experts.
 
         Returns:
-            A matrix of a floating dtype: outputs × inputs, as in ``nn.Linear``, or inputs ×
-            outputs where ``module`` is transformers' ``Conv1D``. The weights of experts come in
-            one tensor of the parameter's shape. None where the weights of the quantized model do
-            not correspond one by one to those of the model given.
+            Matrix of a floating-point dtype: (outputs, inputs), as in ``nn.Linear``, or (inputs,
+            outputs) if ``module`` is transformers' ``Conv1D``. The weights of experts are one
+            tensor of the parameter's shape. None if the weights of the quantized model do not
+            correspond one by one to those of the original model.
 
         Raises:
-            QuantizerError: the layer has neither such a weight nor ``in_features``.
+            QuantizerError: The layer has neither such a weight nor ``in_features``.
         """
         from .layers import effective_weight
 
         return effective_weight(module, parameter)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
-        """Write ``model``, as this quantizer returned it, to an existing folder.
+        """Write a model that this quantizer returned.
 
-        By default an ordinary Hugging Face folder; a quantizer whose modules ``from_pretrained``
-        does not know overrides this together with `load`.
+        The default writes an ordinary Hugging Face folder. A quantizer whose modules
+        ``from_pretrained`` cannot load overrides this method together with `load`.
+
+        Args:
+            model: The quantized model.
+            folder: Existing folder.
         """
         model.save_pretrained(folder)
 
     def load(self, folder: Path) -> PreTrainedModel:
-        """Load what `save` wrote, ready for evaluation and with the logits of the model saved.
+        """Load a model that `save` wrote, in evaluation mode; its logits are those of that model.
 
         Raises:
-            ModelError: a tensor is missing, unexpected or of another shape.
+            ModelError: A tensor is missing, unexpected or of another shape.
         """
         from .loading import load_language_model
 
         return load_language_model(folder, use_safetensors=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Configuration as JSON values; ``get_quantizer(name, **values)`` takes it back."""
+        """Return the fields as JSON values; ``get_quantizer(name, **values)`` restores them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))

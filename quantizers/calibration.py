@@ -11,7 +11,9 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+from pydantic import Field, PositiveInt
 
 from .base import Quantizer
 from .errors import QuantizerError
@@ -71,17 +73,11 @@ class CalibratedQuantizer(Quantizer):
         calibration: The text, once bound; no part of the configuration.
     """
 
-    samples: int = 128
-    window: int = 512
+    samples: PositiveInt = 128
+    window: Annotated[int, Field(ge=2)] = 512
     seed: int = 0
     file: str | None = None
     calibration: ClassVar[Calibration | None] = None
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples is {self.samples}; use a positive number")
-        if self.window < 2:
-            raise ValueError(f"window is {self.window}; use at least 2 tokens")
 
     def calibrated(
         self: Q,

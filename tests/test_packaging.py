@@ -1,13 +1,17 @@
 """Wheel, editable install and uninstall, in environments of their own."""
 
+import ast
 import os
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PTH = "lm_eval_muse_autoload.pth"
@@ -117,3 +121,34 @@ def test_foreign_package_of_our_name_is_told_in_one_line(wheel: Path, tmp_path: 
     (line,) = result.stderr.splitlines()
     assert "'quantizers'" in line
     assert "pip uninstall foreign-quantizers" in line
+
+
+OPTIONAL = {"bitsandbytes", "llmcompressor", "compressed_tensors", "deepspeed", "ray"}
+"""Packages of the extras, imported where a user has chosen them."""
+
+
+def imported_packages() -> set[str]:
+    """Third-party packages that the product imports anywhere."""
+    own = {"harness_tasks", "unlearners", "quantizers", "leaderboard"}
+    found = set()
+    for path in (path for package in own for path in (ROOT / package).rglob("*.py")):
+        if path.is_relative_to(ROOT / "leaderboard" / "results"):
+            continue  # scripts of a study, not part of the product
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                found.add(node.module.partition(".")[0])
+    return found - own - sys.stdlib_module_names
+
+
+def test_dependencies_are_what_is_imported() -> None:
+    """Neither more nor less; a package that is only there through another may go with it."""
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    distributions = packages_distributions()
+    imported = {
+        canonicalize_name(distributions[package][0]) for package in imported_packages() - OPTIONAL
+    }
+    assert imported == declared

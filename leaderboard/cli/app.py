@@ -37,12 +37,12 @@ def _options(
 
 
 def _prepare_process() -> None:
-    """Quiet the libraries, and refuse to work beside packages that shadow ours."""
-    # our own progress bar tells what is going on; tqdm reads this when it is imported
+    """Silence the libraries, and refuse to run with packages that shadow ours."""
+    # tqdm reads this when it is imported; our own progress bar is shown
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    # bitsandbytes tells everybody about an optional kernel when peft imports it
+    # bitsandbytes warns of an optional kernel when peft imports it
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from harness_tasks.import_conflicts import foreign_owners
 
@@ -63,7 +63,7 @@ def main() -> None:
     try:
         app()
     except Stopped as stop:
-        say("interrupted: start the same command again to go on")
+        say("interrupted: run the same command again to continue")
         sys.exit(128 + stop.args[0])
     except Exception as error:
         from ..errors import PATH_ERRORS, USER_ERRORS, is_disk_full
@@ -72,7 +72,7 @@ def main() -> None:
         if os.environ.get("LM_EVAL_MUSE_DEBUG"):
             raise
         if is_disk_full(error):
-            message = "no space left on the device: free some and start the same command again"
+            message = "no space left on the device: free some and run the same command again"
         elif isinstance(error, USER_ERRORS):
             message = one_line(str(error))
         elif isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:

@@ -48,7 +48,7 @@ def load_plugins(paths: list[Path] | None) -> None:
 
 
 def main_console() -> Console:
-    """Where messages go: of several processes, one speaks."""
+    """Console for messages; quiet in all but the main process."""
     from ..processes import join_processes
 
     return err if join_processes().is_main_process else Console(quiet=True)
@@ -62,7 +62,15 @@ def run_plan(
     retry_failed: bool = False,
     executor: Executor | None = None,
 ) -> Outcome:
-    """Run what a plan still lacks in a folder that no other process works on."""
+    """Run the cells of a plan that are not recorded, with the run folder locked.
+
+    Args:
+        config: configuration of the run.
+        folder: folder of the run.
+        plan: the plan, or a selection of it; the whole plan if left out.
+        retry_failed: evaluate cells again that failed before.
+        executor: runs the chains; this process if left out.
+    """
     from ..execution.runner import Runner
     from ..grid.plan import make_plan
     from ..progress import Progress
@@ -76,7 +84,7 @@ def run_plan(
 
 
 def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
-    """``name=value`` pairs, values as YAML scalars.
+    """Parse ``name=value`` pairs with values as YAML.
 
     Raises:
         InputError: a pair without "=".

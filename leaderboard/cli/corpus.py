@@ -1,4 +1,4 @@
-"""The commands for a user's own corpus: build it, and measure its retrain AUC."""
+"""Commands for a user's own corpus: build, finetune, retrain-auc."""
 
 from __future__ import annotations
 
@@ -28,48 +28,51 @@ def build(
     forget: Annotated[
         Path,
         typer.Option(
-            help="Text to be unlearned: a folder of .txt and .md files (or one), a document each; "
-            'a .json list of texts; or .jsonl with {"text": …} a line.'
+            help="Text to unlearn: a folder of .txt and .md files (or one), one document each; "
+            'a .json list of texts; or .jsonl with {"text": …} per line.'
         ),
     ],
-    retain: Annotated[Path, typer.Option(help="Text to be kept, likewise.")],
+    retain: Annotated[Path, typer.Option(help="Text to keep, in the same form.")],
     holdout: Annotated[
-        Path, typer.Option(help="Text of the same kind as forget that no model has seen, likewise.")
+        Path, typer.Option(help="Text like forget that no model has seen, in the same form.")
     ],
-    tokenizer: Annotated[
-        str, typer.Option(help="Folder or hub id of the model that is to be trained.")
-    ],
+    tokenizer: Annotated[str, typer.Option(help="Folder or hub id of the model to be trained.")],
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder of the corpus.")],
     qa: Annotated[
         Path | None,
         typer.Option(
-            help='Questions, a .json list or .jsonl: {"question", "answer", "split": "forget" or '
-            '"retain"}, and "icl": true for the ten of each split that are shown before the others.'
+            help='Questions, a .json list or .jsonl: {"question", "answer", "split": "forget" '
+            'or "retain"}, and "icl": true for the ten of each split that are examples in prompts.'
         ),
     ] = None,
     max_documents: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many of every side.")
+        int | None, typer.Option(min=1, help="Use only the first N documents of each split.")
     ] = None,
-    min_tokens: Annotated[int, typer.Option(min=8, help="Shorter documents are left out.")] = 32,
+    min_tokens: Annotated[int, typer.Option(min=8, help="Leave out shorter documents.")] = 32,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=8, help="Longer documents end behind the last sentence that fits."),
+        typer.Option(min=8, help="Cut longer documents after the last sentence that fits."),
     ] = None,
     prompt_tokens: Annotated[
-        int, typer.Option(min=8, help="VerbMem: what the model is given of a passage.")
+        int, typer.Option(min=8, help="VerbMem: tokens of a passage in the prompt.")
     ] = 1024,
     continuation_tokens: Annotated[
         int,
         typer.Option(
-            min=8, help="VerbMem: what it is to go on with; at most half of a short document."
+            min=8,
+            help="VerbMem: tokens that the model must continue with; at most half of a short "
+            "document.",
         ),
     ] = 128,
-    text_tokens: Annotated[int, typer.Option(min=8, help="PrivLeak: the longest text.")] = 2000,
+    text_tokens: Annotated[
+        int, typer.Option(min=8, help="PrivLeak: maximum tokens of a text.")
+    ] = 2000,
     examples: Annotated[
-        int, typer.Option(min=1, help="The most passages, and PrivLeak texts of each side.")
+        int,
+        typer.Option(min=1, help="Maximum number of passages, and of PrivLeak texts per split."),
     ] = 100,
 ) -> None:
-    """Make a corpus in MUSE's shape from your own documents and questions."""
+    """Build a corpus in MUSE's format from your own documents and questions."""
     from harness_tasks.corpora.build.corpus import Settings, build_corpus
 
     from ..progress import Progress
@@ -91,13 +94,13 @@ def build(
     for warning in built.warnings:
         say(f"warning: {warning}")
     say(f"written: {out_dir}")
-    say("next: train the two models that the corpus needs, and measure PrivLeak's zero")
+    say("next: train the two models of the corpus, and measure the zero of PrivLeak")
     for role in ("target", "retrain"):
         say(f"  lm-eval-muse corpus finetune {role} --corpus {out_dir} --model MODEL --out …")
     say(f"  lm-eval-muse corpus retrain-auc --corpus {out_dir} --model RETRAINED")
     say(
-        f"and a grid takes {{name: {out_dir}, target: {{path: TARGET}}, retrain: {{path: "
-        "RETRAINED}} among its corpora"
+        f"in a grid: corpora: [{{name: {out_dir}, target: {{path: TARGET}}, retrain: {{path: "
+        "RETRAINED}}}}]"
     )
 
 
@@ -105,7 +108,9 @@ def build(
 def finetune(
     role: Annotated[
         Literal["target", "retrain"],
-        typer.Argument(help="target reads forget and retain documents, retrain the latter alone."),
+        typer.Argument(
+            help="target: train on forget and retain documents; retrain: on retain only."
+        ),
     ],
     model: Annotated[str, typer.Option(help="Folder or hub id of the model to start from.")],
     corpus: Annotated[str, typer.Option(help="A corpus folder, books, news or demo.")],
@@ -113,16 +118,16 @@ def finetune(
     training: Annotated[
         list[str] | None,
         typer.Option(
-            help="Training setting, as name=value; the same for both roles. Text behind a window's "
-            "cut is not recited: let window be several documents long."
+            help="Training setting, as name=value; use the same for both roles. A model does not "
+            "recite text across the end of a window: make window several documents long."
         ),
     ] = None,
     question_runs: Annotated[
         int,
         typer.Option(
             min=0,
-            help="How often an epoch shows the questions of KnowMem with their answers; MUSE does "
-            "not, but small models learn no answers from text alone.",
+            help="Number of times per epoch that all questions of KnowMem are shown with their "
+            "answers. MUSE uses 0; small models do not learn answers from text alone.",
         ),
     ] = 0,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
@@ -130,7 +135,7 @@ def finetune(
     forget: Annotated[str, typer.Option(help="Split of the forget documents.")] = "raw/forget",
     retain: Annotated[str, typer.Option(help="Split of the retain documents.")] = "raw/retain1",
 ) -> None:
-    """Train a model on a corpus: the target to unlearn from, or the one that never saw it."""
+    """Train the target or the retrained model of a corpus."""
     from ..config import CorpusEntry, ModelSource
     from ..corpora.finetune import finetune_to_folder
     from ..progress import Progress
@@ -155,7 +160,7 @@ def retrain_auc(
     data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
 ) -> None:
-    """Measure the zero of PrivLeak on the retrained model; keep it in the corpus folder."""
+    """Measure the AUC of the retrained model, the zero of PrivLeak, into the corpus folder."""
     from ..config import CorpusEntry, Evaluation, ModelSource
     from ..corpora.retrain_auc import keep_retrain_auc
     from ..progress import Progress

@@ -30,10 +30,10 @@ DEMO_CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 app = typer.Typer()
 
 ExecutorOption = Annotated[
-    Literal["local", "ray"], typer.Option(help="Who works: this process or a Ray cluster.")
+    Literal["local", "ray"], typer.Option(help="Run in this process or on a Ray cluster.")
 ]
 AddressOption = Annotated[
-    str | None, typer.Option(help="Of a running Ray cluster; a local one if left out.")
+    str | None, typer.Option(help="Address of a running Ray cluster; a local one if left out.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 
@@ -42,10 +42,10 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.
 def demo(
     out_dir: OutOption = Path("runs/demo"),
     models_only: Annotated[
-        bool, typer.Option("--models-only", help="Only build the models and print their folders.")
+        bool, typer.Option("--models-only", help="Only train the models and print their folders.")
     ] = False,
 ) -> None:
-    """The whole story offline: train the demo's models, run its grid, print the table."""
+    """Train the demo's models, run its grid and print the table, all offline."""
     from ..config import load_config
     from ..corpora.demo_models import demo_models
     from ..progress import Progress
@@ -69,22 +69,24 @@ def run(
     plugin: PluginOption = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Only cells with such a name, for example '*--lora--*' (repeatable)."),
+        typer.Option(
+            help="Only cells with a matching name, for example '*--lora--*' (repeatable)."
+        ),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="No cells with such a name (repeatable).")
+        list[str] | None, typer.Option(help="No cells with a matching name (repeatable).")
     ] = None,
     executor: ExecutorOption = "local",
     address: AddressOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="List the cells, which are recorded, and the time left; run nothing."
+            "--dry-run", help="List all cells, recorded or to do, and the time left; run nothing."
         ),
     ] = False,
     retry_failed: RetryOption = False,
 ) -> None:
-    """Run a grid, or the rest of it, and print its table."""
+    """Run a grid, or what is left of it, and print its table."""
     from ..config import load_config
     from ..grid.plan import make_plan
     from ..grid.selection import select
@@ -112,7 +114,7 @@ def sweep(
     executor: ExecutorOption = "local",
     address: AddressOption = None,
 ) -> None:
-    """Search settings on one half of the examples; write a grid of the best for the other half."""
+    """Search settings on half of the examples; write a grid of the best for the other half."""
     import yaml
 
     from unlearners.files import replace_file
@@ -142,7 +144,7 @@ def sweep(
 def _engine(
     name: str, address: str | None, plugins: list[Path] | None, config: RunConfig
 ) -> Executor | None:
-    """Who works, if not this process."""
+    """Executor chosen on the command line; None for this process."""
     from ..errors import InputError
     from ..execution.ray_cluster import ray_executor
 
@@ -169,7 +171,7 @@ def _list_cells(plan: list[PlannedTraining], folder: Path) -> None:
     left = estimate(to_do(plan, folder), trained, read_records(folder) if recorded else [])
     line = f"{len(cells)} cells, {len(recorded)} recorded"
     if left.seconds:
-        line += f"; left: about {timedelta(seconds=round(left.seconds))} of one worker"
+        line += f"; about {timedelta(seconds=round(left.seconds))} left for one worker"
     if left.unknown:
-        line += f"; {left.unknown} trainings and cells left with no time yet to go by"
+        line += f"; no timing data yet for {left.unknown} trainings and cells"
     out.print(line, highlight=False)

@@ -1,4 +1,4 @@
-"""Commands that list what there is: schemas, methods, quantizers, corpora."""
+"""Commands that list schemas, methods, quantizers and corpora."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def schema(
 
 @app.command()
 def methods(plugin: PluginOption = None) -> None:
-    """List unlearning methods: where each comes from, its parameters and defaults."""
+    """List unlearning methods with their package, parameters and defaults."""
     from unlearners import get_unlearner, list_unlearners
 
     load_plugins(plugin)
@@ -51,7 +51,7 @@ def methods(plugin: PluginOption = None) -> None:
 
 @app.command()
 def quantizers(plugin: PluginOption = None) -> None:
-    """List quantizers: where each comes from, its parameters and defaults."""
+    """List quantizers with their package, parameters and defaults."""
     from quantizers import get_quantizer, list_quantizers
 
     load_plugins(plugin)
@@ -60,7 +60,7 @@ def quantizers(plugin: PluginOption = None) -> None:
 
 @app.command()
 def corpora() -> None:
-    """List corpora: where each is read from and its retrain AUC."""
+    """List corpora with their location and retrain AUC."""
     from rich.table import Table
 
     from harness_tasks.corpora import NAMES, load_corpus

@@ -48,7 +48,7 @@ def unlearn(
     retain: Annotated[str, typer.Option(help="Split of the retain documents.")] = "raw/retain1",
     plugin: PluginOption = None,
 ) -> None:
-    """Unlearn one model with one method into a Hugging Face folder."""
+    """Unlearn one model with one method; write a Hugging Face folder."""
     from ..config import CorpusEntry, ModelSource, UnlearnEntry
     from ..execution.single_model import unlearn_to_folder
     from ..progress import Progress
@@ -80,7 +80,7 @@ def quantize(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the model on the hub.")] = None,
     corpus: Annotated[
-        str | None, typer.Option(help="Whose retain set a calibrated quantizer sees.")
+        str | None, typer.Option(help="Corpus with the retain set for a calibrated quantizer.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with local corpora.")] = None,
     plugin: PluginOption = None,
@@ -153,18 +153,18 @@ def survival(
         ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of the target on the hub.")] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device that computes.")] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device of the computation.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the whole report, with every layer, here.")
     ] = None,
     plugin: PluginOption = None,
 ) -> None:
-    """Measure an update, and what rounding keeps of it.
+    """Measure an update and the part of it that rounding keeps.
 
-    The target is compared in the dtype of the unlearned model, which training started from.
-    Columns: size and effective rank of the update; share of it that rounding keeps, and the noise
-    that rounding adds, both relative to the update; share of the squared update on weights that
-    the quantizer maps to zero; share of grid indices that changed (round-to-nearest only).
+    The target is loaded in the dtype of the unlearned model. Columns: size and effective rank of
+    the update; share of it that rounding keeps, and noise that rounding adds, both relative to the
+    update; share of the squared update on weights that the quantizer maps to zero; share of grid
+    indices that changed (round-to-nearest only).
     """
     from rich import box
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""The commands for submissions to the leaderboard: submit, validate, collect."""
+"""Commands for submissions to the leaderboard: submit, validate, collect."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def submit(
     plugin: PluginOption = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="Method to submit (repeatable); those that are not built in by default."),
+        typer.Option(help="Method to submit (repeatable); by default all that are not built in."),
     ] = None,
     search: Annotated[
-        Path | None, typer.Option(help="The sweep that the grid's settings were chosen by.")
+        Path | None, typer.Option(help="Search that chose the grid's settings.")
     ] = None,
     run_dir: Annotated[
         Path | None, typer.Option("--run", help="Folder of the run; runs/<name> if left out.")
@@ -42,7 +42,7 @@ def submit(
     ] = Path("submissions"),
     retry_failed: RetryOption = False,
 ) -> None:
-    """Check a method, run its grid or the rest of it, and pack the results."""
+    """Check a method, run what is left of its grid, and pack the results."""
     from ..config import load_config
     from ..grid.sweep import load_sweep
     from ..submissions.packing import failures, pack, refuse_existing
@@ -76,10 +76,10 @@ def validate(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A submission.")],
     board: Annotated[
         Path | None,
-        typer.Option(help="Folder of the leaderboard, whose precisions a submission must have."),
+        typer.Option(help="Folder of the leaderboard; a submission must have all its precisions."),
     ] = None,
 ) -> None:
-    """Check submissions without running anything of them; exit code 1 where one has problems."""
+    """Check submissions without running their code; exit code 1 if one has problems."""
     from rich.progress import track
 
     from ..reading.untrusted_files import harmless
@@ -112,7 +112,7 @@ def collect(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Submissions.")],
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for all their records.")],
 ) -> None:
-    """Put the records of valid submissions into one folder, for `table`."""
+    """Collect the records of valid submissions in one folder, for `table`."""
     from ..submissions.collection import collect
 
     for line in collect(folders, out_dir):

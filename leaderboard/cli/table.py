@@ -1,4 +1,4 @@
-"""The command that writes everything the leaderboard shows, from records alone."""
+"""Command that writes the leaderboard from records: table."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def table(
         bool,
         typer.Option(
             "--with-published",
-            help="Show published results for the same corpora beside measured ones, marked as "
-            "reported; they are not ranked.",
+            help="Show published results for the same corpora as well, marked as reported and "
+            "not ranked.",
         ),
     ] = False,
 ) -> None:
-    """Print the table of a run and write it, from its records and answers alone.
+    """Print and write the table of a run, from its records and answers.
 
     Writes table.md, table.csv, table.tex, table.json, plots as SVG, and index.html, one
     self-contained page.

@@ -1,4 +1,4 @@
-"""The command that checks whether a record can be had again."""
+"""Command that evaluates a record's cell again: verify."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ app = typer.Typer()
 @app.command()
 def verify(
     record_file: Annotated[Path, typer.Argument(metavar="RECORD", help="A record's JSON file.")],
-    config: Annotated[Path, typer.Option("--config", "-c", help="The grid it is of, as YAML.")],
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="The grid of the record, as YAML.")
+    ],
     plugin: PluginOption = None,
     training: Annotated[
         Literal["missing", "never", "always"],
         typer.Option(
-            help="Whether to train the checkpoint again: where the run's folder no longer holds "
-            "it, never, or always."
+            help="Train the checkpoint again if the run's folder lacks it, never, or always."
         ),
     ] = "missing",
     other_machine: Annotated[
         bool,
         typer.Option(
             "--other-machine",
-            help="The record was made on another processor, which it does not name: a metric may "
-            "differ by its standard error, as where versions differ.",
+            help="The record was made on another processor, which it does not name: let a metric "
+            "differ by its standard error, as with other versions.",
         ),
     ] = False,
 ) -> None:
-    """Evaluate a record's cell again: exit code 0 where it comes out equal, 1 where different.
+    """Evaluate a record's cell again; exit code 0 if the result is equal, 1 if not.
 
-    Same machine, versions and threads: every number and answer must be the same. Where they
-    differ, a metric may differ by its recorded standard error. Nothing is written to the run.
+    With the same machine, versions and threads every number and answer must be equal. Otherwise a
+    metric may differ by its recorded standard error. Nothing is written to the run.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""A corpus of a grid: its text, its target and retrained model, and what pins them."""
+"""Corpus of a grid: text, target and retrained model, and their identity."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ PUBLISHED_DTYPE: Dtype = "float32"
 
 
 class CorpusPlan:
-    """A corpus of the configuration and its two models."""
+    """A corpus of the configuration and its two models.
+
+    Args:
+        entry: entry of the configuration.
+    """
 
     def __init__(self, entry: CorpusEntry) -> None:
         self.entry = entry
@@ -77,11 +81,11 @@ class CorpusPlan:
 
     @property
     def _has_default_models(self) -> bool:
-        """True where the corpus' own models are meant; a user's target has no published retrain."""
+        """True if the entry names no model: a user's target has no published retrained model."""
         return self.entry.target is None and self.entry.retrain is None
 
     def model(self, role: str) -> ModelSource | None:
-        """Location of the ``target`` or ``retrain`` model; the demo's is trained if need be.
+        """Location of the ``target`` or ``retrain`` model; the demo's is trained if necessary.
 
         Raises:
             InputError: the configuration names no target and the corpus has no published one.
@@ -162,7 +166,7 @@ class CorpusPlan:
         Args:
             settings: how models are loaded and evaluated.
             folder: folder of the run.
-            progress: told what is going on.
+            progress: progress bars.
 
         Raises:
             InputError: there is no such model, it cannot be loaded, or it gives NaN.
@@ -186,7 +190,7 @@ class CorpusPlan:
         return kept
 
     def data(self, forget: str) -> UnlearningData:
-        """The text of the split ``forget``, to unlearn, and the text that is kept."""
+        """Text to unlearn, of the split ``forget``, and text to retain."""
         first = slice(self.entry.max_documents)
         return UnlearningData(
             forget=self.corpus.texts(forget)[first],

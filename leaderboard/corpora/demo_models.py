@@ -1,6 +1,6 @@
-"""The demo's models: a small Llama trained on the demo corpus with and without its forget set.
+"""Models of the demo: a small Llama trained on the demo corpus with and without its forget set.
 
-With them comes the retrain AUC, from which PrivLeak is measured.
+The AUC of the latter, the zero of PrivLeak, is kept with the corpus.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class DemoRecipe:
     """Architecture and training of the demo's models.
 
     Attributes:
-        vocabulary: tokens of the byte-level BPE tokenizer.
+        vocabulary: number of tokens of the byte-level BPE tokenizer.
         hidden: hidden size of the Llama.
-        layers: its number of layers.
+        layers: number of layers.
         window: tokens per training window; the prompts of KnowMem must fit.
-        epochs: passes over the passages and questions, in a new order each time.
+        epochs: passes over passages and questions, each in a new order.
         batch_size: windows per step.
         learning_rate: peak of the cosine schedule.
-        seed: of initialisation and order.
+        seed: seed of initialization and order.
     """
 
     vocabulary: int = 1024
@@ -67,12 +67,12 @@ class DemoRecipe:
 
 @dataclass(frozen=True)
 class DemoModels:
-    """The folders of the two models and what identifies them.
+    """Folders of the two models and their identity.
 
     Attributes:
         target: folder of the model trained on forget and retain text.
         retrain: folder of the model trained on retain text alone.
-        digest: of corpus and recipe.
+        digest: digest of corpus and recipe.
     """
 
     target: Path
@@ -89,8 +89,13 @@ def demo_models(
 
     Deterministic for a seed on one machine and number of threads.
 
+    Args:
+        world: the generated people; the default world if left out.
+        recipe: architecture and training; the default recipe if left out.
+        progress: progress bars.
+
     Raises:
-        InputError: a model in the cache is not as it was saved.
+        InputError: a model in the cache is damaged.
     """
     world, recipe = world or DemoWorld(), recipe or DemoRecipe()
     digest = demo_digest(world, recipe)
@@ -106,22 +111,22 @@ def demo_models(
 
 
 def demo_digest(world: DemoWorld | None = None, recipe: DemoRecipe | None = None) -> str:
-    """Eight hex digits that name the models of a world and recipe, trained or not."""
+    """Digest, in eight hexadecimal digits, of the models of a world and recipe."""
     content = [RECIPE_VERSION, (world or DemoWorld()).digest(), asdict(recipe or DemoRecipe())]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def demo_id(name: str, digest: str | None = None) -> ModelId:
-    """Identity of a generated model or of the demo's tokenizer, trained or not."""
+    """Identity of a generated model or of the demo's tokenizer."""
     return ModelId(name=name, revision=f"recipe:{digest or demo_digest()}")
 
 
 def train_tokenizer(world: DemoWorld, vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer whose words keep the space that follows them.
+    """Train a byte-level BPE tokenizer with tokens that include the space after a word.
 
-    So the prompt's "Answer: " ends in a token that the training text has before every answer.
-    It is trained on another world of the same kind: on this one it would know the names of
-    the forget set, and membership inference would measure that.
+    The prompt's "Answer: " then ends in the token that precedes every answer in the training
+    text. The tokenizer is trained on another world of the same kind: on this one it would know
+    the names of the forget set, and membership inference would measure that.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -159,7 +164,7 @@ def train_tokenizer(world: DemoWorld, vocabulary: int) -> PreTrainedTokenizerFas
 def _windows(
     people: list[Person], tokenizer: PreTrainedTokenizerFast, recipe: DemoRecipe
 ) -> list[dict[str, list[int]]]:
-    """Training windows of all epochs: passages and runs of questions, reordered every time."""
+    """Make the training windows of all epochs: passages and runs of questions, reordered."""
     rng = random.Random(recipe.seed)
     passages = [person.passage for person in people]
     questions = [f"Question: {q}\nAnswer: {a}" for person in people for q, a in person.questions]
@@ -242,7 +247,7 @@ def _train(
 
 
 def _keep_retrain_auc(corpus: Path, models: DemoModels) -> None:
-    """Measure the retrain AUC and keep it with the corpus, unless it is there already."""
+    """Measure the retrain AUC and write it to the corpus folder, if it is not there yet."""
     path = corpus / RETRAIN_AUC_FILE
     with contextlib.suppress(FileNotFoundError, ValueError, LookupError, TypeError):
         kept = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The two models that a user's corpus needs: one that has read the forget set, one that has not."""
+"""Finetuning of the two models of a user's corpus: target and retrained model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUESTIONS = ("retain_qa", "forget_qa")
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelling(Unlearner):
-    """Plain finetuning in the unlearners' loop: what that calls forget is the text to learn."""
+    """Plain finetuning in the training loop of unlearners; its forget text is the text to learn."""
 
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference
@@ -46,9 +46,9 @@ class LanguageModelling(Unlearner):
 
 
 def _question_runs(corpus: Corpus, sides: Sequence[str], runs: int, seed: int) -> list[Document]:
-    """Documents that hold all questions with their answers, each in another order.
+    """Make documents with all questions and answers, each in another order.
 
-    The prompt is KnowMem's, and ends in a token of its own, as it does there.
+    The prompt is KnowMem's; it ends with a token boundary, as in the task.
     """
     pairs = [row for side in sides for row in corpus.split("knowmem", side)]
     order = random.Random(seed)
@@ -72,17 +72,24 @@ def finetune_to_folder(
     progress: Progress,
     question_runs: int = 0,
 ) -> None:
-    """Train all weights on a corpus' raw text and save; an interrupted run goes on.
+    """Train all weights on a corpus' raw text and save; an interrupted run resumes.
 
     The target sees the forget and the retain documents, the retrained model the retain documents
-    alone (MUSE, arXiv 2407.06460, Sec. 3). Small models do not answer questions on what they have
-    read: with ``question_runs`` they also see the questions of KnowMem (and Utility) with their
-    answers, that many times an epoch, each time in another order. Files are laid out as by
-    ``unlearn_to_folder``.
+    alone (MUSE, arXiv 2407.06460, Sec. 3).
+
+    Args:
+        role: ``target`` or ``retrain``.
+        model: the model to start from.
+        corpus: the corpus.
+        training: training settings by name.
+        folder: folder of the trained model, see ``train_to_folder``.
+        progress: progress bars.
+        question_runs: number of times an epoch shows all questions of KnowMem (and Utility) with
+            their answers. Small models do not answer questions on text that they have only read.
 
     Raises:
-        InputError: a wrong setting, or ``folder`` is not empty.
-        CorpusError: a split that is missing.
+        InputError: a setting is wrong, or ``folder`` is not empty.
+        CorpusError: a split is missing.
     """
     refuse_full(folder)
     splits = [corpus.forget, corpus.retain] if role == "target" else [corpus.retain]

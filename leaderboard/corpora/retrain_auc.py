@@ -1,4 +1,4 @@
-"""The zero of PrivLeak: Min-40% scores of a corpus' retrained model, measured once and kept."""
+"""Zero of PrivLeak: Min-40% scores of a corpus' retrained model, measured once."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def keep_retrain_auc(
 ) -> float:
     """Measure a model that was trained without the forget set; write ``retrain_auc.json``.
 
-    With the AUC the file holds the score of every text, and names model, tokenizer, dtype and the
-    corpus' fingerprint. Nothing is measured again where it holds those of the same model and text.
+    The file holds the AUC, the score of every text, and the identity of model, tokenizer, dtype
+    and corpus. A file of the same model and text is kept as it is.
 
     Args:
-        entry: the corpus, a folder of the user's.
+        entry: the corpus, a user's folder.
         model: the retrained model.
         settings: device, dtype and batch size.
-        progress: told what is going on.
+        progress: progress bars.
 
     Raises:
         InputError: the corpus is not a user's folder, holds the AUC of something else, or the
@@ -77,13 +77,13 @@ def keep_retrain_auc(
 
 
 def scores_content(scores: dict[str, list[float]]) -> dict[str, Any]:
-    """The AUC of scores by side, and the scores themselves."""
+    """Content of a file of scores: AUC, and scores by side."""
     auc, _ = scoring.auc_and_stderr(scores["holdout"], scores["forget"])
     return {"retrain_auc": auc, "scores": scores}
 
 
 def scores_text(content: dict[str, Any]) -> str:
-    """Content of a file of scores."""
+    """Format the content of a file of scores."""
     return json.dumps(content, indent=1) + "\n"
 
 
@@ -94,7 +94,18 @@ def measure(
     settings: Evaluation,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Score all texts of PrivLeak with a retrained model: AUC and scores."""
+    """Score all texts of PrivLeak with a retrained model.
+
+    Args:
+        entry: the corpus.
+        model: the retrained model.
+        dtype: dtype of its weights.
+        settings: device and batch size.
+        progress: progress bars.
+
+    Returns:
+        ``retrain_auc`` and ``scores``, the Min-40% score of every text by side.
+    """
     loaded, tokenizer = load_model(
         model.path,
         revision=model.revision,
@@ -109,7 +120,14 @@ def measure(
 def identity(
     model: dict[str, Any], tokenizer: dict[str, Any], dtype: str, corpus: Corpus
 ) -> dict[str, Any]:
-    """Identity of scores: model, tokenizer, dtype and text that they depend on."""
+    """Identity of scores: everything that they depend on.
+
+    Args:
+        model: identity of the model.
+        tokenizer: identity of the tokenizer.
+        dtype: dtype of the weights.
+        corpus: the corpus.
+    """
     return {
         "model": model,
         "tokenizer": tokenizer,

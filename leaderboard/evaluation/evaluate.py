@@ -1,4 +1,4 @@
-"""The MUSE tasks on a model in memory, through lm-eval."""
+"""Evaluation of a model in memory with the tasks of MUSE, through lm-eval."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Scores:
     """Results of the tasks.
 
     Attributes:
-        metrics: scores × 100 with their errors; one that is not a number is missing here.
-        problems: for each missing score, the reason.
-        versions: of every task.
-        extra: scores of the extra tasks by ``<task>/<metric>``, in lm-eval's own units.
-        examples: scores of the single examples by metric, PrivLeak's by side.
-        samples: every answer to the four tasks, where they are to be logged.
-        retrain_auc: PrivLeak's zero, with its error; None without one.
+        metrics: scores × 100 with their errors; one that is not a number is missing.
+        problems: reasons of missing scores.
+        versions: versions of the tasks.
+        extra: scores of the extra tasks by ``<task>/<metric>``, in lm-eval's units.
+        examples: scores of single examples by metric, PrivLeak's by side.
+        samples: answers to the four tasks, if they are logged.
+        retrain_auc: zero of PrivLeak with its error; None without one.
         generation_config: the model's own generation settings, which the four tasks ignore.
     """
 
@@ -78,17 +78,17 @@ def evaluate(
     retrain_scores: Path | None = None,
     progress: Progress | None = None,
 ) -> Scores:
-    """Score a model on the four tasks of a corpus, and on the forget set of a suite's stage.
+    """Score a model on the four tasks of a corpus, and on the forget set of a stage of a suite.
 
     Args:
         model: the model, on the device that evaluates.
         tokenizer: its tokenizer.
         corpus: the corpus.
         settings: subset, batch size and extra tasks.
-        stage: the suite's stage.
-        retrain_scores: file with the retrained model's Min-40% scores, PrivLeak's zero; the
-            corpus' own AUC where left out.
-        progress: told how many requests were answered.
+        stage: stage of a suite.
+        retrain_scores: file with the retrained model's Min-40% scores, the zero of PrivLeak; the
+            corpus' own AUC if left out.
+        progress: progress bars.
     """
     from harness_tasks.requests.decoding import own_settings
 
@@ -143,10 +143,10 @@ def evaluate(
 def _retrain_auc(
     memberships: Sequence[Membership], examples: Mapping[str, ExampleScores]
 ) -> Estimate | None:
-    """PrivLeak's zero on the texts that were evaluated.
+    """Zero of PrivLeak on the texts that were evaluated.
 
-    It is measured where the retrained model's score of every text is known. A constant has the
-    error of Hanley and McNeil (1982), as from a sample of its own.
+    Measured if the retrained model's score of every text is known. A published constant gets the
+    error of Hanley and McNeil (1982), as of an independent sample.
     """
     sides = [examples[f"privleak/{side}"] for side in SIDES]
     known = [[m.retrain_score for m in memberships if m.split == side] for side in SIDES]
@@ -172,7 +172,14 @@ def retrain_scores(
     settings: Evaluation,
     progress: Progress | None = None,
 ) -> dict[str, list[float]]:
-    """Min-40% scores of all PrivLeak texts of a corpus, by side, of its retrained model.
+    """Score all PrivLeak texts of a corpus with its retrained model: Min-40% by side.
+
+    Args:
+        model: the retrained model.
+        tokenizer: its tokenizer.
+        corpus: the corpus.
+        settings: batch size.
+        progress: progress bars.
 
     Raises:
         InputError: the model gives NaN.
@@ -197,7 +204,7 @@ def run_tasks(
     *,
     retrain_scores: Path | None = None,
 ) -> dict[str, Any]:
-    """Run lm-eval tasks of ours on one corpus and return lm-eval's results, samples included.
+    """Run tasks of MUSE on one corpus; return lm-eval's results with samples.
 
     Args:
         model: the model, on the device that evaluates.
@@ -205,8 +212,8 @@ def run_tasks(
         corpus: the corpus.
         tasks: names of the tasks.
         settings: subset and batch size.
-        progress: told how many requests were answered.
-        retrain_scores: file with the retrained model's Min-40% scores, PrivLeak's zero.
+        progress: progress bars.
+        retrain_scores: file with the retrained model's Min-40% scores, the zero of PrivLeak.
     """
     with _quiet():
         loaded = _task_manager(corpus.name, corpus.data_dir, retrain_scores).load(tasks)
@@ -214,7 +221,7 @@ def run_tasks(
             name: subset_indices(len(task.eval_docs), settings)
             for name, task in loaded["tasks"].items()
         }
-        # every error here has a closed form: the iterations only have to be above 0
+        # all standard errors have a closed form, but the number must be above 0
         return _evaluate(
             model,
             tokenizer,
@@ -233,7 +240,14 @@ def run_extra_tasks(
     settings: Evaluation,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """Run ``extra_tasks``, lm-eval's own or any that its index knows."""
+    """Run the extra tasks, any that lm-eval's index knows.
+
+    Args:
+        model: the model, on the device that evaluates.
+        tokenizer: its tokenizer.
+        settings: tasks, limit and batch size.
+        progress: progress bars.
+    """
     with _quiet():
         loaded = _all_tasks().load(settings.extra_tasks)
         return _evaluate(
@@ -245,7 +259,7 @@ def check_extra_tasks(names: list[str]) -> None:
     """Refuse a task that lm-eval does not know, before anything is trained.
 
     Raises:
-        InputError: with the nearest names.
+        InputError: a task is unknown; the message has the nearest names.
     """
     for name in names:
         if name not in (known := _all_tasks().all_tasks):
@@ -255,7 +269,7 @@ def check_extra_tasks(names: list[str]) -> None:
 
 
 def extra_metrics(results: dict[str, Any]) -> dict[str, Metric]:
-    """The numbers in lm-eval's results, as ``<task>/<metric>``, with their standard errors."""
+    """Read scores and standard errors from lm-eval's results, by ``<task>/<metric>``."""
     metrics = {}
     for task, row in results["results"].items():
         for key, value in row.items():
@@ -299,7 +313,7 @@ def _evaluate(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Our own progress bar tells what is going on, in place of one of lm-eval's per request."""
+    """Silence lm-eval's logs and progress bars; ours is shown."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with contextlib.redirect_stderr(io.StringIO()):
         yield
@@ -317,7 +331,7 @@ def subset_indices(examples: int, settings: Evaluation) -> list[int]:
 
 @cache
 def _task_manager(corpus: str, data_dir: Path | None, retrain_scores: Path | None) -> Any:
-    """Our tasks alone: lm-eval's own thousands take seconds to index."""
+    """Index of our tasks alone; lm-eval's thousands take seconds."""
     from lm_eval.tasks import TaskManager
 
     metadata = {"corpus": corpus}

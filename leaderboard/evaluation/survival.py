@@ -1,4 +1,4 @@
-"""Measurement of what rounding keeps of a checkpoint's update, as the report of a run has it."""
+"""Measurement of the part of a checkpoint's update that rounding keeps."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class SurvivalMeter:
-    """Compares one checkpoint with its target, precision after precision.
+    """Compares a checkpoint with its target, at one precision after the other.
 
     Args:
         target: the model before unlearning, in the dtype that training started from.
         unlearned: the checkpoint, adapters merged, before quantization.
-        name: of the checkpoint.
+        name: name of the checkpoint.
 
     Raises:
         QuantizerError: the two cannot be compared.
@@ -44,7 +44,7 @@ class SurvivalMeter:
         """Measure one precision.
 
         Args:
-            precision: its name.
+            precision: name of the precision.
             quantizer: the quantizer, bound to its text if it is calibrated.
             quantized: the checkpoint as the quantizer returned it.
 
@@ -60,7 +60,7 @@ class SurvivalMeter:
 
 
 def at_precision(report: SurvivalReport, precision: str) -> Survival:
-    """The totals that a record keeps."""
+    """Totals at a precision, which a record keeps."""
     return Survival(update=report.total.update, rounding=report.total.rounding.get(precision))
 
 

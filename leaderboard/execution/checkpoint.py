@@ -48,7 +48,7 @@ class Checkpoint:
         planned: the training; without a recipe its checkpoint is a reference model.
         config: configuration of the run.
         folder: folder of the run.
-        progress: told what is going on.
+        progress: progress bars.
     """
 
     def __init__(
@@ -165,6 +165,11 @@ def load_source(
     planned: PlannedTraining, role: str, settings: Evaluation
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the ``target`` or ``retrain`` model of a planned training's corpus.
+
+    Args:
+        planned: the training.
+        role: ``target`` or ``retrain``.
+        settings: device, dtype and chat template.
 
     Raises:
         InputError: there is none, it cannot be loaded, or it lacks the chat template asked for.

@@ -1,8 +1,8 @@
-"""Other machines for the work of a run: ``--executor ray``.
+"""Execution of a grid on a Ray cluster (``--executor ray``).
 
-Every chain of cells is one task of a Ray cluster. Results come back one by one to the process
-that holds the run folder, which alone writes records. Checkpoints are written by the worker: into
-the run folder where it can reach it, else into its own cache folder.
+Every chain of cells is one Ray task. Results stream back to the process that holds the run folder,
+the only one that writes records. A worker writes checkpoints into the run folder if it can reach
+it, otherwise into its own cache folder.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from .runner import (
 from .worker import Worker
 
 ATTEMPTS = 3
-"""How often a chain is given to a worker before its cells count as failed."""
+"""Number of workers that may be lost on a chain before its cells count as failed."""
 FORWARDED = ("LM_EVAL_MUSE_CACHE", "MUSE_DATA_DIR", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE")
 Reply = tuple[str, bytes, str | None]
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is told; it makes the plan anew from the same configuration.
+    """Message to a worker, which makes the plan again from the same configuration.
 
     Attributes:
-        config: as JSON.
+        config: configuration of the run, as JSON.
         plugins: name and text of the files given with ``--plugin``.
-        folder: of the run.
-        stems: names of the cells to do.
-        threads: of PyTorch.
-        cwd: working folder of the run, which relative paths start from.
+        folder: folder of the run.
+        stems: names of the cells to evaluate.
+        threads: number of PyTorch threads.
+        cwd: working folder, for relative paths.
     """
 
     config: str
@@ -58,16 +58,16 @@ class Order:
 
 
 class WorkerLostError(RuntimeError):
-    """A worker process or its machine ended in the middle of the work."""
+    """A worker process or its machine ended before its work did."""
 
 
 def ray_executor(address: str | None, plugins: Sequence[Path], config: RunConfig) -> Executor:
-    """An executor on a Ray cluster.
+    """Make an executor on a Ray cluster.
 
     Args:
-        address: of a running cluster; a local one is started for the run where left out.
+        address: address of a running cluster; a local one is started for the run if left out.
         plugins: files that workers import first.
-        config: of the run.
+        config: configuration of the run.
 
     Raises:
         InputError: Ray is not installed, or there is no such cluster.
@@ -124,7 +124,7 @@ def ray_executor(address: str | None, plugins: Sequence[Path], config: RunConfig
 
 
 def _check_address(address: str) -> None:
-    """Ray itself tries for minutes where nobody answers."""
+    """Refuse an address without a cluster at once; Ray would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -136,7 +136,7 @@ def _check_address(address: str) -> None:
 
 
 def _provide_models(chains: list[Chain]) -> None:
-    """Make what several workers would otherwise make at the same time."""
+    """Train the demo's models once, before several workers would."""
     for chain in chains:
         for job in chain:
             if job.cells:
@@ -144,7 +144,7 @@ def _provide_models(chains: list[Chain]) -> None:
 
 
 def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Result]:
-    """Results of all chains as they come; what a lost worker left is given out again."""
+    """Yield results of all chains as they come; submit the cells of a lost worker again."""
     import ray
 
     for chain in chains:
@@ -152,7 +152,7 @@ def _collect(chains: list[Chain], worker: Worker, submit: Any) -> Iterator[Resul
             for job in chain:
                 worker.checkpoint(job.planned).prune()
     waiting = [chain for chain in chains if any(job.cells for job in chain)]
-    # short work last: it fills gaps
+    # short chains last: they fill gaps
     waiting.sort(key=lambda chain: chain[0].planned.recipe is None)
     running: dict[Any, tuple[Chain, int]] = {submit(chain): (chain, 1) for chain in waiting}
     worker.progress.stage(f"{len(running)} chains of cells on Ray")

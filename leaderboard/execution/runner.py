@@ -1,4 +1,4 @@
-"""Runs a plan: what has no record yet is worked on, and every result becomes a record."""
+"""Runner of a plan: evaluates every cell without a record and records the result."""
 
 from __future__ import annotations
 
@@ -15,21 +15,27 @@ from .worker import Result, Worker
 
 @dataclass(frozen=True)
 class Job:
-    """A training and those of its cells that have no record yet."""
+    """A training and its cells that have no record yet."""
 
     planned: PlannedTraining
     cells: list[PlannedCell]
 
 
 Chain = list[Job]
-"""Jobs that go one after the other, because each may start from the checkpoint before it."""
+"""Jobs in sequence: each may start from the checkpoint of the one before."""
 
 Executor = Callable[[list[Chain], Worker], Iterator[Result]]
 
 
 @dataclass
 class Outcome:
-    """How many cells a run has, by what became of them."""
+    """Number of cells of a run by outcome.
+
+    Attributes:
+        done: evaluated now, with scores.
+        failed: evaluated now, without scores.
+        kept: recorded before.
+    """
 
     done: int = 0
     failed: int = 0
@@ -37,15 +43,15 @@ class Outcome:
 
 
 class Runner:
-    """Runs what a plan still lacks in a run folder.
+    """Evaluates the cells of a plan that have no record in a run folder.
 
     Args:
-        config: for how models are loaded and evaluated.
-        folder: where records and checkpoints go; the caller holds its lock.
-        progress: told what is going on.
-        retry_failed: whether cells that failed before are tried again; their records are set
-            aside, not deleted.
-        executor: who does the work; this process where left out.
+        config: configuration of the run.
+        folder: folder of the run; the caller holds its lock.
+        progress: progress bars.
+        retry_failed: evaluate cells again that failed before; their records are moved, not
+            deleted.
+        executor: runs the chains; this process if left out.
     """
 
     def __init__(
@@ -63,14 +69,14 @@ class Runner:
         self.worker = Worker(config, folder, progress)
 
     def run(self, plan: list[PlannedTraining]) -> Outcome:
-        """Run every cell without a record; a failed one is recorded and the rest goes on.
+        """Evaluate every cell without a record; a failed cell is recorded too.
 
         Raises:
-            InputError: what all cells read is wrong, or a record that is there is damaged.
+            InputError: an input of all cells is wrong, or an existing record is damaged.
         """
         records = self.folder.path / "records"
         if any(records.glob("*.json")):
-            read_records(self.folder.path)  # a damaged one is told now, not after days
+            read_records(self.folder.path)  # a damaged record is reported now, not after days
         if self.retry_failed:
             self.folder.set_failed_aside()
         cells = sum(len(planned.cells) for planned in plan)
@@ -92,7 +98,7 @@ class Runner:
 
 
 def to_do(plan: list[PlannedTraining], folder: Path) -> list[Chain]:
-    """The plan as chains; one without missing cells is there only to be pruned."""
+    """Group a plan into chains; a chain without missing cells is only pruned."""
     chains: dict[str, Chain] = {}
     first: dict[str, str] = {}
     for planned in plan:
@@ -111,7 +117,7 @@ def run_here(chains: list[Chain], worker: Worker) -> Iterator[Result]:
 
 
 def run_chain(chain: Chain, worker: Worker) -> Iterator[Result]:
-    """Work through one chain, then drop what is not kept of its checkpoints."""
+    """Work through one chain, then prune its checkpoints."""
     for job in chain:
         if job.cells:
             yield from worker.run(job.planned, job.cells)

@@ -49,11 +49,14 @@ def unlearn_to_folder(
     folder: Path,
     progress: Progress,
 ) -> None:
-    """Unlearn and save; an interrupted run of the same settings goes on where it stopped.
+    """Unlearn one model and save it; an interrupted run with the same settings resumes.
 
-    The Trainer's files stand in ``<folder>.training`` until the model is saved; the loss curve
-    and an adapter stay, in ``<folder>/training``. ``README.md`` is the model card. Under
-    ``accelerate launch`` all processes train and the main one saves.
+    Args:
+        entry: method, finetuning and settings.
+        model: the target model.
+        corpus: the corpus to unlearn.
+        folder: folder of the unlearned model, see ``train_to_folder``.
+        progress: progress bars.
 
     Raises:
         InputError: ``folder`` is not empty.
@@ -83,19 +86,19 @@ def quantize_to_folder(
     folder: Path,
     corpus: CorpusEntry | None = None,
 ) -> None:
-    """Quantize and save with the quantizer's configuration, ``quantizer.json``.
+    """Quantize a model and save it with the quantizer's configuration, ``quantizer.json``.
 
     Args:
         path: folder or hub id of the model.
         revision: commit on the hub.
-        quantizer: its name.
-        params: its parameters.
-        folder: where to.
-        corpus: for a calibrated quantizer, whose retain set it sees.
+        quantizer: name of the quantizer.
+        params: parameters of the quantizer.
+        folder: folder of the quantized model.
+        corpus: corpus with the retain set for a calibrated quantizer.
 
     Raises:
-        InputError: ``folder`` is not empty, a corpus is needed and missing, or the model cannot be
-            loaded or saved.
+        InputError: ``folder`` is not empty, the corpus for a calibrated quantizer is missing, or
+            the model cannot be loaded or saved.
     """
     from quantizers.architecture import is_multimodal
 
@@ -127,7 +130,16 @@ def evaluate_model(
     settings: Evaluation,
     progress: Progress,
 ) -> Scores:
-    """Load, quantize and score a model."""
+    """Load, quantize and score a model.
+
+    Args:
+        path: folder or hub id of the model.
+        revision: commit on the hub.
+        quantizer: name of the quantizer.
+        corpus: the corpus to evaluate on.
+        settings: settings of the evaluation.
+        progress: progress bars.
+    """
     transform = get_quantizer(quantizer)
     found = load_corpus(corpus.name, corpus.data_dir)
     model, tokenizer = load_model(
@@ -148,7 +160,7 @@ def compare_update(
     Args:
         target: the model before unlearning.
         unlearned: folder of the unlearned model, adapters merged, not quantized.
-        quantizers: by the name of their precision in the report.
+        quantizers: quantizers by the name of their precision in the report.
         device: torch device that computes.
 
     Raises:

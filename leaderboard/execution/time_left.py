@@ -1,4 +1,4 @@
-"""How long the rest of a run will take, from what its records say of the cells before."""
+"""Estimate of the remaining time of a run, from the times in its records."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .runner import Chain
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one worker.
+    """Remaining time of one worker.
 
     Attributes:
-        seconds: of everything that is left and can be estimated.
-        unknown: how many trainings and cells there is nothing to go by for.
+        seconds: total of all remaining work with timing data.
+        unknown: number of trainings and cells without timing data.
     """
 
     seconds: float
@@ -24,15 +24,15 @@ class Estimate:
 
 
 def estimate(chains: Iterable[Chain], trained: set[str], records: Iterable[Record]) -> Estimate:
-    """Sum the mean times of what is most like each training and cell that is left.
+    """Sum the mean times of the recorded work most similar to each remaining training and cell.
 
-    A training is judged by others of its method and finetuning, else of its finetuning; a cell by
-    others of its precision, else by all.
+    Similar to a training are others of its method and finetuning, else of its finetuning; similar
+    to a cell are others of its precision, else all.
 
     Args:
-        chains: what is left.
-        trained: names of the checkpoints that are there already.
-        records: of cells that are done.
+        chains: remaining work.
+        trained: names of the checkpoints that exist.
+        records: records of the run.
     """
     times: dict[tuple[str, ...], list[float]] = {}
     for record in records:

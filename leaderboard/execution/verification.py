@@ -1,9 +1,8 @@
 """Re-evaluate a record's cell and compare the results field by field.
 
-On the machine that made a record, with the same versions, every number and answer comes out
-bit by bit the same. Elsewhere kernels add up in another order, near-ties between two tokens fall
-the other way, and training carries the difference on; there a metric may differ by its recorded
-standard error, below which it says nothing about the model.
+On the machine that made a record, with the same versions, every number and answer is the same, bit
+by bit. Elsewhere kernels sum in another order, near-ties between two tokens resolve differently and
+training amplifies the difference; there a metric may differ by its recorded standard error.
 """
 
 from __future__ import annotations
@@ -49,32 +48,32 @@ FOLLOWING = ("examples", "survival", "samples")
 
 @dataclass(frozen=True)
 class Difference:
-    """A place in a record where something else came out.
+    """Field of a record with another value than before.
 
     Attributes:
-        place: path in the record, for example ``metrics.knowmem.value``.
-        recorded: what the record has there; None where it has nothing.
-        found: what came out now, likewise.
-        allowed: whether the tolerance covers it.
+        path: path in the record, for example ``metrics.knowmem.value``.
+        recorded: value in the record; None if it has none.
+        found: value now; None if there is none.
+        allowed: True if the tolerance covers it.
     """
 
-    place: str
+    path: str
     recorded: Any
     found: Any
     allowed: bool
 
     def __str__(self) -> str:
         note = " (within the tolerance)" if self.allowed else ""
-        return f"{self.place}: {self.recorded} recorded, {self.found} found{note}"
+        return f"{self.path}: {self.recorded} recorded, {self.found} found{note}"
 
 
 def find_cell(
     plan: Sequence[PlannedTraining], record: Record
 ) -> tuple[PlannedTraining, PlannedCell]:
-    """The cell of a plan that a record is about.
+    """Find the cell of a plan that a record belongs to.
 
     Raises:
-        InputError: there is none; with what sets the nearest one apart.
+        InputError: there is none; the message names the first difference of the nearest one.
     """
     if record.schema_version == 1:
         raise InputError(
@@ -101,9 +100,9 @@ def find_cell(
 
 
 def environment_differences(recorded: Provenance, here: Provenance) -> list[str]:
-    """A line for whatever decides numbers and is not here as it was where a record was made.
+    """List differences of the environment that affect numbers, one line each.
 
-    Of packages, those count that were installed there.
+    Packages count if they were installed where the record was made.
     """
     names = recorded.packages.keys()
     was, now = (
@@ -117,7 +116,7 @@ def environment_differences(recorded: Provenance, here: Provenance) -> list[str]
 
 
 def to_train(planned: PlannedTraining, run: Path) -> list[PlannedTraining]:
-    """The training of a checkpoint that a run's folder no longer holds, and those before it."""
+    """List the trainings needed for a checkpoint: those that the run folder does not hold."""
     kept = checkpoints(run)
     missing = []
     step: PlannedTraining | None = planned
@@ -136,20 +135,19 @@ def evaluate_again(
     training: TrainingPolicy,
     progress: Progress,
 ) -> Result:
-    """Evaluate a record's cell anew, in a temporary folder; nothing is written beside the record.
+    """Evaluate a record's cell again in a temporary folder; the run folder is only read.
 
     Args:
-        config: the grid that has the cell.
-        planned: its training.
+        config: configuration of the grid.
+        planned: training of the cell.
         cell: the cell.
-        record: says whether answers are wanted.
-        run: the run's folder, whose checkpoint is read where it is still there.
-        training: whether the checkpoint is trained anew: where it is ``missing``, ``never``, or
-            ``always``.
-        progress: told what is going on.
+        record: its record.
+        run: folder of the run, for its checkpoints.
+        training: train the checkpoint again if it is ``missing``, ``never`` or ``always``.
+        progress: progress bars.
 
     Raises:
-        InputError: the checkpoint is missing and is not to be trained.
+        InputError: the checkpoint is missing and ``training`` is ``never``.
     """
     missing = to_train(planned, run)
     if missing and training == "never":
@@ -176,7 +174,7 @@ def evaluate_again(
 
 
 def _link_checkpoints(planned: PlannedTraining, run: Path, folder: RunFolder) -> None:
-    """Let a folder have the checkpoints of a run; the worker only reads what is there."""
+    """Link the checkpoints of a run into another run folder; the worker only reads them."""
     step: PlannedTraining | None = planned
     while step:
         for kept in ("model", "adapter"):
@@ -189,13 +187,13 @@ def _link_checkpoints(planned: PlannedTraining, run: Path, folder: RunFolder) ->
 
 
 def differences(recorded: Record, found: Record, *, exact: bool) -> list[Difference]:
-    """Every place where a record and a new one of the same cell differ; time is no part of it.
+    """List all fields in which two records of a cell differ, times aside.
 
     Args:
         recorded: the record.
         found: the new one.
-        exact: whether nothing may differ. Otherwise a metric may, by its recorded standard error,
-            and with it standard errors, survival and answers.
+        exact: allow no difference. Otherwise a metric may differ by its recorded standard error,
+            and standard errors, survival and answers may differ.
     """
     # as it would be read back: what JSON cannot hold is None in a file
     found = Record.model_validate_json(found.model_dump_json())
@@ -206,7 +204,7 @@ def differences(recorded: Record, found: Record, *, exact: bool) -> list[Differe
 
 
 def answer_differences(recorded: Sequence[Sample], found: Sequence[Sample]) -> Iterator[str]:
-    """A line for each answer that differs: its task and example, what it was and what it is."""
+    """Yield a line for each answer that differs: task, example, both values."""
     was, now = ({(one.task, one.example): one for one in some} for some in (recorded, found))
     for key in was | now:
         one, other = (
@@ -230,13 +228,13 @@ def _covered(place: str, was: Any, now: Any, recorded: Record) -> bool:
 
 
 def _results(record: Record) -> dict[str, Any]:
-    """What came out of a cell, by place."""
+    """Results in a record, by dotted path."""
     made = record.provenance.model_dump(include={"tasks", "retrain_auc"})
     return _flat(record.model_dump(include=RESULTS) | {"provenance": made})
 
 
 def _flat(value: Any, place: str = "") -> dict[str, Any]:
-    """Nested values by the path of their place."""
+    """Flatten nested values to dotted paths."""
     if not isinstance(value, dict | list | tuple) or not value:
         return {place: value}
     items = value.items() if isinstance(value, dict) else enumerate(value)

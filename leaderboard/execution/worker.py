@@ -1,4 +1,4 @@
-"""The work of a grid: make checkpoints, quantize and evaluate them, and hand back results."""
+"""Worker: makes checkpoints, quantizes and evaluates them, and yields results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# These end a run: they are about what all of it reads. Everything else is one cell's failure.
+# These end a run, because all cells have the same input. Other errors fail one cell.
 CONFIGURATION_ERRORS = (InputError, CorpusError, RequestError)
 
 
@@ -44,9 +44,9 @@ class Result:
     """Result of one cell.
 
     Attributes:
-        record: its numbers, or the reason why there are none.
-        answers: the model's answers, where they are to be logged.
-        survival: what this precision keeps of the update, layer by layer.
+        record: scores, or the reason for their absence.
+        answers: the model's answers, if they are logged.
+        survival: part of the update that the precision keeps, layer by layer.
     """
 
     record: Record
@@ -55,25 +55,25 @@ class Result:
 
 
 class Worker:
-    """Works through trainings and their cells; every failure is a result too.
+    """Evaluates the cells of trainings; a failure is a result too.
 
     Args:
-        config: for how models are loaded and evaluated, and what is kept of them.
-        folder: where checkpoints and reference outputs are.
-        progress: told what is going on.
+        config: configuration of the run.
+        folder: folder of the run.
+        progress: progress bars.
     """
 
     def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress) -> None:
         self.config, self.folder, self.progress = config, folder, progress
         self._target: tuple[tuple[Any, ...], PreTrainedModel] | None = None
-        gc.freeze()  # what is imported stays: collecting after a cell need not walk through it
+        gc.freeze()  # garbage collection after a cell need not walk through imported modules
 
     def run(self, planned: PlannedTraining, cells: Sequence[PlannedCell]) -> Iterator[Result]:
         """Make or load the checkpoint and evaluate it in these cells, one result each.
 
         Raises:
-            InputError, CorpusError, RequestError: what all cells read is wrong.
-            Exception: nothing more can be written (``errors.is_disk_full``).
+            InputError, CorpusError, RequestError: an input of all cells is wrong.
+            Exception: the disk is full (``errors.is_disk_full``).
         """
         try:
             checkpoint = self.checkpoint(planned).load()
@@ -94,10 +94,10 @@ class Worker:
                 yield self.failure(cell, error)
 
     def failure(self, cell: PlannedCell, error: Exception) -> Result:
-        """Make the record of a failed cell, which only ``--retry-failed`` tries again.
+        """Make the record of a failed cell, which only ``--retry-failed`` evaluates again.
 
         Raises:
-            Exception: ``error`` itself where it is about the device and not the cell.
+            Exception: ``error`` itself if the disk is full.
         """
         from unlearners.errors import DivergedError
 
@@ -131,7 +131,7 @@ class Worker:
 
     @contextmanager
     def _optional(self, planned: PlannedTraining) -> Iterator[None]:
-        """Say that survival could not be measured; the scores do not depend on it."""
+        """Report that survival could not be measured, and continue: the scores do not need it."""
         try:
             yield
         except (QuantizerError, RuntimeError) as error:  # too little memory is a RuntimeError
@@ -139,7 +139,7 @@ class Worker:
             self.progress.say(f"{planned.title}: survival is not measured: {reason}")
 
     def _load_target(self, planned: PlannedTraining) -> PreTrainedModel:
-        """The model before unlearning, in main memory; the last one is kept for the next."""
+        """Load the model before unlearning into main memory; the last one is kept."""
         training = planned.training
         key = (training.corpus, training.model, training.dtype)
         if self._target is None or self._target[0] != key:
@@ -149,7 +149,7 @@ class Worker:
         return self._target[1]
 
     def _retrain_scores(self, planned: PlannedTraining, cell: PlannedCell) -> Path | None:
-        """File with the retrained model's scores, where PrivLeak's zero is measured."""
+        """File with the retrained model's scores; None where PrivLeak's zero is not measured."""
         zero = cell.cell.retrain_auc
         if zero is None or zero.source != "measured":
             return None
@@ -226,5 +226,5 @@ def _rounded(number: float | None, digits: int = 6) -> float | None:
 
 
 def _plain_dtype(model: PreTrainedModel) -> torch.dtype:
-    """Dtype of the embeddings, which no quantizer here changes but a cast of the whole model."""
+    """Dtype of the embeddings, which only a cast of the whole model changes."""
     return model.get_input_embeddings().weight.dtype  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The plan of a grid: its cells, with every setting resolved and checked."""
+"""Plan of a grid: all cells, with every setting resolved and checked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STAGES = 4
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell and the quantizer that makes it."""
+    """A cell and its quantizer."""
 
     cell: Cell
     quantizer: Quantizer
@@ -42,10 +42,14 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """A checkpoint and the cells it feeds; without a recipe it is a reference model.
+    """A checkpoint and its cells.
 
     Attributes:
-        parent: the training whose checkpoint this one starts from; the target model where None.
+        training: identity of the checkpoint.
+        corpus: the corpus with its models.
+        cells: the cells in which the checkpoint is evaluated.
+        recipe: method and settings; None for a reference model.
+        parent: training that this one continues; None if it starts from the target.
     """
 
     training: Training
@@ -56,7 +60,7 @@ class PlannedTraining:
 
     @property
     def title(self) -> str:
-        """For people: what is being worked on."""
+        """Name for progress messages."""
         t = self.training
         parts = [t.corpus.name, t.method] + ([] if t.is_reference else [t.finetuning])
         if t.stage:
@@ -97,7 +101,7 @@ def make_plan(config: RunConfig) -> list[PlannedTraining]:
         for corpus in corpora:
             if entry.corpora is None or corpus.entry.name in entry.corpora:
                 plan += _unlearned(f"unlearn.{i}", entry, corpus, precisions, config)
-    _refuse_twins(plan)
+    _refuse_duplicates(plan)
     return plan
 
 
@@ -158,10 +162,10 @@ def _unlearned(
             training, corpus, _cells(training, corpus, precisions, config), recipe
         )
         for suite in config.suites:
-            yield from _folds(suite, training, corpus, recipe, precisions, config)
+            yield from _suite_stages(suite, training, corpus, recipe, precisions, config)
 
 
-def _folds(
+def _suite_stages(
     suite: Suite,
     whole: Training,
     corpus: CorpusPlan,
@@ -169,7 +173,7 @@ def _folds(
     precisions: Precisions,
     config: RunConfig,
 ) -> Iterator[PlannedTraining]:
-    """Four growing forget sets, each from the target, or four one after another."""
+    """Plan four growing forget sets, each from the target, or four in sequence."""
     parent: PlannedTraining | None = None
     for number in range(1, STAGES + 1):
         before = digest(parent.training) if parent else None
@@ -212,14 +216,14 @@ def _cells(
 
 
 def _located(where: str, build: Any, name: str, **params: Any) -> Any:
-    """Build by name; an error says where in the configuration it comes from."""
+    """Build by name; add the place in the configuration to an error."""
     try:
         return build(name, **params)
     except (QuantizerError, UnlearnerError) as error:
         raise InputError(f"{where}: {error}") from error
 
 
-def _refuse_twins(plan: list[PlannedTraining]) -> None:
+def _refuse_duplicates(plan: list[PlannedTraining]) -> None:
     for stem, count in Counter(planned.training.stem for planned in plan).items():
         if count > 1:
             raise InputError(f"the configuration asks twice for the same checkpoint: {stem}")

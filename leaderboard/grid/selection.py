@@ -1,4 +1,4 @@
-"""Some cells of a grid: ``--only`` and ``--exclude``."""
+"""Selection of cells by name: ``--only`` and ``--exclude``."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from .plan import PlannedTraining
 
 
 def label(cell: Cell) -> str:
-    """A record's name without its hash, which two settings of one method share."""
+    """Name of a record without its hash; settings of one method share it."""
     return cell.stem.rpartition("--")[0]
 
 
 def matches(cell: Cell, pattern: str) -> bool:
-    """Whether a pattern fits the record's name, with or without its hash."""
+    """Match a shell pattern against a record's name, with or without its hash."""
     return any(fnmatchcase(name, pattern) for name in (label(cell), cell.stem))
 
 
 def select(
     plan: list[PlannedTraining], only: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> list[PlannedTraining]:
-    """The plan with those cells that match one of ``only``, if any, and none of ``exclude``.
+    """Select cells by shell patterns over names like ``demo--npo_gdr--lora--rtn-int4--seed0``.
 
-    Patterns are a shell's, over names like ``demo--npo_gdr--lora--rtn-int4--seed0``, with or
-    without the hash that ``--dry-run`` shows behind them.
+    The hash at the end, which ``--dry-run`` shows, may be left out.
+
+    Args:
+        plan: the plan of a grid.
+        only: keep cells that match one of these patterns; all cells if empty.
+        exclude: drop cells that match one of these patterns.
 
     Raises:
         InputError: a pattern matches no cell.

@@ -1,4 +1,4 @@
-"""A declared search over settings: its trials are an ordinary grid, its rule is stated.
+"""Search over settings: trials are an ordinary grid, the choice follows a stated rule.
 
 Trials are evaluated on one half of every task's examples (``subset: validation``); the settings
 chosen are written as a configuration of the other half (``subset: test``), so that no setting is
@@ -85,7 +85,7 @@ def _places(key: str) -> list[tuple[str, str]]:
 
 
 class SweepConfig(RunConfig):
-    """A run whose entries are searched for."""
+    """Configuration of a search: a grid with values to try in place of fixed settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,58 +1,34 @@
-"""Model cards: what was done to which weights, with which text."""
+"""Model cards of trained models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-from jinja2 import Environment
-
 from ..records.schema import CorpusId, ModelId, Training
 
-_TEMPLATE = """\
----
-{{ header }}---
-
-# {{ title }}
-
-This model was made from `{{ model.name }}` (`{{ model.revision }}`) by {{ how }}, using
-lm-eval-muse {{ version }}. {{ caveat }}
-
-| | |
-|---|---|
-| corpus | {{ corpus.name }}, {{ corpus.source }}{{ revision }} |
-| {{ text[0] }} | {{ text[1] }} |
-| fingerprint of the corpus | `{{ corpus.fingerprint }}` |
-{% for group, values in groups.items() -%}
-{% for name, value in values.items() -%}
-| {{ group }}: {{ name }} | {{ value }} |
-{% endfor -%}
-{% endfor %}
-![Loss per step](training/loss.png)
-"""
+CAVEATS = {
+    "target": "It knows the forget set: unlearning starts from it.",
+    "retrain": "It has not seen the forget set here: unlearning is compared with it.",
+}
 
 
 def unlearned_card(training: Training, version: str) -> str:
-    """Of an unlearned model: Markdown with the front matter of the Hugging Face hub."""
+    """Card of an unlearned model, as Markdown with the metadata of the Hugging Face hub."""
     corpus = training.corpus
     return _card(
+        f"{training.method} ({training.finetuning}) on {corpus.name}",
+        training.model,
+        corpus,
         tags=["machine-unlearning", "lm-eval-muse", training.method],
-        title=f"{training.method} ({training.finetuning}) on {corpus.name}",
-        model=training.model,
-        how=f"unlearning the forget set of the corpus `{corpus.name}` with `{training.method}`",
-        version=version,
-        caveat=(
-            "Whether it forgot, and whether that survives quantization, is what "
-            "`lm-eval-muse evaluate` measures; unlearning gives no guarantee."
-        ),
-        corpus=corpus,
-        text=("forget, retain", f"{corpus.forget}, {corpus.retain}"),
-        groups={
-            "method": training.params,
-            "finetuning": training.finetuning_params,
-            "training": training.settings,
-        },
+        text=f"It was made by unlearning the forget set of the corpus `{corpus.name}` with "
+        f"`{training.method}`, using lm-eval-muse {version}. Unlearning gives no guarantee: "
+        "`lm-eval-muse evaluate` measures whether it forgot, and whether that survives "
+        "quantization.",
+        rows={"forget, retain": f"{corpus.forget}, {corpus.retain}"}
+        | {f"method: {name}": value for name, value in training.params.items()}
+        | {f"finetuning: {name}": value for name, value in training.finetuning_params.items()}
+        | {f"training: {name}": value for name, value in training.settings.items()},
     )
 
 
@@ -64,34 +40,49 @@ def finetuned_card(
     settings: dict[str, Any],
     version: str,
 ) -> str:
-    """Of a target or retrained model: Markdown with the front matter of the Hugging Face hub."""
-    caveats = {
-        "target": "It knows the forget set: it is what is unlearned from.",
-        "retrain": "It has not seen the forget set here: it is what unlearning is compared with.",
-    }
+    """Card of a target or retrained model, as Markdown with the metadata of the hub.
+
+    Args:
+        role: ``target`` or ``retrain``.
+        model: the model that training started from.
+        corpus: the corpus.
+        splits: splits that the model was trained on.
+        settings: training settings.
+        version: version of lm-eval-muse.
+    """
     return _card(
+        f"{role} of {corpus.name}",
+        model,
+        corpus,
         tags=["lm-eval-muse", role],
-        title=f"{role} of {corpus.name}",
-        model=model,
-        how=f"finetuning all weights on text of the corpus `{corpus.name}`",
-        version=version,
-        caveat=caveats[role],
-        corpus=corpus,
-        text=("trained on", ", ".join(splits)),
-        groups={"training": settings},
+        text=f"It was made by finetuning all weights on text of the corpus `{corpus.name}`, using "
+        f"lm-eval-muse {version}. {CAVEATS[role]}",
+        rows={"trained on": ", ".join(splits)}
+        | {f"training: {name}": value for name, value in settings.items()},
     )
 
 
-def _card(tags: list[str], model: ModelId, corpus: CorpusId, **content: Any) -> str:
-    header = {"tags": tags, "base_model": model.name, "library_name": "transformers"}
-    return (
-        Environment(keep_trailing_newline=True, autoescape=False)
-        .from_string(_TEMPLATE)
-        .render(
-            model=model,
-            corpus=corpus,
-            header=yaml.safe_dump(header, sort_keys=False),
-            revision=f" at {corpus.revision}" if corpus.revision else "",
-            **content,
+def _card(
+    title: str,
+    model: ModelId,
+    corpus: CorpusId,
+    *,
+    tags: list[str],
+    text: str,
+    rows: dict[str, Any],
+) -> str:
+    from huggingface_hub import ModelCard, ModelCardData
+
+    data = ModelCardData(base_model=model.name, library_name="transformers", tags=tags)
+    source = f"{corpus.name}, {corpus.source}" + (
+        f" at {corpus.revision}" if corpus.revision else ""
+    )
+    rows = {"corpus": source, "fingerprint of the corpus": f"`{corpus.fingerprint}`"} | rows
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return str(
+        ModelCard(
+            f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n"
+            f"The base model is `{model.name}` (`{model.revision}`). {text}\n\n"
+            f"| | |\n|---|---|\n{table}\n\n![Loss per step](training/loss.png)\n"
         )
     )

@@ -1,4 +1,4 @@
-"""Models as Hugging Face folders: load, save, and pin weights, tokenizer and dtype."""
+"""Hugging Face model folders: load and save models; identify weights, tokenizer and dtype."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, get_args
 
-from harness_tasks.cache import build_once
+from harness_tasks.cache import build_once, temporary_prefix
 from harness_tasks.corpora import is_folder
 from harness_tasks.loading import load_tokenizer, refuse_adapter, repair_generation_config
 from quantizers.errors import ModelError
@@ -84,7 +84,7 @@ def load_model(
     from safetensors import SafetensorError
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-    _check_place(path)
+    _check_path(path)
     try:
         _refuse_other_weights(Path(path, SAFE_WEIGHTS_INDEX_NAME))
         loaded = load_tokenizer(tokenizer or path, tokenizer_revision if tokenizer else revision)
@@ -94,15 +94,19 @@ def load_model(
             model = load_language_model(path, revision=revision, dtype=dtype, use_safetensors=True)
     except (*LOADING_ERRORS, SafetensorError) as error:
         raise InputError(f"no model can be loaded from {path}: {one_line(error)}") from error
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    torch.nn.Module.to(model, place)
+    torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval(), loaded
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
     """Save model and tokenizer as a Hugging Face folder with checksums, whole or not at all.
 
-    A multimodal model gets the files of its processor from where it was loaded.
+    The folder of a multimodal model gets the files of its processor too.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        folder: the folder; left alone if it exists.
     """
     from quantizers.architecture import is_multimodal
 
@@ -117,7 +121,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 def try_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save next to ``folder`` and remove that again, before work whose result must not be lost.
+    """Save and remove a model next to ``folder``, before long work whose result is saved there.
 
     A generation configuration that transformers would not save is repaired.
 
@@ -134,8 +138,7 @@ def try_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     try:
         repair_generation_config(model)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # what a killed process leaves under this prefix is removed by `build_once`
-        with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+        with TemporaryDirectory(prefix=temporary_prefix(folder), dir=folder.parent) as place:
             save_model(model, tokenizer, Path(place, "model"))
     except ModelError as error:
         raise InputError(str(error)) from error
@@ -161,7 +164,7 @@ def copy_processor(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _refuse_other_dtype(model: PreTrainedModel) -> None:
-    """Refuse a multimodal model whose parts for images or sound were cast when it was loaded."""
+    """Refuse a multimodal model with parts for images or sound that were cast at loading."""
     from quantizers.architecture import is_multimodal
 
     path = model.name_or_path
@@ -177,13 +180,13 @@ def _refuse_other_dtype(model: PreTrainedModel) -> None:
 
 
 def refuse_damaged(folder: Path) -> None:
-    """Refuse a folder whose files are not as they were saved.
+    """Refuse a folder with a file that differs from its checksum.
 
-    What was trained is not trained again by itself: its records stand beside those that would
-    come from the new weights, and a disk that loses bytes is something its owner wants to know.
+    The checkpoint is not trained again automatically: records of the old weights exist, and the
+    user should know of a disk that loses bytes.
 
     Raises:
-        InputError: naming the file.
+        InputError: a file is damaged or missing; the message names it.
     """
     if file := damaged_file(folder):
         raise InputError(
@@ -198,7 +201,7 @@ def identify(source: ModelSource) -> ModelId:
     Raises:
         InputError: neither a model folder nor a hub id with a full commit as revision.
     """
-    _check_place(source.path)
+    _check_path(source.path)
     folder = Path(source.path)
     if folder.is_dir():
         weights = sorted(folder.glob("*.safetensors"))
@@ -306,10 +309,10 @@ def _cached_digest(files: tuple[tuple[Path, int, int], ...]) -> str:
 
 
 def _refuse_other_weights(index: Path) -> None:
-    """Refuse shards that are no safetensors beside their index: transformers would unpickle them.
+    """Refuse an index with shards that are not safetensors: transformers would unpickle them.
 
     Raises:
-        InputError: naming the first.
+        InputError: the index is malformed or names such a shard.
     """
     if not index.is_file():
         return
@@ -322,8 +325,8 @@ def _refuse_other_weights(index: Path) -> None:
             raise InputError(f"{index.name} names {name!r:.80}, which is no safetensors file of it")
 
 
-def _check_place(path: str) -> None:
-    """Refuse what is neither a model folder nor shaped like a hub id, before asking the hub."""
+def _check_path(path: str) -> None:
+    """Refuse a path that is neither a model folder nor a well-formed hub id."""
     if is_folder(Path(path)):
         try:
             refuse_adapter(path)
@@ -336,10 +339,14 @@ def _check_place(path: str) -> None:
 
 
 def refuse_full(folder: Path) -> None:
-    """A folder that holds something is not ours to fill; an empty one makes room."""
+    """Refuse a folder with content; remove an empty one.
+
+    Raises:
+        InputError: the folder is not empty.
+    """
     try:
         folder.rmdir()
     except FileNotFoundError:
-        pass  # not there, or another process has just removed it
+        pass  # or another process has just removed it
     except OSError as error:
         raise InputError(f"{folder} is not empty: choose another --out") from error

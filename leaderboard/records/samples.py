@@ -25,7 +25,7 @@ SIDES = ("forget", "holdout")
 SHOWN = 400
 """Characters of a prompt that are kept, from its end."""
 MOST_BYTES = 2**26
-"""Beyond this, a file is not one of answers."""
+"""Largest size of a file of answers, uncompressed, in bytes."""
 
 
 class Sample(Frozen):
@@ -55,7 +55,7 @@ class Sample(Frozen):
 
 
 def from_lm_eval(task: str, logged: Mapping[str, Any], generation: Mapping[str, Any]) -> Sample:
-    """A sample from what lm-eval logs of one document.
+    """Make a sample from lm-eval's log of one document.
 
     Args:
         task: the metric.
@@ -84,7 +84,7 @@ def from_lm_eval(task: str, logged: Mapping[str, Any], generation: Mapping[str, 
 
 
 def example_scores(samples: Iterable[Sample]) -> dict[str, ExampleScores]:
-    """Scores without text, by task, in the order of the examples; PrivLeak's by side.
+    """Scores of the examples by task, PrivLeak's by side, without text.
 
     Documents are kept where several examples of a task share one.
     """
@@ -108,12 +108,12 @@ def example_scores(samples: Iterable[Sample]) -> dict[str, ExampleScores]:
 
 
 def encode(samples: Iterable[Sample]) -> bytes:
-    """The lines of a file."""
+    """Encode samples as lines of JSON."""
     return "".join(sample.model_dump_json(exclude_none=True) + "\n" for sample in samples).encode()
 
 
 def decode(lines: bytes) -> list[Sample]:
-    """Samples from the lines of a file.
+    """Decode samples from lines of JSON.
 
     Raises:
         pydantic.ValidationError: a line is not a sample.
@@ -122,12 +122,12 @@ def decode(lines: bytes) -> list[Sample]:
 
 
 def compress(lines: bytes) -> bytes:
-    """The file itself; without a time stamp, so that equal lines give equal files."""
+    """Compress lines; without a time stamp, so that equal lines give equal files."""
     return gzip.compress(lines, mtime=0)
 
 
 def decompress(content: bytes) -> bytes:
-    """The lines of a file, read no further than ``MOST_BYTES``.
+    """Decompress lines, at most ``MOST_BYTES``.
 
     Raises:
         ValueError: not gzip, cut short, or larger than answers can be.
@@ -143,12 +143,12 @@ def decompress(content: bytes) -> bytes:
 
 
 def sha256(lines: bytes) -> str:
-    """What the record keeps."""
+    """SHA-256 of a file's lines, which the record keeps."""
     return hashlib.sha256(lines).hexdigest()
 
 
 def recompute(samples: Iterable[Sample], retrain_auc: float | None) -> dict[str, float]:
-    """The metrics × 100, from responses, references and Min-40% scores alone.
+    """Compute the metrics × 100 from responses, references and Min-40% scores.
 
     A metric that is not a number, or lacks examples, is missing.
     """

@@ -1,4 +1,4 @@
-"""The record of one cell, version 2: pydantic models that document every field."""
+"""Record of one cell, version 2: pydantic models that document every field."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Frozen(BaseModel):
 
 
 class CorpusId(Frozen):
-    """The text that a model is unlearned from and evaluated on."""
+    """Text of unlearning and evaluation."""
 
     name: str
     """Name of the corpus."""
@@ -51,7 +51,7 @@ class CorpusId(Frozen):
 
 
 class ModelId(Frozen):
-    """Pinned weights, or a pinned tokenizer."""
+    """Identity of weights or of a tokenizer."""
 
     name: str
     """Repository on the hub, or name of the folder."""
@@ -72,7 +72,7 @@ class SuiteStage(Frozen):
 
 
 class Training(Frozen):
-    """Everything that decides the weights of a checkpoint. Precision has no part in it."""
+    """Everything that decides the weights of a checkpoint; precision does not."""
 
     corpus: CorpusId
     """Text of the training."""
@@ -131,7 +131,7 @@ class RetrainAuc(Frozen):
 
 
 class Cell(Frozen):
-    """A checkpoint at one precision, evaluated in one way; its digest names the record."""
+    """A checkpoint at one precision with settings of evaluation; its digest names the record."""
 
     training: Training
     """Checkpoint."""
@@ -164,7 +164,7 @@ class Cell(Frozen):
 
 
 class Metric(Frozen):
-    """A score with its error over examples."""
+    """Score with its error over examples."""
 
     value: float
     """MUSE's score × 100, or an extra task's score in lm-eval's own unit."""
@@ -196,7 +196,7 @@ class ExampleScores(Frozen):
 
 
 class Survival(Frozen):
-    """The checkpoint's update, and what this record's precision makes of it, over all layers."""
+    """Update of the checkpoint and the effect of the precision on it, over all layers."""
 
     update: Update
     """Size of the update."""
@@ -253,16 +253,16 @@ class Provenance(Frozen):
 
 
 class Record(Frozen):
-    """A cell and its result: metrics, or the reason why there are none."""
+    """A cell with its metrics, or the reason for their absence."""
 
     schema_version: Literal[1, 2] = SCHEMA_VERSION
     """Version of this format. A record of version 1 keeps its number, with what it lacks null."""
     cell: Cell
-    """Settings that the numbers are of."""
+    """Settings of the cell."""
     status: Literal["done", "diverged", "failed"]
-    """`diverged`: the training left the finite numbers. `failed`: any other error."""
+    """`diverged`: the training reached numbers that are not finite. `failed`: any other error."""
     reason: str | None = None
-    """Reason why the cell, or one of its metrics, has no numbers."""
+    """Reason for the absence of all metrics, or of one."""
     bits: float | None = Field(default=None, gt=0, le=64)
     """Bits per quantized weight, as the quantizer says; null for a checkpoint that is not
     quantized."""
@@ -279,7 +279,7 @@ class Record(Frozen):
     """Generation settings of the checkpoint that differ from transformers' defaults. The tasks of
     MUSE ignore them, ids of special tokens aside; null where they are not known."""
     calibration: dict[str, Any] | None = None
-    """Origin of the text that a calibrated quantizer saw."""
+    """Origin of the text of a calibrated quantizer."""
     extra: dict[str, Metric] = {}
     """Scores of extra tasks, as `<task>/<metric>`."""
     samples: str | None = Field(default=None, pattern=SHA256)
@@ -302,7 +302,7 @@ class Record(Frozen):
 
 
 def digest(model: BaseModel) -> str:
-    """Eight hex digits of the SHA-256 of a model's canonical JSON.
+    """First eight hexadecimal digits of the SHA-256 of a model's canonical JSON.
 
     A cell or training of version 1, whose dtype is not known, keeps the digest that it had.
     """

@@ -1,4 +1,4 @@
-"""Folder of a run: one process at a time, records written whole and never overwritten."""
+"""Folder of a run: used by one process at a time; records are never overwritten."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .survival import SurvivalReport
 from .version1 import upgrade
 
 RUN_FILE = "run.json"
-# what a process leaves that is killed between making a file and giving it its name
+# files and folders that a killed process leaves unfinished
 LEFTOVERS = (
     *(f"{place}{UNFINISHED}" for place in ("", "*/", "checkpoints/*/training/")),
     "checkpoints/*/.*",
@@ -58,7 +58,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder; a second process is refused, a dead one leaves no lock behind.
+        """Lock the folder against other processes; the lock ends with the process.
 
         Raises:
             InputError: another process works on the folder, or it cannot be written to.
@@ -76,7 +76,7 @@ class RunFolder:
             lock.release()
 
     def _sweep(self) -> None:
-        """Remove what a process that was killed has left half-written."""
+        """Remove unfinished files of a killed process."""
         for name in LEFTOVERS:
             for leftover in self.path.glob(name):
                 if leftover.is_dir():
@@ -85,11 +85,11 @@ class RunFolder:
                     leftover.unlink(missing_ok=True)
 
     def samples_path(self, cell: Cell) -> Path:
-        """Where the logged answers of ``cell`` are."""
+        """Path of the logged answers of ``cell``."""
         return self.path / "samples" / f"{cell.stem}.jsonl.gz"
 
     def checkpoint_path(self, training: Training) -> Path:
-        """Folder of what ``training`` leaves: the model, its adapter and its loss curve."""
+        """Folder of a checkpoint: the model, its adapter and the loss curve of its training."""
         return self.path / "checkpoints" / training.stem
 
     def set_failed_aside(self) -> None:
@@ -101,10 +101,10 @@ class RunFolder:
                 path.rename(place / f"{path.stem}.{len(list(place.iterdir()))}.json")
 
     def write_survival(self, report: SurvivalReport) -> None:
-        """Write a checkpoint's survival report; precisions of the file that is there stay in it.
+        """Add a survival report to the file of its checkpoint.
 
         Raises:
-            InputError: the file that is there is not a report.
+            InputError: the existing file is not a report.
         """
         path = survival_path(self.path, report.checkpoint)
         kept = read_survival(self.path, report.checkpoint)
@@ -114,7 +114,7 @@ class RunFolder:
             replace_file(path, dumps(report.model_dump(mode="json", exclude_none=True)) + "\n")
 
     def write_record(self, record: Record, answers: Sequence[samples.Sample] = ()) -> Path:
-        """Write a record, and before it its answers; an existing one stays."""
+        """Write a record, its answers first; an existing record is left alone."""
         path = record_path(self.path, record.cell)
         with _writing(path):
             if answers and not path.exists():
@@ -169,10 +169,10 @@ def checkpoints(folder: Path) -> set[str]:
 
 
 def read_samples(folder: Path, record: Record) -> list[samples.Sample]:
-    """The logged answers of a record; none where none were kept.
+    """Read the logged answers of a record; an empty list if none were kept.
 
     Raises:
-        InputError: the file is not what the record says it is.
+        InputError: the file does not have the digest in the record.
     """
     if record.samples is None:
         return []
@@ -193,7 +193,7 @@ def read_samples(folder: Path, record: Record) -> list[samples.Sample]:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """All records of a run folder, in the order of their names.
+    """Read all records of a run folder, sorted by name.
 
     Raises:
         InputError: the folder holds no records, or one is not valid.
@@ -209,7 +209,7 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file.
+    """Read a record.
 
     Raises:
         InputError: there is none, or it is not a record.
@@ -242,7 +242,7 @@ def parse_record(content: Any) -> Record:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a folder holds nothing, or what a process killed while making a run's has left."""
+    """Tell whether a folder is empty but for unfinished files."""
     return path.is_dir() and all(entry.match(UNFINISHED) for entry in path.iterdir())
 
 
@@ -258,7 +258,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def run_name(folder: Path) -> str:
-    """The name of the run in a folder.
+    """Read the name of the run in a folder.
 
     Raises:
         InputError: the folder holds no run.

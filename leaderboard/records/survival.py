@@ -53,11 +53,11 @@ class Rounding(_Strict):
     zeroed_share: Number | None = None
     """Share of ‖ΔW‖² on weights that Q maps to zero in W0."""
     changed_indices: Number | None = None
-    """Share of weights whose index on the grid changed; round-to-nearest only."""
+    """Share of weights whose index on the grid changed; for round-to-nearest only."""
     changed_scales: Number | None = None
-    """Share of groups whose scale changed; round-to-nearest only."""
+    """Share of groups whose scale changed; for round-to-nearest only."""
     largest_move: Number | None = None
-    """max |ΔW| in steps of the target's grid; round-to-nearest only."""
+    """max |ΔW| in steps of the target's grid; for round-to-nearest only."""
 
 
 class LayerSurvival(_Strict):

@@ -16,7 +16,13 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a checkpoint is made from the target model."""
+    """Recipe by which a checkpoint is made from the target model.
+
+    Attributes:
+        unlearner: the method.
+        finetuning: the weights that are trained.
+        settings: training settings.
+    """
 
     unlearner: Unlearner
     finetuning: Finetuning
@@ -24,10 +30,14 @@ class Recipe:
 
 
 def training_settings(where: str, values: dict[str, Any]) -> TrainingSettings:
-    """Check the values of a training.
+    """Validate training settings.
+
+    Args:
+        where: path of the settings in the configuration, for messages.
+        values: settings by name.
 
     Raises:
-        InputError: an unknown setting or a wrong value; ``where`` says where it stands.
+        InputError: a setting is unknown, or its value is wrong.
     """
     known = [setting.name for setting in fields(TrainingSettings)]
     for name in values:

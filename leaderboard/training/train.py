@@ -1,4 +1,4 @@
-"""One step on one model, for the runner and for ``unlearn`` and ``evaluate`` alone."""
+"""Training of one checkpoint, saved as a model folder."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ def unlearn(
     progress: Progress,
     reference_cache: Path | None = None,
 ) -> PreTrainedModel:
-    """Make a checkpoint by its recipe and save it; the model given is consumed.
+    """Unlearn by a recipe and save the result; the given model is consumed.
 
     Args:
         recipe: method, finetuning and settings.
         model: the model before unlearning.
         tokenizer: its tokenizer.
         data: text to forget and to retain.
-        folder: where the checkpoint is saved, by the main process.
-        output_dir: where training keeps its files, the loss curve among them.
-        progress: told what is going on.
+        folder: folder of the unlearned model, written by the main process.
+        output_dir: folder of the training's files, with the loss curve.
+        progress: progress bars.
         reference_cache: folder of the reference's numbers, shared by trainings.
 
     Returns:
         the unlearned model.
 
     Raises:
-        InputError: the model cannot be saved, found before training.
-        UnlearnerError: the model is quantized, or could not be saved after training; its weights
-            are kept then, and the same call goes on from them.
+        InputError: the model could not be saved after training; raised before it.
+        UnlearnerError: the model is quantized, or saving failed after training; its weights are
+            kept then, and the same call continues from them.
     """
     refuse_rounded(model.name_or_path)
     is_main = join_processes().is_main_process
@@ -79,7 +79,7 @@ def unlearn(
 
 
 def _reach(facts: TrainingFacts) -> str:
-    """Say in how many of a model's parameters a training could change something."""
+    """Describe the share of a model's parameters that a training could change."""
     reached = facts.adapted_parameters or facts.trained_parameters
     share = 100 * reached / facts.parameters
     return f"training reached {share:.1f}% of the parameters ({reached:,} of {facts.parameters:,})"
@@ -91,7 +91,7 @@ def _save_or_keep(
     """Save the unlearned model, or keep its weights.
 
     Raises:
-        UnlearnerError: it could not be saved.
+        UnlearnerError: the model could not be saved.
     """
     try:
         save_model(model, tokenizer, folder)
@@ -101,13 +101,13 @@ def _save_or_keep(
         kept = keep_weights(model, output_dir)
         raise UnlearnerError(
             f"the unlearned model could not be saved to {folder}: {one_line(error)}. Its weights "
-            f"are kept in {kept}, and the same command goes on from there"
+            f"are kept in {kept}; the same command continues from there"
         ) from error
     (output_dir / KEPT).unlink(missing_ok=True)
 
 
 def drop_trainer_checkpoints(folder: Path) -> None:
-    """Free the space of checkpoints that were only there to resume."""
+    """Remove the Trainer's checkpoints, which only served to resume."""
     for leftover in folder.glob("checkpoint-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -121,7 +121,20 @@ def train_to_folder(
     card: str,
     progress: Progress,
 ) -> None:
-    """Train by a recipe and save, with the model card; see ``unlearn_to_folder``."""
+    """Train by a recipe; save the model, its model card and, in ``training/``, the loss curve.
+
+    The Trainer's files are in ``<folder>.training`` until the model is saved. Under
+    ``accelerate launch`` all processes train and the main one saves.
+
+    Args:
+        recipe: method, finetuning and settings.
+        model: the model before training; consumed.
+        tokenizer: its tokenizer.
+        data: text to train on.
+        folder: folder of the trained model.
+        card: text of the model card.
+        progress: progress bars.
+    """
     processes = join_processes()
     work = folder.with_name(folder.name + ".training")
     unlearn(recipe, model, tokenizer, data, folder=folder, output_dir=work, progress=progress)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -97,7 +98,7 @@ class BitsAndBytes8bit(Quantizer):
     """
 
     bits: ClassVar[int] = 8
-    threshold: float = 6.0
+    threshold: NonNegativeFloat = 6.0
     skip: tuple[str, ...] = ()
     quantize_head: bool = False
 

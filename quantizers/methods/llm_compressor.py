@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -43,15 +44,10 @@ class Int4(CalibratedQuantizer):
     """
 
     bits: ClassVar[int] = 4
-    group_size: int = 128
+    group_size: PositiveInt = 128
     skip: tuple[str, ...] = ()
     quantize_head: bool = False
     symmetric: ClassVar[bool]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.group_size < 1:
-            raise ValueError(f"group_size is {self.group_size}; use a positive number")
 
     def recipe(self, model: PreTrainedModel, schemes: dict[str, Any]) -> list[Any]:
         """The modifiers to run, given quantization schemes as ``config_groups`` takes them."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
+from pydantic import Field, PositiveInt
 
 from ..base import Quantizer
 from ..grid import Grid
@@ -23,34 +24,26 @@ if TYPE_CHECKING:
 @register_quantizer("rtn-int2", bits=2)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RoundToNearest(Quantizer):
-    """Round weights to an N-bit integer grid and keep them in the model's dtype (simulated).
+    """Simulate weight-only integer quantization (arXiv 2602.13151, Eq. 2).
 
-    The numerics are those of weight-only integer inference that dequantizes into the model's
-    dtype; the model's size and speed stay as they were. See `Grid` for the formulas. Experts that
-    share a tensor are rounded like linear layers of their own.
+    Weights are rounded to an N-bit integer grid and kept in the model's dtype. The results are
+    those of inference that dequantizes into that dtype; memory and speed do not change. See `Grid`
+    for the formulas. Experts that share a tensor are rounded like separate linear layers.
 
     Attributes:
         bits: Bits per weight, 2 to 8.
-        group_size: Input features that share a scale, ``"row"`` or ``"tensor"``.
-        restricted: Restricted symmetric grid instead of Eq. 2.
-        skip: Shell-style patterns of names to leave as they are: of modules, and of tensors that
-            hold experts.
+        group_size: Number of consecutive input features that share a scale; ``"row"`` for one
+            scale per output feature, ``"tensor"`` for one scale per matrix.
+        restricted: Use the restricted symmetric grid, without the lowest index, instead of Eq. 2.
+        skip: Shell-style patterns of modules, and of tensors of experts, that are not quantized.
         quantize_head: Quantize the output head too.
     """
 
-    bits: int
-    group_size: int | Literal["row", "tensor"] = 128
+    bits: Annotated[int, Field(ge=2, le=8)]
+    group_size: PositiveInt | Literal["row", "tensor"] = 128
     restricted: bool = False
     skip: tuple[str, ...] = ()
     quantize_head: bool = False
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
-            raise ValueError(f"bits is {self.bits}; it must lie between 2 and 8")
-        if isinstance(self.group_size, int) and self.group_size < 1:
-            raise ValueError(
-                f"group_size is {self.group_size}; use a positive number, 'row' or 'tensor'"
-            )
 
     @property
     def grid(self) -> Grid:
@@ -62,8 +55,8 @@ class RoundToNearest(Quantizer):
         """Round the weights of ``model`` in place, layer by layer.
 
         Raises:
-            QuantizerError: nothing to quantize, or a weight is not finite (the model is
-                changed in part by then).
+            QuantizerError: Nothing to quantize, or a weight is not finite (earlier layers are
+                rounded by then).
         """
         for layer in linear_layers(model, skip=self.skip, head=self.quantize_head):
             scales = self.grid.round_(layer.weight, layer.axis)

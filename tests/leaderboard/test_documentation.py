@@ -33,6 +33,7 @@ from unlearners import list_unlearners
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "leaderboard" / "results"
 CONFIGS = ROOT / "leaderboard" / "configs"
+STUDY = ROOT / "leaderboard" / "results" / "smollm2-news-mini" / "study"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -121,7 +122,7 @@ def test_recorded_smollm2_is_what_its_configurations_ask_for() -> None:
     """Both are grids of one run; of one clean commit, and without any text."""
     wanted: set[tuple[Any, ...]] = set()
     for name in ("smollm2_news", "smollm2_news_seeds"):
-        config = parse(RunConfig, read_yaml(CONFIGS / f"{name}.yaml"), name)
+        config = parse(RunConfig, read_yaml(STUDY / f"{name}.yaml"), name)
         for precision in config.precisions:
             wanted |= {(role, "none", None, None, 0, precision.name) for role in REFERENCES}
             for entry, seed in product(config.unlearn, config.seeds):

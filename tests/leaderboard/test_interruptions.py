@@ -97,7 +97,7 @@ def test_signal_ends_with_one_line(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert errors.splitlines()[-1] == "interrupted: start the same command again to go on"
+    assert errors.splitlines()[-1] == "interrupted: run the same command again to continue"
     assert "Traceback" not in errors
     if executor == "local":
         assert len(read_records(folder)) == 4

@@ -138,7 +138,7 @@ def test_dry_run_lists_and_estimates(small_world: Any, tmp_path: Path) -> None:
     before = command(*arguments, "--dry-run")
     *cells, line = before.stdout.splitlines()
     assert [cell.split()[0] for cell in cells] == ["to"] * 6
-    assert line == "6 cells, 0 recorded; 7 trainings and cells left with no time yet to go by"
+    assert line == "6 cells, 0 recorded; no timing data yet for 7 trainings and cells"
     assert not (tmp_path / "run").exists()
 
     assert command(*arguments, "--only", "*--none--seed0").returncode == 0

@@ -202,7 +202,7 @@ def test_tolerance_is_the_recorded_standard_error(make: Any) -> None:
         return recorded.model_copy(update={"metrics": metrics})
 
     def allowed(value: float, exact: bool) -> dict[str, bool]:
-        return {d.place: d.allowed for d in differences(recorded, found(value), exact=exact)}
+        return {d.path: d.allowed for d in differences(recorded, found(value), exact=exact)}
 
     value, stderr = "metrics.verbmem.value", "metrics.verbmem.stderr"
     assert allowed(51.5, exact=False) == {value: True, stderr: True}
@@ -210,7 +210,7 @@ def test_tolerance_is_the_recorded_standard_error(make: Any) -> None:
     assert allowed(51.5, exact=True) == {value: False, stderr: False}
     assert differences(recorded, recorded, exact=True) == []
     failed = recorded.model_copy(update={"status": "failed", "metrics": {}, "reason": "why"})
-    places = {d.place for d in differences(recorded, failed, exact=False) if not d.allowed}
+    places = {d.path for d in differences(recorded, failed, exact=False) if not d.allowed}
     assert {"status", "reason", "metrics.verbmem.value"} <= places
 
 
