@@ -1,9 +1,9 @@
-"""Makes a plain ``lm_eval`` see the MUSE tasks and the model ``hf-muse``.
+"""Register the MUSE tasks and the model ``hf-muse`` with a plain ``lm_eval``.
 
-lm-eval looks for no third-party tasks or models. ``autoload.pth`` beside this file runs at
-every start of Python and only puts a finder on ``sys.meta_path`` that waits for lm_eval; when
-that is imported, it calls ``install`` here. From then on lm-eval's task manager and its models
-get ours added when they are imported themselves. Whatever fails becomes a warning.
+lm-eval does not discover third-party tasks or models. ``autoload.pth`` next to this file runs at
+every start of Python and puts a finder on ``sys.meta_path`` that waits for lm_eval. When lm_eval
+is imported, the finder calls ``install``, which patches lm-eval's task manager and models as they
+are imported. Failures become warnings.
 """
 
 from __future__ import annotations
@@ -30,11 +30,20 @@ def install() -> None:
 
 
 class Finder:
-    """Lets the other finders find lm-eval's modules, and acts once they are executed."""
+    """Import finder that runs a hook after lm-eval's modules are executed."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The spec of a hooked module, whose execution ends with its hook; else None."""
+        """Return the other finders' spec of a hooked module, with its hook attached.
+
+        Args:
+            name: full name of the module.
+            path: search path of its package.
+            target: module object of a reload.
+
+        Returns:
+            The spec; None for modules without a hook.
+        """
         if name in HOOKS:
             for finder in sys.meta_path:
                 if finder is not Finder and (spec := finder.find_spec(name, path, target)):
@@ -44,7 +53,7 @@ class Finder:
 
 
 def add_model(models: ModuleType) -> None:
-    """Register ``hf-muse`` beside the models of ``lm_eval.models``, imported at its first use."""
+    """Register ``hf-muse`` with lm-eval, imported on first use."""
     from lm_eval.api.registry import model_registry
 
     if "hf-muse" not in model_registry:
@@ -52,14 +61,14 @@ def add_model(models: ModuleType) -> None:
 
 
 def add_report(huggingface: ModuleType) -> None:
-    """Have ``hf`` keep what it finds on loading, which the tasks of MUSE check."""
+    """Make ``hf`` keep the report of loading a model, which the tasks of MUSE check."""
     from .loading import record_loading
 
     record_loading(huggingface)
 
 
 def add_tasks(manager: ModuleType) -> None:
-    """Make every task manager that indexes lm-eval's default tasks index ours too."""
+    """Make every task manager that indexes lm-eval's default tasks also index ours."""
     initialize = manager.TaskManager.__init__
     signature = inspect.signature(initialize)
 
@@ -92,7 +101,7 @@ def _hook_execution(spec: ModuleSpec) -> None:
 
 
 def _merge_index(task_manager: Any, cls: Any) -> None:
-    """Add our tasks under the names that are still free: a user's ``--include_path`` wins."""
+    """Add our tasks under unused names; those of a user's ``--include_path`` take precedence."""
     from .compat import task_index
 
     own = cls(include_path=str(TASKS), include_defaults=False)

@@ -1,4 +1,4 @@
-"""Work through a list in batches of the size that lm-eval was given."""
+"""Process a list in batches of lm-eval's batch size."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
 
-# Tokens that go through a model at once at most: beyond, a CPU gets slower and a GPU no faster.
 BATCH_TOKENS = 2**12
+"""Maximum number of tokens per forward pass; with more, a CPU is slower and a GPU not faster."""
 
 T = TypeVar("T")
 
 
 def progress_bar(lm: HFLM) -> Callable[..., Any]:
-    """What shows how far a list of requests is: tqdm, unless ``lm`` brings something else."""
+    """Return the progress bar class for requests: that of ``lm`` if it has one, else tqdm."""
     return getattr(lm, "progress_bar", tqdm)
 
 
 def in_batches(
-    lm: HFLM, items: Sequence[T], run: Callable[[Sequence[T]], None], most: int | None = None
+    lm: HFLM, items: Sequence[T], run: Callable[[Sequence[T]], None], limit: int | None = None
 ) -> None:
-    """Call ``run`` on one batch after the other.
+    """Call ``run`` on consecutive batches of ``items``.
 
     The size is ``lm.batch_size``; ``"auto"`` starts from ``lm.max_batch_size`` and takes smaller
-    batches where memory runs out.
+    batches after running out of memory.
 
     Args:
-        lm: the model, for its batch size.
-        items: what to work through, the largest first.
-        run: does the work of a batch; called again with fewer items where it ran out of memory.
-        most: size beyond which batches gain nothing.
+        lm: model that has the batch size.
+        items: items to process, the largest first.
+        run: processes a batch; called again with fewer items if it ran out of memory.
+        limit: maximum batch size.
     """
     done = 0
 
@@ -44,8 +44,8 @@ def in_batches(
             run(items[done : done + batch_size])
             done += batch_size
 
-    most = max(1, most or len(items))
+    limit = max(1, limit or len(items))
     if lm.batch_size == "auto":
-        find_executable_batch_size(run_all, min(lm.max_batch_size, most))()
+        find_executable_batch_size(run_all, min(lm.max_batch_size, limit))()
     else:
-        run_all(min(lm.batch_size, most))
+        run_all(min(lm.batch_size, limit))

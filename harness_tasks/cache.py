@@ -1,4 +1,4 @@
-"""Where derived data is kept: one folder per user, entries made whole or not at all."""
+"""Cache folder of derived data, filled entry by entry without partial results."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from platformdirs import user_cache_path
 
 
 def cache_dir() -> Path:
-    """The cache folder: ``LM_EVAL_MUSE_CACHE`` where set, else the user's cache folder."""
+    """Return the cache folder: ``LM_EVAL_MUSE_CACHE`` if set, else the user's cache folder."""
     override = os.environ.get("LM_EVAL_MUSE_CACHE")
     return Path(override).expanduser() if override else user_cache_path("lm-eval-muse")
 
 
 def temporary_prefix(folder: Path) -> str:
-    """Prefix of the names of temporary folders next to ``folder``, which `build_once` removes."""
+    """Return the prefix of temporary folders next to ``folder``, which `build_once` removes."""
     return f".{folder.name}-{platform.node()}-"
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """Return ``folder``, filled by ``build(temporary folder)`` if it does not exist yet.
 
-    The temporary folder is renamed into place, so that an interrupted or concurrent build never
-    leaves half an entry. Processes of one machine build one after the other; a temporary folder
-    that a killed one has left is removed.
+    The temporary folder is renamed into place, so an interrupted or concurrent build leaves no
+    partial entry. Processes of one machine build in turn; temporary folders of killed processes
+    are removed.
     """
     if folder.exists():
         return folder
@@ -52,7 +52,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
             try:
                 temporary.rename(folder)
             except OSError:
-                if not folder.exists():  # else another machine built the same entry first
+                if not folder.exists():  # otherwise another machine built the same entry first
                     raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Calibration text for the quantizers that need some, from a corpus."""
+"""Calibration text from a corpus, for quantizers that need it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,24 @@ def with_calibration(
     forget: str,
     retain: str,
 ) -> Quantizer:
-    """Bind a quantizer that needs text to the retain set; any other is returned as it is.
+    """Bind a quantizer that needs calibration text to the retain set.
 
-    Texts that share a 13-gram with what is forgotten or evaluated are left out: calibration
-    must not see them.
+    Texts that share a 13-gram with forget or evaluation text are left out.
+
+    Args:
+        quantizer: any quantizer; one that needs no text is returned unchanged.
+        tokenizer: tokenizer of the model.
+        corpus: corpus to read text from.
+        forget: split of the forget set, such as ``raw/forget``.
+        retain: split of the retain set, such as ``raw/retain1``.
+
+    Raises:
+        CorpusError: a split cannot be read.
+        QuantizerError: no calibration text is left.
     """
     if not isinstance(quantizer, CalibratedQuantizer):
         return quantizer
-    hidden = [
+    excluded = [
         *corpus.texts(forget),
         *(row["prompt"] + row["gt"] for row in corpus.split("verbmem", "forget")),
         *corpus.texts("privleak/forget"),
@@ -37,10 +47,10 @@ def with_calibration(
             for row in corpus.split("knowmem", split)
         ),
     ]
-    return quantizer.calibrated(tokenizer, corpus.texts(retain), exclude=hidden)
+    return quantizer.calibrated(tokenizer, corpus.texts(retain), exclude=excluded)
 
 
 def calibration_facts(quantizer: Quantizer) -> dict[str, Any] | None:
-    """What a bound quantizer was calibrated on, for the record."""
+    """Return the origin of a bound quantizer's calibration text; None without calibration."""
     calibration = getattr(quantizer, "calibration", None)
     return calibration.to_dict() if calibration else None

@@ -1,4 +1,4 @@
-"""Errors of the tasks: one line for the user each."""
+"""Errors of the tasks, each with a message of one line."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ class CorpusError(ValueError):
 
 
 class RequestError(ValueError):
-    """A model cannot serve a request of MUSE."""
+    """A model cannot answer a request of MUSE."""

@@ -1,4 +1,4 @@
-"""Detects other distributions that install a package under one of this project's four names."""
+"""Detect other distributions that install a package under one of this project's names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PACKAGES = ("harness_tasks", "unlearners", "quantizers", "leaderboard")
 
 
 def foreign_owners() -> list[str]:
-    """One line for every import name that a foreign distribution owns too, and what to do."""
+    """Describe each of our import names that a foreign distribution also owns, with a remedy."""
     owners = packages_distributions()
     return [
         f"the package '{package}' of {DISTRIBUTION} is also installed by {foreign}, and one "

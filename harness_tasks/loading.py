@@ -32,12 +32,12 @@ VOCABULARIES = (
 
 @dataclass(frozen=True)
 class CompleteLoader:
-    """A transformers class whose ``from_pretrained`` refuses an incomplete checkpoint."""
+    """A transformers class with a ``from_pretrained`` that refuses an incomplete checkpoint."""
 
     auto_class: Any
 
     def from_pretrained(self, path: str, **options: Any) -> PreTrainedModel:
-        """Load ``path`` with the options of transformers.
+        """Load ``path`` with transformers' options.
 
         Raises:
             ModelError: see `quantizers.loading.refuse_incomplete`.
@@ -47,12 +47,12 @@ class CompleteLoader:
 
 @dataclass(frozen=True)
 class RecordingLoader:
-    """A transformers class whose ``from_pretrained`` keeps its report on the model it returns."""
+    """A transformers class with a ``from_pretrained`` that attaches its report to the model."""
 
     auto_class: Any
 
     def from_pretrained(self, path: str, **options: Any) -> PreTrainedModel:
-        """Load ``path`` with the options of transformers."""
+        """Load ``path`` with transformers' options."""
         model, report = self.auto_class.from_pretrained(path, output_loading_info=True, **options)
         model.loading_report = report
         return model
@@ -62,14 +62,14 @@ def record_loading(huggingface: ModuleType) -> None:
     """Make lm-eval's ``hf`` keep the report of loading a model, for `refuse_incomplete_lm`.
 
     Args:
-        huggingface: lm-eval's module with the class ``HFLM``.
+        huggingface: lm-eval's module that defines ``HFLM``.
     """
     create = huggingface.HFLM._create_model
 
     @functools.wraps(create)
     def _create_model(self: Any, *args: Any, **kwargs: Any) -> None:
         own = self.AUTO_MODEL_CLASS
-        if isinstance(own, type):  # not a loader of ours
+        if isinstance(own, type):  # not one of our loaders
             self.AUTO_MODEL_CLASS = RecordingLoader(own)
         try:
             create(self, *args, **kwargs)
@@ -80,7 +80,7 @@ def record_loading(huggingface: ModuleType) -> None:
 
 
 def refuse_incomplete_lm(lm: LM) -> None:
-    """Refuse a model of lm-eval's ``hf`` whose checkpoint did not hold all of its tensors.
+    """Refuse a model of lm-eval's ``hf`` that was loaded from an incomplete checkpoint.
 
     Raises:
         ModelError: see `quantizers.loading.refuse_incomplete`.
@@ -93,46 +93,46 @@ def refuse_incomplete_lm(lm: LM) -> None:
         refuse_incomplete(model, report)
 
 
-def load_tokenizer(place: str, revision: str | None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer, without code of its own.
+def load_tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:
+    """Load a tokenizer without running code of its repository.
 
     Args:
-        place: folder or hub id.
+        path: folder or hub id.
         revision: commit, branch or tag on the hub.
 
     Returns:
-        the tokenizer, whose vocabulary is not empty.
+        Tokenizer with a vocabulary that is not empty.
 
     Raises:
-        ModelError: there is none, or the library that reads it is missing.
+        ModelError: the tokenizer, or a library that it needs, is missing.
         OSError, ValueError: transformers cannot read it.
     """
     from transformers import AutoTokenizer
 
-    none = f"{place} has no tokenizer: give `tokenizer:`, a folder or hub id that has one"
+    missing = f"{path} has no tokenizer: give `tokenizer:`, a folder or hub id that has one"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
-    except Exception as error:  # transformers' tokenizers raise anything on missing files
-        folder = Path(place)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers raises various errors on missing files
+        folder = Path(path)
         if is_folder(folder) and not any(any(folder.glob(name)) for name in VOCABULARIES):
-            raise ModelError(none) from error
-        missing = importlib.util.find_spec("sentencepiece") is None
-        if missing and re.search("sentencepiece|tiktoken", str(error), re.IGNORECASE):
+            raise ModelError(missing) from error
+        is_named = re.search("sentencepiece|tiktoken", str(error), re.IGNORECASE)
+        if is_named and importlib.util.find_spec("sentencepiece") is None:
             raise ModelError(
-                f"the tokenizer of {place} needs sentencepiece: pip install sentencepiece"
+                f"the tokenizer of {path} needs sentencepiece: pip install sentencepiece"
             ) from error
         raise
-    # transformers makes up a tokenizer of special tokens alone where a folder has no vocabulary
+    # without a vocabulary, transformers makes a tokenizer of special tokens alone
     if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
-        raise ModelError(none)
+        raise ModelError(missing)
     return tokenizer
 
 
 def refuse_adapter(path: str) -> None:
-    """Refuse the folder of an adapter in place of a model.
+    """Refuse the folder of an adapter where a model is expected.
 
     Raises:
-        ModelError: with what to do.
+        ModelError: it is an adapter; the message says how to use it.
     """
     folder = Path(path)
     if not is_folder(folder) or (folder / "config.json").is_file():
@@ -146,10 +146,10 @@ def refuse_adapter(path: str) -> None:
 
 
 def refuse_rounded(path: str | None) -> None:
-    """Refuse to train what ``lm-eval-muse quantize`` wrote: its weights are rounded.
+    """Refuse to train a folder of ``lm-eval-muse quantize``, since its weights are rounded.
 
     Raises:
-        UnlearnerError: naming the quantizer, where it has fewer than 16 bits.
+        UnlearnerError: the weights were rounded to fewer than 16 bits.
     """
     if not path or not Path(path, QUANTIZER_FILE).is_file():
         return
@@ -163,13 +163,13 @@ def refuse_rounded(path: str | None) -> None:
 
 
 def repair_generation_config(model: PreTrainedModel) -> None:
-    """Make the model's generation configuration one that transformers agrees to save.
+    """Repair a generation configuration that transformers refuses to save.
 
     Some published configurations have a temperature or top_p but no ``do_sample``. They get
     ``do_sample=True`` and keep their values.
 
     Raises:
-        ModelError: it cannot be saved with ``do_sample=True`` either.
+        ModelError: the configuration cannot be saved with ``do_sample=True`` either.
     """
     config = getattr(model, "generation_config", None)
     if config is None or _save_error(config) is None:

@@ -1,4 +1,4 @@
-"""The scores of MUSE (arXiv 2407.06460) as pure functions over texts and log-probabilities."""
+"""Scores of MUSE (arXiv 2407.06460) as pure functions of texts and log-probabilities."""
 
 from __future__ import annotations
 
@@ -15,32 +15,36 @@ if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
 
 MIN_K = 0.4
-"""Share of the least likely tokens that PrivLeak looks at: MUSE's Min-40%."""
+"""Share of the least likely tokens that PrivLeak uses: MUSE's Min-40%."""
 
 
 @cache
 def _rouge() -> RougeScorer:
-    from rouge_score.rouge_scorer import RougeScorer  # takes a second, which tables do not need
+    from rouge_score.rouge_scorer import RougeScorer  # slow to import, and tables do not need it
 
     return RougeScorer(["rougeL"], use_stemmer=False)
 
 
 def rouge_l(response: str, reference: str) -> float:
-    """ROUGE-L F-measure without stemming, between 0 and 1."""
+    """Compute the ROUGE-L F-measure without stemming, between 0 and 1."""
     return _rouge().score(reference, response)["rougeL"].fmeasure
 
 
 def cut_at(text: str, stops: Sequence[str]) -> str:
-    """``text`` up to the first place where any of ``stops`` occurs."""
-    found = [position for stop in stops if (position := text.find(stop)) >= 0]
-    return text[: min(found, default=len(text))]
+    """Cut ``text`` at the first occurrence of any of ``stops``."""
+    positions = [position for stop in stops if (position := text.find(stop)) >= 0]
+    return text[: min(positions, default=len(text))]
 
 
 def min_k(logprobs: Sequence[float], k: float = MIN_K) -> float:
-    """Mean of the ``int(k · n)`` lowest of n token log-probabilities, at least of one.
+    """Compute Min-K% Prob (arXiv 2310.16789), higher for a text that the model knows.
 
-    Min-K% Prob, arXiv 2310.16789, oriented so that a text the model knows scores high. −inf is
-    a value like any other; NaN anywhere gives NaN.
+    It is the mean of the ``int(k · n)`` lowest of n log-probabilities, at least one. NaN anywhere
+    gives NaN.
+
+    Args:
+        logprobs: log-probabilities of the n tokens, in nats; may include −inf.
+        k: share of the lowest that counts, 0 to 1.
 
     Raises:
         ValueError: there is no token.
@@ -58,13 +62,17 @@ def min_k_plus_plus(
     deviations: Sequence[float],
     k: float = 0.2,
 ) -> float:
-    """Min-K% of log-probabilities standardised at every position (Min-K%++, arXiv 2404.02936).
+    """Compute Min-K%++ (arXiv 2404.02936): Min-K% of standardised log-probabilities.
 
     Args:
-        logprobs: of n tokens.
-        means: the expected log-probability of a token at each position.
-        deviations: the standard deviation of the same; where it is 0, so is the result.
-        k: share of the lowest that counts.
+        logprobs: log-probabilities of n tokens, in nats.
+        means: expected log-probability of a token at each of the n positions.
+        deviations: standard deviation of the log-probability at each position; a value of 0
+            standardises to 0.
+        k: share of the lowest that counts, 0 to 1.
+
+    Raises:
+        ValueError: there is no token.
     """
     distances = np.asarray(logprobs) - np.asarray(means)
     sigma = np.asarray(deviations, dtype=np.float64)
@@ -79,18 +87,24 @@ def attacks(
     means: Sequence[float],
     deviations: Sequence[float],
 ) -> dict[str, float]:
-    """Scores of membership inference attacks, each higher for a text that the model knows.
+    """Score a text by membership inference attacks, each higher for a text that the model knows.
 
-    ``loss``, ``lower`` and ``zlib`` are minus muse_bench's PPL, PPL/lower and PPL/zlib, which
-    are the mean negative log-probability, alone and divided by that of the text in lower case
-    and by the bytes that zlib compresses the text to.
+    ``loss``, ``lower`` and ``zlib`` are the negatives of muse_bench's PPL, PPL/lower and PPL/zlib:
+    the mean negative log-probability, alone, divided by that of the text in lower case, and
+    divided by the number of bytes of the text compressed by zlib.
 
     Args:
-        text: the text itself.
-        logprobs: of its tokens.
-        lower_logprobs: of the tokens of the text in lower case.
+        text: the text.
+        logprobs: log-probabilities of its tokens, in nats.
+        lower_logprobs: log-probabilities of the tokens of the text in lower case, in nats.
         means: as in ``min_k_plus_plus``.
         deviations: as in ``min_k_plus_plus``.
+
+    Returns:
+        Score by name of the attack.
+
+    Raises:
+        ValueError: there is no token.
     """
     loss, lower = -np.mean(logprobs), -np.mean(lower_logprobs)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -106,12 +120,12 @@ def attacks(
 
 
 def exact_memorization(greedy: Sequence[bool]) -> float:
-    """Share of tokens that are the model's most likely one, given the true ones before."""
+    """Compute the share of tokens that are the most likely ones given the true tokens before."""
     return sum(greedy) / len(greedy)
 
 
 def extraction_strength(greedy: Sequence[bool]) -> float:
-    """1 − k/n with the smallest k such that all of the n tokens from the k-th on are right."""
+    """Compute 1 − k/n with the smallest k such that all of n tokens from the k-th on are right."""
     right = itertools.takewhile(bool, reversed(greedy))
     return sum(1 for _ in right) / len(greedy)
 
@@ -119,22 +133,22 @@ def extraction_strength(greedy: Sequence[bool]) -> float:
 def delong(
     positives: Sequence[Sequence[float]], negatives: Sequence[Sequence[float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Areas under the ROC curve of M scorers on the same texts, and their covariance.
+    """Compute the AUCs of M scorers on the same texts, and their covariance.
 
-    The area is the chance that a positive scores higher than a negative, a tie counting half. The
-    covariance is that of DeLong et al. (1988), "Comparing the areas under two or more correlated
-    ROC curves", Biometrics 44: exactly 0 where a scorer separates the two perfectly, NaN with
-    fewer than two positives or negatives.
+    An AUC is the probability that a positive scores higher than a negative, with ties counting
+    half. The covariance is that of DeLong et al. (1988), "Comparing the areas under two or more
+    correlated ROC curves", Biometrics 44: exactly 0 for a perfect separation, NaN with fewer than
+    two positives or negatives.
 
     Args:
-        positives: M rows, the scores of the same positives in the same order.
-        negatives: M rows, the scores of the same negatives.
+        positives: M rows of scores of the same positives in the same order.
+        negatives: M rows of scores of the same negatives.
 
     Returns:
         AUCs of shape (M,) and covariance of shape (M, M), both float64.
 
     Raises:
-        ValueError: there is no positive or no negative, or a score is NaN.
+        ValueError: there are no positives or no negatives, or a score is NaN.
     """
     scorers = [auc_components(*scores) for scores in zip(positives, negatives, strict=True)]
     areas, of_positives, of_negatives = (np.stack(parts) for parts in zip(*scorers, strict=True))
@@ -144,18 +158,18 @@ def delong(
 def auc_components(
     positives: Sequence[float], negatives: Sequence[float]
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Area under the ROC curve, and DeLong's structural components.
+    """Compute an AUC and DeLong's structural components.
 
     Args:
         positives: scores of P positives.
         negatives: scores of N negatives.
 
     Returns:
-        AUC; for every positive the share of negatives that it beats, float64 (P,); for every
-        negative the share of positives that beat it, float64 (N,). Both have the AUC as mean.
+        The AUC; for every positive the share of negatives below it, float64 (P,); for every
+        negative the share of positives above it, float64 (N,). Both have the AUC as mean.
 
     Raises:
-        ValueError: there is no positive or no negative, or a score is NaN.
+        ValueError: there are no positives or no negatives, or a score is NaN.
     """
     high, low = np.asarray(positives, dtype=float), np.asarray(negatives, dtype=float)
     if not high.size or not low.size:
@@ -167,7 +181,7 @@ def auc_components(
 
 
 def _covariance_of_mean(values: np.ndarray) -> np.ndarray:
-    """Covariance (M, M) of the means of M rows; NaN where a row has a single value."""
+    """Compute the covariance (M, M) of the means of M rows; NaN for rows of a single value."""
     rows, count = values.shape
     if count < 2:
         return np.full((rows, rows), np.nan)
@@ -178,23 +192,23 @@ def _covariance_of_mean(values: np.ndarray) -> np.ndarray:
 
 
 def auc_and_stderr(positives: Sequence[float], negatives: Sequence[float]) -> tuple[float, float]:
-    """Area under the ROC curve, and its standard error, as in ``delong`` with one scorer.
+    """Compute an AUC and its standard error, as in ``delong`` with one scorer.
 
     Raises:
-        ValueError: one of the two is empty, or a score is NaN.
+        ValueError: there are no positives or no negatives, or a score is NaN.
     """
     areas, covariance = delong([positives], [negatives])
     return float(areas[0]), float(np.sqrt(covariance[0, 0]))
 
 
 def hanley_mcneil_stderr(auc: float, positives: int, negatives: int) -> float:
-    """Standard error of an AUC of which only the value is known.
+    """Compute the standard error of an AUC from its value and the numbers of texts.
 
     Hanley and McNeil (1982), "The meaning and use of the area under a receiver operating
     characteristic (ROC) curve", Radiology 143, with Q1 = A / (2 − A) and Q2 = 2A² / (1 + A).
 
     Args:
-        auc: the AUC A, 0 to 1.
+        auc: AUC A, 0 to 1.
         positives: number of positive texts.
         negatives: number of negative texts.
     """
@@ -205,19 +219,19 @@ def hanley_mcneil_stderr(auc: float, positives: int, negatives: int) -> float:
 
 
 def privleak(auc: float, retrain_auc: float) -> float:
-    """PrivLeak in percent: difference to the retrained model's AUC, relative to it."""
+    """Compute PrivLeak in percent: the relative difference to the retrained model's AUC."""
     return (auc - retrain_auc) / retrain_auc * 100
 
 
 def privleak_stderr(aucs: Sequence[float], covariance: np.ndarray) -> float:
-    """Standard error of PrivLeak = 100 · (A / A0 − 1), in percent, by the delta method.
+    """Compute the standard error of PrivLeak in percent, by the delta method.
 
-    Its gradient by (A, A0) is 100 / A0 · (1, −A / A0). The error is exactly 0 for the retrained
-    model itself, whose scores are the same as those behind A0.
+    The gradient of 100 · (A / A0 − 1) with respect to (A, A0) is 100 / A0 · (1, −A / A0). The
+    error is exactly 0 for the retrained model itself.
 
     Args:
         aucs: A and A0, the AUCs of the model and of the retrained model.
-        covariance: their covariance, of shape (2, 2), for example from ``delong``.
+        covariance: covariance of the two, shape (2, 2), for example from ``delong``.
     """
     auc, retrain_auc = aucs
     ratio = auc / retrain_auc
@@ -228,10 +242,10 @@ def privleak_stderr(aucs: Sequence[float], covariance: np.ndarray) -> float:
 
 
 def exact_width(count: int) -> float:
-    """Upper Clopper-Pearson bound (95%, two-sided) of a share of which 0 of ``count`` were seen.
+    """Compute the upper Clopper-Pearson bound (95%, two-sided) after 0 of ``count`` successes.
 
-    It is 1 − 0.025^(1/n). Where all of n scores sit at one end of their range, their mean is within
-    that share of the range. For an AUC of 0 or 1, n is the smaller number of texts: more pairs of a
-    positive and a negative would share texts.
+    The bound is 1 − 0.025^(1/n). If all n scores are at one end of their range, their true mean is
+    within that share of the range. For an AUC of 0 or 1, n is the smaller number of texts, since
+    pairs that share a text are not independent.
     """
     return 1 - 0.025 ** (1 / count)

@@ -1,4 +1,4 @@
-"""What ``hf-muse`` does to a model before evaluation, beside quantization."""
+"""Transforms of a model before evaluation, other than quantization."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unlearning:
-    """An unlearning method with its settings and text, everything but the model.
+    """An unlearning method with its settings and text, to be called on a model.
 
     Attributes:
-        name: of the method.
+        name: registered name of the method.
         unlearner: the method.
-        finetuning: which weights are trained.
-        training: how they are trained.
-        corpus: where the text comes from.
+        finetuning: choice of the trained weights.
+        training: training settings.
+        corpus: source of the text.
         forget: split of the corpus to unlearn.
-        retain: split of the corpus to keep; read only if the method looks at it.
-        output_dir: for checkpoints and losses; None for a temporary folder.
+        retain: split of the corpus to keep; read only if the method needs it.
+        output_dir: folder for checkpoints and losses; None for a temporary folder.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Unlearning:
     def __call__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> PreTrainedModel:
-        """The unlearned model; the one given is consumed.
+        """Unlearn and return ``model``, which is consumed.
 
         Raises:
             CorpusError: a split cannot be read.
@@ -69,7 +69,7 @@ class Unlearning:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings as JSON-compatible values."""
+        """Return all settings as JSON-compatible values."""
         return {
             "unlearner": {"name": self.name} | self.unlearner.to_dict(),
             "finetuning": self.finetuning.to_dict(),
@@ -81,11 +81,14 @@ class Unlearning:
 
 
 def merge_adapter(model: PreTrainedModel | PeftModel, adapter: str) -> PreTrainedModel:
-    """Merge an adapter in float32 and round once: in bfloat16 small updates would be lost.
+    """Merge an adapter in float32 and round once; bfloat16 would lose small updates.
 
     Args:
-        model: a model, whose weights may be of any dtype, or one with the adapter already on it.
-        adapter: folder or name of the adapter, of any kind that PEFT can merge.
+        model: model of any dtype, with or without the adapter loaded.
+        adapter: folder or hub id of an adapter that PEFT can merge.
+
+    Returns:
+        The merged model in the dtype of ``model``.
     """
     if not isinstance(model, PeftModel):
         model = PeftModel.from_pretrained(model, adapter)
@@ -97,6 +100,6 @@ def merge_adapter(model: PreTrainedModel | PeftModel, adapter: str) -> PreTraine
 
 
 def _cast_parameters(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Cast in place; buffers (rotary frequencies) keep their own precision."""
+    """Cast parameters in place; buffers (rotary frequencies) keep their precision."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)

@@ -1,4 +1,4 @@
-"""Parts of a model that unlearning and quantization work on, whatever its architecture."""
+"""Parts of a model that unlearning and quantization change, for any architecture."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .errors import QuantizerError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Classes that store experts × inputs × outputs and do not say so by an attribute `is_transposed`.
+# Classes that store (experts, inputs, outputs) without an attribute `is_transposed`.
 TRANSPOSED = {"Llama4TextExperts", "AriaGroupedExpertsGemm"}
 
-# Projections of images that stand among the layers of a language model.
+# Projections of images among the layers of a language model.
 PROJECTIONS = {"GitProjection"}
 
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_target_positions")
-"""Names that configurations have for the number of tokens that a model reads."""
+"""Configuration keys of the maximum number of tokens, by architecture."""
 
 
 class ExpertWeights(NamedTuple):
     """Weights of several experts in one tensor.
 
     Attributes:
-        name: Dotted name of the parameter.
-        module: The module that holds it.
-        parameter: The parameter's name in that module.
-        axis: The dimension of `stack` that runs over input features, 1 or 2.
+        name: Dotted name of the parameter in the model.
+        module: Module that owns the parameter.
+        parameter: Name of the parameter in that module.
+        axis: Dimension of `stack` for the input features, 1 or 2.
     """
 
     name: str
@@ -40,17 +40,17 @@ class ExpertWeights(NamedTuple):
 
     @property
     def weight(self) -> nn.Parameter:
-        """The parameter: in DBRX a matrix, experts one below the other, otherwise a `stack`."""
+        """The parameter: a matrix of concatenated experts in DBRX, otherwise as `stack`."""
         return getattr(self.module, self.parameter)
 
     @property
     def stack(self) -> Tensor:
-        """A view: experts × outputs × inputs, or experts × inputs × outputs."""
+        """A view of shape (experts, outputs, inputs) or (experts, inputs, outputs)."""
         return stacked(self.module, self.weight)
 
 
 def stacked(module: nn.Module, weight: Tensor) -> Tensor:
-    """View ``weight``, of a module of experts, with experts along dimension 0 of three."""
+    """View a weight of a module of experts as three dimensions, the first one for the experts."""
     if weight.ndim == 3:
         return weight
     experts: int = module.moe_num_experts  # type: ignore[assignment]
@@ -58,12 +58,12 @@ def stacked(module: nn.Module, weight: Tensor) -> Tensor:
 
 
 def is_multimodal(model: PreTrainedModel) -> bool:
-    """True where the language model is a part of ``model``, next to parts for images or sound."""
+    """Return True if the language model is only a part of ``model``, as with images or sound."""
     return model.config.get_text_config(decoder=True) is not model.config
 
 
 def context_length(model: PreTrainedModel) -> int | None:
-    """Number of tokens that the language model is made for; None where it names no limit."""
+    """Return the maximum number of tokens of the language model; None if it has no limit."""
     config = model.config.get_text_config(decoder=True)
     lengths = (getattr(config, name, None) for name in CONTEXT)
     return next((length for length in lengths if isinstance(length, int) and length > 0), None)
@@ -71,26 +71,26 @@ def context_length(model: PreTrainedModel) -> int | None:
 
 @torch.no_grad()
 def sees_later_tokens(logits: Callable[[Tensor], Tensor], example: Tensor) -> bool:
-    """True where other tokens later on change the logits of earlier ones: the model is not causal.
+    """Return True if later tokens change the logits of earlier ones: the model is not causal.
 
     Args:
-        logits: from token ids, (1, T), to (1, T, vocabulary), in evaluation mode.
-        example: (1, T) int64 of at least four tokens, not all alike.
+        logits: Model in evaluation mode, from token ids (1, T) to logits (1, T, V).
+        example: (1, T) int64, at least four tokens, not all of them equal.
     """
     half = example.shape[1] // 2
-    other = torch.cat([example[:, :half], example[:, half:].flip(1)], dim=1)
-    one, two = (logits(ids)[0, :half].float() for ids in (example, other))
-    return bool(torch.dist(one, two) > 1e-3 * one.norm())
+    changed = torch.cat([example[:, :half], example[:, half:].flip(1)], dim=1)
+    before, after = (logits(ids)[0, :half].float() for ids in (example, changed))
+    return bool(torch.dist(before, after) > 1e-3 * before.norm())
 
 
 def language_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
-    """Modules of the language model and their dotted names in ``model``.
+    """Yield the modules of the language model with their dotted names in ``model``.
 
-    These are all modules of a text model. In a multimodal model they are those of its decoder and
-    its output head, without towers for images or sound that the decoder holds.
+    In a text model these are all modules. In a multimodal model they are those of the decoder and
+    of the output head, without towers for images or sound inside the decoder.
 
     Raises:
-        QuantizerError: the model does not say which part is its decoder.
+        QuantizerError: The model does not name its decoder.
     """
     parts: list[nn.Module] = [model]
     if is_multimodal(model):
@@ -108,16 +108,16 @@ def language_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
 
 
 def language_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters of the language model and their dotted names in ``model``, each once."""
+    """Yield every parameter of the language model once, with its dotted name in ``model``."""
     inside = {id(p) for _, module in language_modules(model) for p in module._parameters.values()}
     yield from ((name, p) for name, p in model.named_parameters() if id(p) in inside)
 
 
 def expert_weights(model: PreTrainedModel) -> Iterator[ExpertWeights]:
-    """Tensors of the language model that hold the weights of several experts."""
+    """Yield the tensors of the language model that contain the weights of several experts."""
     for name, module in language_modules(model):
         kind = type(module).__name__
-        if kind == "DbrxExpertGLU":  # matrices, the second of a block inputs × outputs
+        if kind == "DbrxExpertGLU":  # w2 is (inputs, outputs)
             for parameter, axis in (("w1", 2), ("v1", 2), ("w2", 1)):
                 yield ExpertWeights(f"{name}.{parameter}", module, parameter, axis)
         if "Experts" not in kind:
@@ -129,9 +129,9 @@ def expert_weights(model: PreTrainedModel) -> Iterator[ExpertWeights]:
 
 
 def _towers(model: PreTrainedModel) -> Iterator[nn.Module]:
-    """Models inside ``model`` that read no text, with all that is around them.
+    """Yield the largest parts of ``model`` with a submodel that reads no text.
 
-    A tower ends below the module that holds the input embeddings of the text too.
+    A tower does not contain the input embeddings of the text.
     """
     from transformers import PreTrainedModel
 
@@ -144,5 +144,5 @@ def _towers(model: PreTrainedModel) -> Iterator[nn.Module]:
         if "text" in module.input_modalities and module.main_input_name == "input_ids":
             continue
         path = name.split(".")
-        around = (model.get_submodule(".".join(path[:end])) for end in range(1, len(path) + 1))
-        yield from [part for part in around if embeddings not in part.modules()][:1]
+        parents = (model.get_submodule(".".join(path[:end])) for end in range(1, len(path) + 1))
+        yield from [part for part in parents if embeddings not in part.modules()][:1]

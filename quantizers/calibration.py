@@ -1,4 +1,4 @@
-"""Calibration text for the quantizers that need it: filtered, drawn, and accounted for."""
+"""Calibration text for quantizers: filtering, sampling, and a record of its origin."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import dataclasses
 import hashlib
 import json
 import random
-import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -17,25 +16,25 @@ from pydantic import Field, PositiveInt
 
 from .base import Quantizer
 from .errors import QuantizerError
+from .overlap import NGRAM_WORDS, without_overlap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-NGRAM_WORDS = 13
 Q = TypeVar("Q", bound="CalibratedQuantizer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Text on which a quantizer is calibrated, as token ids, and where it came from.
+    """Calibration text as token ids, and its origin.
 
     Attributes:
-        windows: The samples, token ids, all of the same length.
-        source: SHA-256 over all texts that were offered, in their order.
+        windows: Token ids of the samples, all of the same length.
+        source: SHA-256 over all offered texts, in their order.
         texts: Number of texts offered.
-        excluded_texts: Number of texts with which none of the samples may overlap.
+        excluded_texts: Number of texts that no sample may overlap with.
         dropped: Number of texts that the overlap filter dropped.
-        seed: Seed of the draw.
+        seed: Seed of the random sample.
     """
 
     windows: tuple[tuple[int, ...], ...]
@@ -46,7 +45,7 @@ class Calibration:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Origin of the text as JSON values, without the tokens."""
+        """Return the origin of the text as JSON values, without the tokens."""
         return {
             "source": f"sha256:{self.source}",
             "texts": self.texts,
@@ -60,17 +59,16 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CalibratedQuantizer(Quantizer):
-    """A quantizer that looks at text: give it some with `calibrated`, then call it on a model.
+    """A quantizer that needs text: bind some with `calibrated`, then call the result on a model.
 
-    Subclasses implement `quantize` instead of ``__call__``; one with a ``__post_init__`` of its
-    own calls this one's first.
+    Subclasses implement `quantize` instead of ``__call__``.
 
     Attributes:
-        samples: Number of windows to calibrate on; fewer where the text holds no more.
-        window: Tokens per window; a single shorter one where the text is shorter.
-        seed: Seed of the draw.
-        file: Where calibration text is read from (see `read_texts`) instead of the caller's.
-        calibration: The text, once bound; no part of the configuration.
+        samples: Maximum number of windows to calibrate on; fewer if the text is shorter.
+        window: Tokens per window, at least 2. A text shorter than one window is used whole.
+        seed: Seed of the random sample of windows.
+        file: Path of a file of calibration text (see `read_texts`), used instead of the caller's.
+        calibration: The bound text; not a part of the configuration.
     """
 
     samples: PositiveInt = 128
@@ -86,16 +84,20 @@ class CalibratedQuantizer(Quantizer):
         *,
         exclude: Iterable[str] = (),
     ) -> Q:
-        """This quantizer with calibration text, ready to be called on models.
+        """Bind calibration text.
 
         Args:
-            tokenizer: The model's.
-            texts: Text to draw from, such as the retain set; ignored where ``file`` is set.
+            tokenizer: Tokenizer of the model.
+            texts: Text to sample from, such as the retain set; ignored if ``file`` is set.
             exclude: Forget and evaluation text. A text that shares 13 consecutive words with any
                 of it is dropped.
 
+        Returns:
+            A copy of this quantizer, ready to be called on models.
+
         Raises:
-            QuantizerError: there is no text, nothing of it is left, or the file cannot be read.
+            QuantizerError: There is no text, no text passes the filter, or the file cannot be
+                read.
         """
         texts, exclude = read_texts(self.file) if self.file else list(texts), list(exclude)
         if not texts:
@@ -103,8 +105,8 @@ class CalibratedQuantizer(Quantizer):
                 f"{type(self).__name__} got no calibration text; give it the retain set, or a "
                 "file of texts (file=PATH)"
             )
-        kept = without_overlap(texts, exclude)
-        if not kept:
+        selected = without_overlap(texts, exclude)
+        if not selected:
             raise QuantizerError(
                 f"no calibration text is left: each of the {len(texts)} texts shares "
                 f"{NGRAM_WORDS} consecutive words with forget or evaluation text; use another file"
@@ -114,12 +116,12 @@ class CalibratedQuantizer(Quantizer):
             source.update(hashlib.sha256(text.encode()).digest())
         calibration = Calibration(
             windows=draw_windows(
-                tokenizer, kept, samples=self.samples, window=self.window, seed=self.seed
+                tokenizer, selected, samples=self.samples, window=self.window, seed=self.seed
             ),
             source=source.hexdigest(),
             texts=len(texts),
             excluded_texts=len(exclude),
-            dropped=len(texts) - len(kept),
+            dropped=len(texts) - len(selected),
             seed=self.seed,
         )
         bound = copy.copy(self)
@@ -130,8 +132,8 @@ class CalibratedQuantizer(Quantizer):
         """Quantize ``model`` with the bound calibration text.
 
         Raises:
-            QuantizerError: no text is bound, its windows exceed the model's context, or as
-                `quantize`.
+            QuantizerError: No text is bound, its windows exceed the model's context, or
+                `quantize` raises it.
         """
         if self.calibration is None:
             raise QuantizerError(
@@ -150,23 +152,29 @@ class CalibratedQuantizer(Quantizer):
         return self.quantize(model, self.calibration.windows)
 
     def quantize(self, model: PreTrainedModel, windows: Sequence[Sequence[int]]) -> PreTrainedModel:
-        """Return ``model`` quantized; it may be consumed.
+        """Quantize a model.
 
         Args:
-            model: The model.
-            windows: Token ids to calibrate on, samples × window.
+            model: Unquantized model. Its weights may be replaced in place.
+            windows: Token ids to calibrate on, (samples, window).
+
+        Returns:
+            The quantized model.
 
         Raises:
-            QuantizerError: nothing in the model can be quantized, or its weights are not finite.
+            QuantizerError: Nothing in the model can be quantized, or its weights are not finite.
         """
         raise NotImplementedError
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """Texts of a file: a JSON list of strings or ``{"text": …}``, else one text a line.
+    """Read texts from a file: a JSON list of strings or ``{"text": …}``, or one text per line.
+
+    Args:
+        path: File in UTF-8, JSON if it ends in ``.json``.
 
     Raises:
-        QuantizerError: it cannot be read, or is JSON of another kind.
+        QuantizerError: The file cannot be read, or is JSON of another form.
     """
     path = Path(path)
     try:
@@ -183,19 +191,6 @@ def read_texts(path: str | Path) -> list[str]:
     return rows
 
 
-def without_overlap(
-    texts: Iterable[str], exclude: Iterable[str], words: int = NGRAM_WORDS
-) -> list[str]:
-    """The texts of which no ``words`` consecutive words occur in any text of ``exclude``.
-
-    Words are runs of letters, digits and underscores, in lower case. A text of fewer words
-    overlaps with nothing.
-    """
-    # Hashes, for memory: among a million n-grams, one in 10^7 runs drops a text too many.
-    seen = {hash(ngram) for text in exclude for ngram in _ngrams(text, words)}
-    return [text for text in texts if seen.isdisjoint(map(hash, _ngrams(text, words)))]
-
-
 def draw_windows(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
@@ -204,14 +199,21 @@ def draw_windows(
     window: int,
     seed: int,
 ) -> tuple[tuple[int, ...], ...]:
-    """Draw windows without replacement from the texts, encoded one after the other.
+    """Sample windows without replacement from the concatenated tokens of all texts.
+
+    Args:
+        tokenizer: Tokenizer of the model.
+        texts: Texts, encoded one after the other.
+        samples: Maximum number of windows.
+        window: Tokens per window.
+        seed: Seed of the sample.
 
     Returns:
-        At most ``samples`` windows of exactly ``window`` token ids; where all texts together are
-        shorter than one, all of them as a single window.
+        Windows of exactly ``window`` token ids, or one shorter window of all tokens if the texts
+        are shorter than that.
 
     Raises:
-        QuantizerError: the texts hold no token.
+        QuantizerError: The texts contain no token.
     """
     stream = array("q")
     for ids in tokenizer(list(texts), verbose=False)["input_ids"]:
@@ -221,8 +223,3 @@ def draw_windows(
     starts = range(0, max(len(stream) - window, 0) + 1, window)
     drawn = random.Random(seed).sample(starts, min(samples, len(starts)))
     return tuple(tuple(stream[start : start + window]) for start in drawn)
-
-
-def _ngrams(text: str, words: int) -> Iterator[tuple[str, ...]]:
-    found = re.findall(r"\w+", text.lower())
-    return zip(*(found[start:] for start in range(words)), strict=False)

@@ -1,4 +1,4 @@
-"""Checkpoints of models whose quantized layers are modules that transformers does not know."""
+"""Checkpoints of models with quantized layers that transformers cannot load."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Not transformers' own file name: its loader then refuses the folder instead of filling the
-# quantized layers, of which it knows nothing, with random weights.
+# unknown quantized layers with random weights.
 WEIGHTS_FILE = "quantized.safetensors"
 
 
 def empty_model(folder: Path) -> PreTrainedModel:
-    """The model that a Hugging Face folder describes, its parameters on the meta device.
+    """Build the model of a Hugging Face folder with its parameters on the meta device.
 
     Raises:
-        QuantizerError: the folder has no ``config.json``.
+        QuantizerError: The folder has no ``config.json``.
     """
     if not (folder / "config.json").is_file():
         raise QuantizerError(f"{folder} is no model folder: it has no config.json")
@@ -39,8 +39,12 @@ def empty_model(folder: Path) -> PreTrainedModel:
 def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
     """Write configuration and state dict; tied tensors once.
 
-    Buffers that a model computes for itself are written where another one would not compute the
-    same: sines of positions depend on the way in which it was loaded.
+    Buffers that a model computes for itself are written if a new model would compute others:
+    sines of positions depend on the dtype in which it was built.
+
+    Args:
+        model: Quantized model.
+        folder: Existing folder.
     """
     model.config.dtype = model.dtype
     model.config.save_pretrained(folder)
@@ -62,23 +66,23 @@ def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
 def load_checkpoint(
     folder: Path, insert_modules: Callable[[PreTrainedModel], None]
 ) -> PreTrainedModel:
-    """Load what `save_checkpoint` wrote, onto the CPU.
+    """Load a checkpoint of `save_checkpoint` onto the CPU, in evaluation mode.
 
     Args:
         folder: The checkpoint.
-        insert_modules: Puts empty quantized layers into a model whose parameters are on the meta
-            device, in the places where the saved model had them.
+        insert_modules: Function that replaces the layers that were quantized by empty quantized
+            ones, in a model with its parameters on the meta device.
 
     Raises:
-        QuantizerError: there are no such weights, or they do not fit.
+        QuantizerError: The weights are missing or do not fit the model.
     """
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise QuantizerError(f"{folder} holds no {WEIGHTS_FILE}; quantize the model again")
     model = empty_model(folder)
     insert_modules(model)
-    # Tensors lie in the file as packed, but torch's int8 kernel for CPUs crashes on an address
-    # that is no multiple of 16: copies are aligned.
+    # Copies are aligned: torch's int8 kernel for CPUs crashes on an address that is not a
+    # multiple of 16.
     state = {name: tensor.clone() for name, tensor in load_file(weights).items()}
     result = model.load_state_dict(state, strict=False, assign=True)
     missing = set(result.missing_keys) - set(model.all_tied_weights_keys)

@@ -1,11 +1,11 @@
-"""Errors of quantizers and of loading models: one line for the user each."""
+"""Errors of quantizers and of loading models; each message is one line."""
 
 from __future__ import annotations
 
 
 class QuantizerError(ValueError):
-    """A quantizer was named, configured or used wrongly."""
+    """Error in the name, the configuration or the use of a quantizer."""
 
 
 class ModelError(ValueError):
-    """A model cannot be loaded or saved as it is."""
+    """Error in loading or saving a model."""

@@ -1,4 +1,4 @@
-"""The integer grid of round-to-nearest: scales, indices and values of a weight matrix."""
+"""Integer grid of round-to-nearest: scales, indices and values of a weight matrix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-# Rows are worked on in blocks of about this many elements, which fit a processor's cache.
+# Elements per block of rows; a block fits the cache of a CPU.
 BLOCK_ELEMENTS = 1 << 20
 
 
@@ -22,19 +22,20 @@ class Grid:
         s = max|W| / 2^(N-1)
         q = clamp(round(W / s), -2^(N-1), 2^(N-1) - 1)
 
-    and the quantized weight is s · q. A positive extreme has index 2^(N-1), which the clamp cuts,
-    so a second application finds a smaller maximum and another grid: the map is not idempotent.
-    The ``restricted`` grid takes s = max|W| / (2^(N-1) - 1) and indices within ±(2^(N-1) - 1):
-    nothing is cut and, in float32, rounding twice is rounding once.
+    and the quantized weight is s · q. A positive maximum has index 2^(N-1), which the clamp
+    reduces, so a second application finds another grid: the map is not idempotent. The
+    ``restricted`` grid uses s = max|W| / (2^(N-1) - 1) and indices within ±(2^(N-1) - 1): nothing
+    is clamped and, in float32, rounding is idempotent.
 
-    ``round`` is half-to-even, as ``torch.round``. A group whose scale is zero (all its weights
-    are zero, or too small for their scale to be a number) gets scale 1 and so becomes zeros.
+    ``round`` is half-to-even, as ``torch.round``. A group with a scale of zero (its weights are
+    zero, or so small that the scale underflows) gets scale 1 and is rounded to zeros.
 
     Attributes:
         bits: Bits per index, 2 to 8.
-        group_size: Consecutive input features that share a scale (the last group of a row may be
-            shorter), ``"row"`` (all inputs of one output) or ``"tensor"`` (the whole matrix).
-        restricted: Use the restricted symmetric grid instead of Eq. 2.
+        group_size: Number of consecutive input features that share a scale (the last group of a
+            row may be shorter); ``"row"`` for one scale per output feature, ``"tensor"`` for one
+            scale per matrix.
+        restricted: Use the restricted symmetric grid, without the lowest index, instead of Eq. 2.
     """
 
     bits: int
@@ -43,16 +44,16 @@ class Grid:
 
     @property
     def lowest(self) -> int:
-        """The smallest index."""
+        """Smallest index."""
         return -self.highest if self.restricted else -(2 ** (self.bits - 1))
 
     @property
     def highest(self) -> int:
-        """The largest index."""
+        """Largest index."""
         return 2 ** (self.bits - 1) - 1
 
     def peaks(self, weight: Tensor, axis: int = 1) -> Tensor:
-        """max|W| of every group, in ``weight``'s dtype; arguments and shape as for `scales`."""
+        """Compute max|W| of every group in the dtype of ``weight``; see `scales` for arguments."""
         # Two reductions make no temporary of the weight's size, where abs() would.
         peaks = torch.cat(
             [
@@ -64,46 +65,64 @@ class Grid:
         return peaks.amax().view(1, 1) if self.group_size == "tensor" else peaks
 
     def scales(self, weight: Tensor, axis: int = 1) -> Tensor:
-        """One scale per group.
+        """Compute one scale per group.
 
         Args:
-            weight: Matrix of any floating dtype, ``axis`` running over input features.
-            axis: 1 for ``nn.Linear`` (out × in), 0 for transformers' ``Conv1D`` (in × out).
+            weight: Matrix of any floating-point dtype.
+            axis: Dimension of the input features: 1 for ``nn.Linear``, (outputs, inputs); 0 for
+                transformers' ``Conv1D``, (inputs, outputs).
 
         Returns:
-            ``weight``'s shape with the number of groups in place of the input features, 1 × 1
-            for ``"tensor"``; float32, or float64 where ``weight`` is. NaN or infinite where the
-            group holds such values.
+            The shape of ``weight`` with the number of groups in place of the input features, or
+            (1, 1) for ``"tensor"``; float64 if ``weight`` is, otherwise float32. A scale is NaN or
+            infinite if its group contains such values.
         """
         scales = self.peaks(weight, axis).to(_compute_dtype(weight)) / -self.lowest
         return torch.where(scales == 0, 1.0, scales)
 
     def scales_shape(self, outputs: int, inputs: int) -> tuple[int, int]:
-        """The shape of `scales` for a matrix of outputs × inputs."""
+        """Return the shape of `scales` for a matrix of shape (outputs, inputs)."""
         if self.group_size == "tensor":
             return 1, 1
         return outputs, 1 if self.group_size == "row" else -(-inputs // self.group_size)
 
     def to_indices_(self, weight: Tensor, scales: Tensor, axis: int = 1) -> Tensor:
-        """Replace every weight, in place, by its index (an integer kept in ``weight``'s dtype)."""
+        """Replace every weight, in place, by its index.
+
+        Args:
+            weight: Matrix of any floating-point dtype; the indices keep that dtype.
+            scales: Scales of the groups, as `scales` returns them.
+            axis: Dimension of the input features.
+        """
         for group, scale in self._scaled_groups(weight, scales, axis):
             group.div_(scale).round_().clamp_(self.lowest, self.highest)
         return weight
 
     def to_values_(self, indices: Tensor, scales: Tensor, axis: int = 1) -> Tensor:
-        """Replace every index (in a floating dtype), in place, by the value index · scale."""
+        """Replace every index, in place, by the value index · scale.
+
+        Args:
+            indices: Matrix of indices in a floating-point dtype.
+            scales: Scales of the groups, as `scales` returns them.
+            axis: Dimension of the input features.
+        """
         for group, scale in self._scaled_groups(indices, scales, axis):
             group.mul_(scale)
         return indices
 
     def round_(self, weight: Tensor, axis: int = 1) -> Tensor:
-        """Round ``weight`` to the grid in place and return the scales.
+        """Round a matrix to the grid, in place, a block of output features at a time.
 
-        Computed in float32 (float64 where ``weight`` is) and rounded once to ``weight``'s dtype,
-        a block of output features at a time.
+        Args:
+            weight: Matrix of any floating-point dtype. Values are computed in float32 (float64 if
+                ``weight`` is) and rounded once to its dtype.
+            axis: Dimension of the input features.
+
+        Returns:
+            The scales, as `scales` returns them.
         """
         shared = self.scales(weight, axis) if self.group_size == "tensor" else None
-        used = []
+        block_scales = []
         for block in weight.split(max(1, BLOCK_ELEMENTS // weight.shape[axis]), dim=1 - axis):
             values = block.to(_compute_dtype(weight))
             scales = self.scales(values, axis) if shared is None else shared
@@ -111,11 +130,11 @@ class Grid:
             self.to_values_(values, scales, axis)
             if values is not block:
                 block.copy_(values)
-            used.append(scales)
-        return torch.cat(used, dim=1 - axis) if shared is None else shared
+            block_scales.append(scales)
+        return torch.cat(block_scales, dim=1 - axis) if shared is None else shared
 
     def _groups(self, weight: Tensor, axis: int) -> list[Tensor]:
-        """Views of all groups: dimension ``axis`` counts them, the next one runs inside them."""
+        """Return views of all groups, (..., groups, members, ...) at dimension ``axis``."""
         features = weight.shape[axis]
         size = features if isinstance(self.group_size, str) else min(self.group_size, features)
         full = features - features % size

@@ -1,4 +1,4 @@
-"""Weight matrices of two models of one architecture, and their form in a quantized model."""
+"""Pairs of weight matrices of two models of one architecture."""
 
 from __future__ import annotations
 
@@ -15,41 +15,47 @@ from .layers import LinearLayer, check_finite, linear_layers
 
 
 class LayerPair(NamedTuple):
-    """A matrix of the target, of a layer or of one expert, and the same of the unlearned model."""
+    """Matrix of a layer, or of one expert, in the target and in the unlearned model.
+
+    Attributes:
+        before: Layer of the target.
+        after: Layer of the unlearned model.
+    """
 
     before: LinearLayer
     after: LinearLayer
 
     @property
     def name(self) -> str:
-        """Name of the layer in both models; experts of one tensor share theirs."""
+        """Name of the layer in both models; experts that share a tensor share the name."""
         return self.after.name
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Both weights, outputs × inputs, on the device of the unlearned model."""
+        """Return both weights, (outputs, inputs), on the device of the unlearned model."""
         old, new = self.before.weight.detach(), self.after.weight.detach()
         old = old.to(new.device)
         return (old, new) if self.after.axis else (old.T, new.T)
 
     def dequantized(self, quantizer: Quantizer, model: PreTrainedModel) -> Tensor | None:
-        """The matrix in a quantized model, in the layout and on the device of `weights`.
+        """Dequantize the matrix of a quantized model.
 
         Args:
             quantizer: Quantizer of the model.
             model: Quantized form of one of the two models.
 
         Returns:
-            A matrix of a floating dtype, or None where `Quantizer.dequantize` gives None.
+            (outputs, inputs) of a floating-point dtype on the device of `weights`; None if
+            `Quantizer.dequantize` returns None.
 
         Raises:
-            QuantizerError: the model has no such layer, or its weight has another shape.
+            QuantizerError: The model has no such layer, or its weight has another shape.
         """
         layer = self.after
-        place = self.name
+        module_name = self.name
         if layer.parameter != "weight":
-            place = place.removesuffix(f".{layer.parameter}")
+            module_name = module_name.removesuffix(f".{layer.parameter}")
         try:
-            module = model.get_submodule(place)
+            module = model.get_submodule(module_name)
         except AttributeError:
             raise QuantizerError(
                 f"the quantized {type(model).__name__} has no layer '{self.name}'; give the "
@@ -79,8 +85,12 @@ class LayerPair(NamedTuple):
 def layer_pairs(target: PreTrainedModel, unlearned: PreTrainedModel) -> list[LayerPair]:
     """Pair the linear layers of two unquantized models, apart from the output head.
 
+    Args:
+        target: Model before unlearning.
+        unlearned: Model after unlearning, adapters merged.
+
     Raises:
-        QuantizerError: the models differ in dtype, shapes or layers, or a weight is offloaded.
+        QuantizerError: The models differ in dtype, shapes or layers, or a weight is offloaded.
     """
     before, after = (
         {(layer.name, layer.expert): layer for layer in linear_layers(model)}

@@ -1,4 +1,4 @@
-"""Weight matrices of a model that are quantized: its linear projections and its experts."""
+"""Weight matrices that are quantized: linear projections and experts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class LinearLayer(NamedTuple):
-    """A weight matrix found in a model: a linear projection, or that of one expert.
+    """Weight matrix of a linear projection or of one expert.
 
     Attributes:
-        name: Dotted name of the module, or of the tensor that the expert's matrix is a part of.
-        module: An ``nn.Linear`` (weight: out × in), transformers' ``Conv1D`` (in × out) or a
-            module of experts.
-        axis: The dimension of `weight` that runs over input features, 0 or 1.
+        name: Dotted name of the module, or of the tensor that contains the expert's matrix.
+        module: An ``nn.Linear`` with a weight (outputs, inputs), transformers' ``Conv1D`` with a
+            weight (inputs, outputs), or a module of experts.
+        axis: Dimension of `weight` for the input features, 0 or 1.
         parameter: Name of the parameter in ``module``.
         expert: Index of the expert; None for a linear projection.
     """
@@ -41,7 +41,7 @@ class LinearLayer(NamedTuple):
 
     @property
     def weight(self) -> Tensor:
-        """The matrix; of an expert, a view into the parameter."""
+        """The matrix; for an expert a view into the parameter."""
         weight: nn.Parameter = getattr(self.module, self.parameter)
         return weight if self.expert is None else stacked(self.module, weight)[self.expert]
 
@@ -49,21 +49,21 @@ class LinearLayer(NamedTuple):
 def linear_layers(
     model: PreTrainedModel, *, skip: tuple[str, ...] = (), head: bool = False
 ) -> list[LinearLayer]:
-    """Every weight matrix of the language model in ``model`` that is quantized.
+    """List every weight matrix of the language model that is quantized.
 
-    These are ``nn.Linear`` and ``Conv1D`` layers and the matrices of experts that are kept in one
-    tensor. Left out are weights shared with a module of another kind (a head tied to the
-    embeddings) and, unless ``head`` is set, the output head. Embeddings are no linear layers, and
-    neither are convolutions or other parameters. Linear layers that share a weight count once.
+    These are ``nn.Linear`` and ``Conv1D`` layers and the matrices of experts that share a tensor.
+    Excluded are weights shared with a module of another kind (a head tied to the embeddings) and,
+    unless ``head`` is set, the output head. Embeddings and convolutions are not linear layers.
+    Linear layers that share a weight are listed once.
 
     Args:
-        model: Its weights in float16, bfloat16, float32 or float64, or on the meta device.
-        skip: Shell-style patterns of names to leave out as well (``"*.down_proj"``).
+        model: Model with weights in float16, bfloat16, float32 or float64, or on the meta device.
+        skip: Shell-style patterns of names to exclude (``"*.down_proj"``).
         head: Include the output head.
 
     Raises:
-        QuantizerError: nothing is left to quantize, a pattern matches nothing, the head is asked
-            for but tied, an adapter is not merged, or a weight is quantized already.
+        QuantizerError: Nothing is left to quantize, a pattern matches nothing, the head is
+            requested but tied, an adapter is not merged, or a weight is quantized already.
     """
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
     shared = defaultdict(list)
@@ -102,7 +102,7 @@ def linear_layers(
 
 
 def as_linear(layer: LinearLayer) -> nn.Linear:
-    """The same projection as an ``nn.Linear``, for libraries that know no ``Conv1D``."""
+    """Convert a projection to ``nn.Linear``, for libraries without support for ``Conv1D``."""
     outputs, inputs = layer.weight.T.shape
     linear = nn.Linear(inputs, outputs, bias=True, device="meta")
     linear.weight = nn.Parameter(layer.weight.T.contiguous(), requires_grad=False)
@@ -112,10 +112,10 @@ def as_linear(layer: LinearLayer) -> nn.Linear:
 
 @torch.no_grad()
 def is_linear(module: nn.Module) -> bool:
-    """True where ``module`` computes what a plain linear layer of its weight and bias does."""
+    """Return True if ``module`` computes the same as a plain linear layer."""
     if type(module).forward in (nn.Linear.forward, Conv1D.forward):
         return True
-    # In float32, where an addition of the bias on its own makes no difference.
+    # In float32, where adding the bias separately makes no difference.
     values = {name: value.float() for name, value in module.named_parameters()}
     weight = values["weight"]
     inputs = torch.linspace(-1, 1, 2 * weight.shape[1], device=weight.device).view(2, -1)
@@ -132,16 +132,16 @@ def effective_weight(module: nn.Module, parameter: str = "weight") -> torch.Tens
     """Return the weight that a layer computes with.
 
     Args:
-        module: A layer whose outputs are linear in its inputs, or a module of experts. Without a
-            plain floating parameter of that name it multiplies an identity matrix of inputs ×
-            inputs, in the dtype of its bias or else of its first floating tensor.
+        module: Layer with outputs that are linear in its inputs, or a module of experts.
         parameter: Name of the weight in ``module``.
 
     Returns:
-        The parameter where that is a plain floating one; otherwise outputs × inputs.
+        The parameter itself if it is a plain floating-point one. Otherwise the layer's outputs for
+        an identity matrix, (outputs, inputs), in the dtype of its bias or else of its first
+        floating-point tensor.
 
     Raises:
-        QuantizerError: the layer has neither such a weight nor ``in_features``.
+        QuantizerError: The layer has neither such a weight nor ``in_features``.
     """
     weight = getattr(module, parameter, None)
     if type(weight) is nn.Parameter and weight.dtype in FLOATS:
@@ -166,17 +166,20 @@ def effective_weight(module: nn.Module, parameter: str = "weight") -> torch.Tens
 
 
 def check_finite(name: str, values: torch.Tensor) -> None:
-    """Refuse a weight (or its scales) that is offloaded or holds NaN or infinity.
+    """Refuse a weight that is offloaded or contains NaN or infinity.
 
     Args:
-        name: The module's name, for the message.
-        values: Any shape and floating dtype.
+        name: Name of the module, for the message.
+        values: The weight or its scales, of any shape and floating-point dtype.
+
+    Raises:
+        QuantizerError: The weight is offloaded or not finite.
     """
     if values.is_meta:
         raise QuantizerError(
             f"the weight of '{name}' is offloaded; load the whole model onto one device"
         )
-    lowest, highest = values.aminmax()  # both NaN where one value is
+    lowest, highest = values.aminmax()  # both are NaN if any value is
     if not (lowest.isfinite() and highest.isfinite()):
         raise QuantizerError(
             f"the weight of '{name}' holds NaN or infinite values; the model has diverged and "
@@ -185,7 +188,7 @@ def check_finite(name: str, values: torch.Tensor) -> None:
 
 
 def _candidates(model: PreTrainedModel) -> Iterator[LinearLayer]:
-    """Every weight matrix of the language model, in the order of its modules."""
+    """Yield every weight matrix of the language model in the order of its modules."""
     experts = defaultdict(list)
     for weights in expert_weights(model):
         experts[weights.module].append(weights)

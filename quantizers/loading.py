@@ -1,4 +1,4 @@
-"""Complete loading: a checkpoint must hold every tensor of its model and no others."""
+"""Complete loading: a checkpoint must contain every tensor of its model and no others."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 REPORT: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-"""Options of ``from_pretrained`` that make it report every tensor it did not load."""
+"""Options of ``from_pretrained`` that report every tensor it did not load."""
 
 FORMER_BUFFERS = re.compile(
     r"(^|\.)(masked_bias|causal_mask|inv_freq|position_ids)$|(^|\.)attn(\.attention)?\.bias$"
 )
-"""Masks and positions that old checkpoints store and models now compute."""
+"""Masks and positions that old checkpoints contain and models now compute."""
 
 LONGEST_REASON = 500
 
 
 def auto_class(config: PreTrainedConfig) -> Any:
-    """Auto class that loads the checkpoint of a configuration whole.
+    """Return the auto class that loads the whole checkpoint of a configuration.
 
-    Some multimodal configurations are known to ``AutoModelForCausalLM`` too, which then loads the
-    language model alone. It is chosen where the configuration names that class under
-    ``architectures``.
+    ``AutoModelForCausalLM`` can load some multimodal configurations too, but only their language
+    model. It is returned for these only if ``config.architectures`` names the text-only class.
 
     Args:
-        config: of the checkpoint.
+        config: Configuration of the checkpoint.
 
     Returns:
         ``AutoModelForMultimodalLM`` for a multimodal checkpoint, otherwise
@@ -52,15 +51,15 @@ def auto_class(config: PreTrainedConfig) -> Any:
 def load_language_model(
     path: str | Path, *, revision: str | None = None, **options: Any
 ) -> PreTrainedModel:
-    """Load a causal language model, alone or in a multimodal checkpoint, as `load_complete` does.
+    """Load a text-only or multimodal causal language model with `load_complete`.
 
     Args:
-        path: folder or hub id.
-        revision: commit, branch or tag on the hub.
-        options: of ``from_pretrained``.
+        path: Folder or hub id.
+        revision: Commit, branch or tag on the hub.
+        **options: Options of ``from_pretrained``.
 
     Raises:
-        ModelError: see `refuse_incomplete`.
+        ModelError: See `refuse_incomplete`.
     """
     from transformers import AutoConfig
 
@@ -71,32 +70,34 @@ def load_language_model(
 def load_complete(auto_class: Any, path: str | Path, **options: Any) -> PreTrainedModel:
     """Load a model with transformers and refuse an incomplete checkpoint.
 
-    Code that comes with a model is refused unless the options ask for it.
+    Code from the checkpoint is not run unless the options say so.
 
     Args:
-        auto_class: class with transformers' ``from_pretrained``.
-        path: folder or hub id.
-        options: of ``from_pretrained``.
+        auto_class: Class with transformers' ``from_pretrained``.
+        path: Folder or hub id.
+        **options: Options of ``from_pretrained``.
 
     Raises:
-        ModelError: see `refuse_incomplete`.
+        ModelError: See `refuse_incomplete`.
     """
     with _conversion_errors():
-        read = auto_class.from_pretrained(path, **{"trust_remote_code": False} | options | REPORT)
-    return refuse_incomplete(*read)
+        model, report = auto_class.from_pretrained(
+            path, **{"trust_remote_code": False} | options | REPORT
+        )
+    return refuse_incomplete(model, report)
 
 
 @contextmanager
 def _conversion_errors() -> Iterator[None]:
-    """Explain an error that transformers raises on an incomplete quantized layer.
+    """Translate an error that transformers raises for an incomplete quantized layer.
 
     Raises:
-        ModelError: transformers has printed the names.
+        ModelError: A tensor is missing or damaged; transformers has printed its name.
     """
     try:
         yield
     except RuntimeError as error:
-        # random numbers are not implemented for bytes
+        # Raised when a missing tensor of bytes is to be filled with random numbers.
         if isinstance(error, NotImplementedError) or "automatic conversion" in str(error):
             raise ModelError(
                 "tensors of a quantized layer are missing or damaged, see the load report above: "
@@ -106,22 +107,18 @@ def _conversion_errors() -> Iterator[None]:
 
 
 def refuse_incomplete(model: PreTrainedModel, report: Mapping[str, Any]) -> PreTrainedModel:
-    """Return ``model`` if its checkpoint holds its tensors and no others.
+    """Return ``model`` if its checkpoint contains its tensors and no others.
 
-    transformers fills a missing tensor with random numbers. Tied weights and buffers that the
-    model computes may be missing or present. A model of a quantized format may come with further
-    tensors of that format.
+    transformers fills a missing tensor with random numbers. Tied weights and computed buffers may
+    be missing or present. A quantized checkpoint may contain further tensors of its format.
 
     Args:
-        model: as ``from_pretrained`` returned it.
-        report: its loading info, made with the options of ``REPORT``.
-
-    Returns:
-        the model.
+        model: Model that ``from_pretrained`` returned.
+        report: Its loading info, produced by the options in ``REPORT``.
 
     Raises:
-        ModelError: naming the first tensors that are missing, unexpected or of another shape, or
-            the checkpoint has an adapter, which hides what is missing.
+        ModelError: Tensors are missing, unexpected or of another shape, or the checkpoint has an
+            adapter, for which transformers reports nothing.
     """
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ModelError(
@@ -140,17 +137,17 @@ def refuse_incomplete(model: PreTrainedModel, report: Mapping[str, Any]) -> PreT
         "unexpected": unexpected,
         "of another shape": mismatched,
     }
-    found = [_count(names, kind) for kind, names in groups.items() if names]
-    if found:
+    problems = [_count(names, kind) for kind, names in groups.items() if names]
+    if problems:
         raise ModelError(
-            f"the checkpoint does not fit {type(model).__name__}: {'; '.join(found)}. Save the "
+            f"the checkpoint does not fit {type(model).__name__}: {'; '.join(problems)}. Save the "
             "model again with all its weights"
         )
     return model
 
 
 def one_line(error: BaseException) -> str:
-    """First paragraph of an error's message as one line, or the name of its class."""
+    """Return the first paragraph of an error's message as one line, or the name of its class."""
     paragraph = re.split(r"\n\s*\n", str(error).strip())[0]
     line = " ".join(paragraph.split()) or type(error).__name__
     return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"

@@ -23,14 +23,14 @@ def validate_fields(config: Any, error_class: type[ValueError]) -> None:
     Raises:
         ValueError: The first field with a bad value, as an ``error_class``.
     """
-    adapter = _adapter(type(config))
-    for name in (field.name for field in dataclasses.fields(config)):
+    cls: Any = type(config)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
         try:
-            adapter.validator.validate_assignment(config, name, getattr(config, name))
+            _adapter(cls).validator.validate_assignment(config, field.name, value)
         except ValidationError as error:
-            errors = error.errors(include_url=False)
-            reasons = " or ".join(dict.fromkeys(entry["msg"] for entry in errors))
-            raise error_class(f"{name}={getattr(config, name)!r}: {reasons}") from error
+            reasons = " or ".join(dict.fromkeys(entry["msg"] for entry in error.errors()))
+            raise error_class(f"{field.name}={value!r}: {reasons}") from error
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Layers in whose place a library puts modules of its own, and trial runs around that."""
+"""Checks of layers that a library replaces by its own modules, and trial runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ from torch.utils._pytree import tree_leaves
 from transformers.pytorch_utils import Conv1D
 
 from .errors import QuantizerError
-from .layers import (
-    LinearLayer,
-    check_finite,
-    is_linear,
-    linear_layers,
-)
+from .layers import LinearLayer, check_finite, is_linear, linear_layers
 from .loading import one_line
 
 if TYPE_CHECKING:
@@ -35,23 +30,23 @@ def replaceable_layers(
     head: bool = False,
     plain: bool = False,
 ) -> list[LinearLayer]:
-    """Linear layers of ``model`` that compute the same once a library's modules replace theirs.
+    """List the linear layers that a library can replace by its own modules.
 
-    The model reads four tokens, which tells the layers whose weight it uses by itself.
+    A forward pass of four tokens detects layers with a weight that the model uses outside of them.
 
     Args:
-        model: Its weights in a floating dtype, not offloaded.
-        library: Name of what replaces the modules, for the messages.
-        skip: As for `linear_layers`.
-        head: As for `linear_layers`.
-        plain: Accept no subclass of ``nn.Linear``, and no layer whose weight the model reads:
-            the modules of the library have another in that place. Otherwise subclasses may be
-            replaced that compute the same, and weights may be read but not changed.
+        model: Model with weights in a floating-point dtype, not offloaded.
+        library: Name of the library, for the messages.
+        skip: See `linear_layers`.
+        head: See `linear_layers`.
+        plain: Refuse every subclass of ``nn.Linear`` and every weight that the model reads, for
+            libraries that store the weight in another form. Otherwise subclasses that compute the
+            same are accepted, and weights may be read but not changed.
 
     Raises:
-        QuantizerError: as for `linear_layers`; or a weight is not finite, or the model does not
-            run on text alone; or a layer cannot be replaced, because it is one of several
-            experts in one tensor, is of a subclass, or has its weight used by the model.
+        QuantizerError: `linear_layers` raises it, a weight is not finite, the model does not run
+            on text alone, or a layer cannot be replaced: it is one of several experts in one
+            tensor, is of a subclass, or its weight is used by the model.
     """
     layers = linear_layers(model, skip=skip, head=head)
     names = defaultdict(list)
@@ -71,16 +66,16 @@ def replaceable_layers(
     for layer in layers:
         check_finite(layer.name, layer.weight)
     versions = [layer.weight._version for layer in layers]
-    read = _weights_read(model, layers)
+    used = _weights_read(model, layers)
     if not plain:
-        read = [x for x, old in zip(layers, versions, strict=True) if x.weight._version != old]
+        used = [x for x, old in zip(layers, versions, strict=True) if x.weight._version != old]
     reason = f"has its weight {'read' if plain else 'changed'} by {type(model).__name__} itself"
-    _refuse({layer.name: reason for layer in read}, layers, library)
+    _refuse({layer.name: reason for layer in used}, layers, library)
     return layers
 
 
 def _refuse(obstacles: Mapping[str, str], layers: list[LinearLayer], library: str) -> None:
-    """Refuse those of ``layers`` for which there are reasons, by their names."""
+    """Raise an error for the first obstacle (a reason by layer name), if there is any."""
     if not obstacles:
         return
     name, reason = next(iter(obstacles.items()))
@@ -93,10 +88,10 @@ def _refuse(obstacles: Mapping[str, str], layers: list[LinearLayer], library: st
 
 
 def try_quantized(model: PreTrainedModel, library: str) -> PreTrainedModel:
-    """Return a quantized model after it has read four tokens.
+    """Return a quantized model after a forward pass of four tokens.
 
     Raises:
-        QuantizerError: it cannot.
+        QuantizerError: The forward pass fails.
     """
     with _explained(f"{type(model).__name__} does not run as {library} quantizes it"):
         _read_tokens(model)
@@ -104,7 +99,7 @@ def try_quantized(model: PreTrainedModel, library: str) -> PreTrainedModel:
 
 
 def _weights_read(model: PreTrainedModel, layers: list[LinearLayer]) -> list[LinearLayer]:
-    """Those of ``layers`` whose weight is used outside their own ``forward``."""
+    """Return the layers with a weight that is used outside of their own ``forward``."""
     watch = _Watch({id(layer.weight): layer.name for layer in layers})
     with ExitStack() as stack:
         for layer in layers:
@@ -137,10 +132,10 @@ def _explained(message: str) -> Iterator[None]:
 
 
 class _Watch(TorchFunctionMode):
-    """Records the weights that are used outside the layers they belong to.
+    """Recorder of weights that are used outside of the layers they belong to.
 
     Attributes:
-        read: Names of layers whose weight, its dtype or its shape something depends on.
+        read: Names of layers with a weight, or its dtype or shape, that is used elsewhere.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
@@ -167,8 +162,6 @@ class _Watch(TorchFunctionMode):
             name = self._names.get(id(value))
             if name is None or value is own:
                 continue
-            if any(
-                isinstance(one, Tensor | torch.dtype | torch.Size) for one in (result, *results)
-            ):
+            if any(isinstance(r, Tensor | torch.dtype | torch.Size) for r in (result, *results)):
                 self.read.add(name)
         return result

@@ -1,4 +1,4 @@
-"""Quantized models as folders."""
+"""Saving and loading of quantized models."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ QUANTIZER_FILE = "quantizer.json"
 
 
 def save_quantized(model: PreTrainedModel, folder: str | Path, quantizer: Quantizer) -> None:
-    """Write ``model``, as ``quantizer`` returned it, to a folder that `load_quantized` reads.
+    """Write a quantized model to a folder that `load_quantized` reads.
 
-    Any ``from_pretrained`` reads it too, except for packed round-to-nearest and quanto.
-    ``quantizer.json`` next to the weights names the quantizer, its parameters and where its
-    calibration text came from. The tokenizer is the caller's to save.
+    ``from_pretrained`` reads it too, except for quanto. ``quantizer.json`` next to the weights
+    contains the quantizer, its parameters and the origin of its calibration text. The tokenizer is
+    not saved.
+
+    Args:
+        model: Model that ``quantizer`` returned.
+        folder: Folder to write, created if missing.
+        quantizer: Quantizer of the model, bound to its calibration text if it has any.
 
     Raises:
-        QuantizerError: the quantizer is not registered.
+        QuantizerError: The quantizer is not registered.
     """
     folder = Path(folder)
     record = {"quantizer": quantizer_name(quantizer), "parameters": quantizer.to_dict()}
@@ -40,17 +45,17 @@ def load_quantized(folder: str | Path) -> PreTrainedModel:
     """Load a model that `save_quantized` wrote, in evaluation mode.
 
     Raises:
-        QuantizerError: the folder holds no quantized model, or its weights do not fit.
+        QuantizerError: The folder contains no quantized model, or its weights do not fit.
     """
     folder = Path(folder)
     return read_quantizer(folder).load(folder)
 
 
 def read_quantizer(folder: str | Path) -> Quantizer:
-    """The quantizer whose model a folder holds.
+    """Read the quantizer of a quantized model's folder.
 
     Raises:
-        QuantizerError: the folder was not written by `save_quantized`, or its quantizer is not
+        QuantizerError: The folder was not written by `save_quantized`, or its quantizer is not
             installed here.
     """
     path = Path(folder) / QUANTIZER_FILE

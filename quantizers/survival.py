@@ -1,8 +1,7 @@
-"""Size of an unlearning update, and the part of it that a quantizer keeps.
+"""Size of an unlearning update, and the share of it that a quantizer keeps.
 
 Compares a target model W0 with its unlearned form Wu, layer by layer. ΔW = Wu − W0 is the update,
-and Q(Wu) − Q(W0) is the update after quantization. The scores of the quantized model say whether
-text comes back; these numbers say why.
+and Q(Wu) − Q(W0) is the update after quantization.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class Update:
 
     Attributes:
         parameters: Number of weights.
-        norm: ‖ΔW‖, Frobenius.
-        relative_norm: ‖ΔW‖ / ‖W0‖; None where W0 is zero.
-        effective_rank: (Σσ²)² / Σσ⁴ over the singular values σ of ΔW: r where r of them are equal
-            and the rest zero; 0 for no update. Over several layers or experts, their mean.
+        norm: Frobenius norm ‖ΔW‖.
+        relative_norm: ‖ΔW‖ / ‖W0‖; None if W0 is zero.
+        effective_rank: (Σσ²)² / Σσ⁴ over the singular values σ of ΔW, which is r if r of them are
+            equal and the rest zero; 0 for no update. Mean over several layers or experts.
     """
 
     parameters: int
@@ -51,17 +50,17 @@ class Update:
 class Rounding:
     """Effect of a quantizer Q on an update, of one layer or over several.
 
-    The first three are None where ΔW is zero. The others cover the layers that are rounded to the
-    nearest on an integer grid, and are None where there are none.
+    The first three are None if ΔW is zero. The others cover the layers that are rounded to the
+    nearest on an integer grid, and are None if there are none.
 
     Attributes:
-        kept_share: ⟨Q(Wu) − Q(W0), ΔW⟩ / ‖ΔW‖²: 1 where Q keeps the update on average, 0 where it
+        kept_share: ⟨Q(Wu) − Q(W0), ΔW⟩ / ‖ΔW‖²: 1 if Q keeps the update on average, 0 if it
             removes the update.
         noise: ‖Q(Wu) − Q(W0) − ΔW‖ / ‖ΔW‖.
         zeroed_share: Share of ‖ΔW‖² on weights that Q maps to zero in W0.
-        changed_indices: Share of weights whose index differs, each model on its own scales.
-        changed_scales: Share of groups whose scale differs.
-        largest_move: max |ΔW| / s, in steps of the target's grid.
+        changed_indices: Share of weights with different indices, each model on its own scales.
+        changed_scales: Share of groups with different scales.
+        largest_move: max |ΔW| / s, in steps s of the target's grid.
     """
 
     kept_share: float | None
@@ -77,9 +76,10 @@ class Summary(Generic[T]):
     """A measurement in total, by kind of layer and by layer.
 
     Attributes:
-        total: Over all layers.
-        kinds: Over the layers of one kind, by the last part of their names (``q_proj``).
-        layers: By the name of the layer; experts that share a tensor are one.
+        total: Measurement over all layers.
+        kinds: Measurement over all layers of one kind, by the last part of their names
+            (``q_proj``).
+        layers: Measurement of each layer by name; experts that share a tensor are one layer.
     """
 
     total: T
@@ -87,21 +87,21 @@ class Summary(Generic[T]):
     layers: Mapping[str, T]
 
     def to_dict(self) -> dict[str, Any]:
-        """Summary as JSON values."""
+        """Return the summary as JSON values."""
         return dataclasses.asdict(self)
 
 
 @torch.no_grad()
 def measure_update(target: PreTrainedModel, unlearned: PreTrainedModel) -> Summary[Update]:
-    """Measure the update of every linear layer and expert apart from the output head.
+    """Measure the update of every linear layer and expert, except for the output head.
 
     Args:
-        target: Model before unlearning, on any device; its weights are moved to the device of
+        target: Model before unlearning, on any device. Its weights are copied to the device of
             ``unlearned`` layer by layer.
         unlearned: Model after unlearning, adapters merged.
 
     Raises:
-        QuantizerError: the models differ in dtype, shapes or layers, or a weight is not finite.
+        QuantizerError: The models differ in dtype, shapes or layers, or a weight is not finite.
     """
     sums = defaultdict(list)
     for pair in layer_pairs(target, unlearned):
@@ -115,19 +115,19 @@ def measure_rounding(
     quantizer: Quantizer,
     quantized: PreTrainedModel,
 ) -> Summary[Rounding] | None:
-    """Measure the part of an update that a quantizer keeps, over the layers of `measure_update`.
+    """Measure the share of an update that a quantizer keeps, over the layers of `measure_update`.
 
-    Layers that the quantizer leaves alone count with their own weights. Memory holds one more
-    model: a quantized copy of the target, on the device of ``unlearned``.
+    Layers that the quantizer does not change count with their own weights. One more model is held
+    in memory: a quantized copy of the target, on the device of ``unlearned``.
 
     Args:
         target: Model before unlearning, on any device.
         unlearned: Model after unlearning, adapters merged.
-        quantizer: Quantizer, bound to its text if it is calibrated.
+        quantizer: Quantizer, bound to its calibration text if it needs any.
         quantized: Model that ``quantizer`` returned for a copy of ``unlearned``.
 
     Returns:
-        None where `Quantizer.dequantize` gives None.
+        The measurement; None if `Quantizer.dequantize` returns None.
 
     Raises:
         QuantizerError: ``quantized`` is ``unlearned`` itself though the quantizer changes
@@ -156,7 +156,7 @@ def measure_rounding(
 
 
 def _grids(quantizer: Quantizer, target: PreTrainedModel) -> dict[str, Grid]:
-    """Grids of the layers that are rounded to the nearest."""
+    """Return the grid of every layer that is rounded to the nearest, by name."""
     if not isinstance(quantizer, RoundToNearest):
         return {}
     return {layer.name: quantizer.grid for layer in linear_layers(target, skip=quantizer.skip)}
@@ -174,7 +174,7 @@ def _summarize(layers: Mapping[str, Sequence[S]], result: Callable[[Sequence[S]]
 
 
 class _UpdateSums(NamedTuple):
-    """Sums over a matrix that add up over matrices."""
+    """Sums over one matrix, additive over matrices."""
 
     parameters: int
     delta_squares: float
@@ -184,7 +184,9 @@ class _UpdateSums(NamedTuple):
 
 def _update_sums(pair: LayerPair) -> _UpdateSums:
     old, new = pair.weights()
-    if new.shape[0] < new.shape[1]:  # ΔWᵀΔW, whose eigenvalues are σ², is then the smaller one
+    if (
+        new.shape[0] < new.shape[1]
+    ):  # so that ΔWᵀΔW, with eigenvalues σ², is the smaller Gram matrix
         old, new = old.T, new.T
     sums = torch.zeros(2, dtype=torch.float64, device=new.device)
     gram = torch.zeros(2 * new.shape[1:], dtype=_compute_dtype(new), device=new.device)
@@ -210,7 +212,7 @@ def _update(layers: Sequence[_UpdateSums]) -> Update:
 
 
 class _RoundingSums(NamedTuple):
-    """Sums over a matrix; without an integer grid all but the four in the middle are zero."""
+    """Sums over one matrix; without an integer grid all but the four in the middle are zero."""
 
     on_grid: int
     groups: int
@@ -241,7 +243,7 @@ def _rounding_sums(
 
 
 def _crossing(grid: Grid, old: Tensor, new: Tensor) -> Tensor:
-    """Number of changed indices, number of changed scales, and largest move in steps; float64."""
+    """Count changed indices and changed scales; find the largest move in steps; float64."""
     scales = grid.scales(old), grid.scales(new)
     changed_scales = (scales[0] != scales[1]).sum()
     changed_indices = torch.zeros_like(changed_scales)
@@ -270,7 +272,7 @@ def _rounding(layers: Sequence[_RoundingSums]) -> Rounding:
 
 
 def _blocks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Blocks of rows of all matrices, in float32 (float64 where the first matrix is)."""
+    """Yield blocks of rows of all matrices in float32 (float64 if the first matrix is)."""
     dtype = _compute_dtype(matrices[0])
     rows = max(1, BLOCK_ELEMENTS // matrices[0].shape[1])
     for blocks in zip(*(matrix.split(rows) for matrix in matrices), strict=True):
@@ -286,7 +288,7 @@ def _squares(values: Tensor) -> Tensor:
 
 
 def _finite(name: str, sums: Tensor, *weights: Tensor) -> list[float]:
-    """Numbers of ``sums``, after a look for the weight that makes one of them NaN or infinite."""
+    """Return ``sums`` as numbers; refuse the weight that makes one of them NaN or infinite."""
     values = sums.tolist()
     if not all(map(math.isfinite, values)):
         for weight in weights:

@@ -1,4 +1,4 @@
-"""Text that a method gets, and the windows of it that its loss sees."""
+"""Text of an unlearning run, and the windows of it that a loss gets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Side = Literal["forget", "retain"]
 Document = str | tuple[str, ...]
-"""A text, or its parts where tokens must end with them, as prompts and answers do."""
+"""A text, or a tuple of its parts if no token may span two of them, as with question and answer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class UnlearningData:
     """The text to unlearn from and the text to keep.
 
     Attributes:
-        forget: documents of the forget set.
-        retain: documents of the retain set; may be empty for methods without a retain loss.
+        forget: Documents of the forget set.
+        retain: Documents of the retain set; may be empty for methods without a retain loss.
     """
 
     forget: Sequence[Document]
@@ -31,12 +31,12 @@ class UnlearningData:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Training windows of one side, all of one length: there is no padding.
+    """Training windows of one side, all of one length, without padding.
 
     Attributes:
-        input_ids: (B, T) int64, also the labels.
-        index: (B,) int64, positions of these windows among all of their side.
-        side: the text they are cut from.
+        input_ids: (B, T) int64, token ids and labels.
+        index: (B,) int64, positions of these windows among all windows of their side.
+        side: Text from which they are cut.
     """
 
     input_ids: torch.Tensor
@@ -46,17 +46,22 @@ class Windows:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Forget windows and, for methods that need them, the retain windows paired with them."""
+    """Forget windows of a forward pass, and the retain windows paired with them.
+
+    Attributes:
+        forget: Forget windows.
+        paired: Retain windows; None if the method does not need them.
+    """
 
     forget: Windows
     paired: Windows | None = None
 
     @property
     def retain(self) -> Windows:
-        """The retain windows.
+        """Retain windows, as many as forget windows.
 
         Raises:
-            UnlearnerError: the method's ``needs`` does not declare them.
+            UnlearnerError: The method's ``needs`` does not declare them.
         """
         if self.paired is None:
             raise UnlearnerError("the loss reads retain windows: declare 'retain' in needs")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 
 class UnlearnerError(ValueError):
-    """An unlearner was named, configured or used wrongly; the message is one line for the user."""
+    """Error in the name, the configuration or the use of an unlearner; the message is one line."""
 
 
 class DivergedError(RuntimeError):
     """Training reached numbers that are not finite.
 
     Attributes:
-        step: optimizer step (from 1) whose loss or gradient was not finite.
-        loss: its loss.
+        step: Optimizer step, from 1, with a loss or gradient that is not finite.
+        loss: Loss of that step.
     """
 
     def __init__(self, step: int, loss: float) -> None:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and checksums of a folder's files."""
+"""Atomic writes of files, and checksums of a folder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 UNFINISHED = ".*.unfinished"
-"""Pattern of the names that files have while they are written."""
+"""Pattern of the names of files that are being written."""
 CHECKSUMS = "SHA256SUMS"
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name to write a file under; rename it to ``path`` when the block ends.
+    """Yield a temporary path; rename it to ``path`` when the block ends.
 
-    A reader sees the old file or the new one. A block that raises leaves the old one.
+    A reader sees the old file or the new one. If the block raises, the old one is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
@@ -32,21 +32,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
-    """Write a file, in place of the one that is there."""
+    """Write a file atomically, replacing an existing one."""
     with replacing(path) as unfinished:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, in place of the one that is there."""
+    """Write a JSON object atomically, replacing an existing file."""
     replace_file(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_new(path: Path, content: str) -> bool:
-    """Write a file that is not there yet, flushed to the disk; leave one that is there alone.
+    """Write a new file atomically and flush it to disk; never change an existing one.
 
     Returns:
-        False where the file exists already.
+        False if the file exists already.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
@@ -64,7 +64,7 @@ def write_new(path: Path, content: str) -> bool:
 
 
 def sha256(*paths: Path) -> str:
-    """Compute the SHA-256 of files, one after the other, as hexadecimal digits."""
+    """Compute the SHA-256 of the concatenated files, as hexadecimal digits."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -85,9 +85,11 @@ def write_checksums(folder: Path) -> None:
 
 
 def damaged_file(folder: Path) -> Path | None:
-    """Find the first file that is missing or differs from ``SHA256SUMS``; None if all are whole.
+    """Find the first file that is missing or differs from ``SHA256SUMS``.
 
-    A folder without checksums is taken as it is; files that were added later do not matter.
+    Returns:
+        The file; None if all are intact or the folder has no checksums. Files that were added
+        later are ignored.
     """
     try:
         lines = (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace").splitlines()

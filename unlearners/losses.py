@@ -1,6 +1,6 @@
 """Losses of causal language models as pure functions of logits and labels.
 
-Shapes: ``logits`` (B, T, V) in any float dtype, computed upon in float32; ``labels`` (B, T) int64,
+Shapes: ``logits`` (B, T, V) in any floating-point dtype, cast to float32; ``labels`` (B, T) int64,
 the input ids with -100 at padding. ``logits[:, t]`` predicts ``labels[:, t + 1]``.
 """
 
@@ -13,26 +13,26 @@ IGNORE = -100
 
 
 def token_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Log-probability of every token given those before it, in nats.
+    """Compute the log-probability of every token given the tokens before it, in nats.
 
     Returns:
-        (B, T - 1) float32 of tokens 1 to T - 1, zero at padding.
+        (B, T - 1) float32, tokens 1 to T - 1, zero at padding.
     """
     return -_cross_entropy(logits, labels, "none").view(labels.shape)[:, :-1]
 
 
 def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean negative log-likelihood of all tokens of the batch, in nats per token."""
+    """Compute the mean negative log-likelihood over all tokens of the batch, a scalar, in nats."""
     return _cross_entropy(logits, labels, "mean")
 
 
 def sequence_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Log-probability of whole sequences: (B,) float32, sums of token log-probabilities."""
+    """Compute the log-probability of whole sequences, (B,) float32, in nats (sums over tokens)."""
     return token_log_probs(logits, labels).sum(1)
 
 
 def sequence_mean_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean negative log-likelihood per token of each sequence: (B,) float32, in nats."""
+    """Compute the mean negative log-likelihood per token of each sequence, (B,) float32, in nats."""
     return -sequence_log_probs(logits, labels) / (labels[:, 1:] != IGNORE).sum(1)
 
 
@@ -42,32 +42,41 @@ def npo(log_ratio: torch.Tensor, beta: float) -> torch.Tensor:
     ``-(2 / beta) * mean(log sigmoid(-beta * log_ratio))``.
 
     Args:
-        log_ratio: (B,) log P_theta(y) - log P_ref(y) of whole sequences, in nats.
-        beta: inverse temperature; towards 0 the gradient becomes that of gradient ascent.
+        log_ratio: (B,) float32, log P_theta(y) - log P_ref(y) of whole sequences, in nats.
+        beta: Inverse temperature; towards 0 the gradient becomes that of gradient ascent.
+
+    Returns:
+        A scalar.
     """
     return -2 / beta * F.logsigmoid(-beta * log_ratio).mean()
 
 
 def simnpo(mean_nll: torch.Tensor, beta: float, delta: float) -> torch.Tensor:
-    """Simple NPO (arXiv 2410.07163): no reference, length-normalised.
+    """Simple NPO (arXiv 2410.07163), length-normalised and without a reference.
 
     ``-(2 / beta) * mean(log sigmoid(beta * (mean_nll - delta)))``.
 
     Args:
-        mean_nll: (B,) negative log-likelihood per token of whole sequences, in nats.
-        beta: inverse temperature.
-        delta: margin, in nats per token.
+        mean_nll: (B,) float32, negative log-likelihood per token of each sequence, in nats.
+        beta: Inverse temperature.
+        delta: Margin, in nats per token.
+
+    Returns:
+        A scalar.
     """
     return -2 / beta * F.logsigmoid(beta * (mean_nll - delta)).mean()
 
 
 def kl(reference: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """KL(p_ref || p_theta) of the next-token distributions, in nats, mean over real tokens.
+    """KL(p_ref || p_theta) of the next-token distributions (arXiv 2407.06460).
 
     Args:
-        reference: (B, T, V) logits of the reference model.
-        logits: (B, T, V) logits of the model in training.
-        labels: (B, T); positions of -100 do not count.
+        reference: (B, T, V), logits of the reference model.
+        logits: (B, T, V), logits of the model in training.
+        labels: (B, T) int64; positions of -100 are ignored.
+
+    Returns:
+        Mean over all other positions, a scalar, in nats.
     """
     divergence = F.kl_div(
         F.log_softmax(_upcast(logits), -1),
@@ -79,7 +88,7 @@ def kl(reference: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> t
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Of the next token; shifts the labels, since shifting logits would copy them."""
+    """Compute the cross-entropy of the next token; shift the labels, since logits are larger."""
     following = F.pad(labels[:, 1:], (0, 1), value=IGNORE)
     return F.cross_entropy(
         _upcast(logits).flatten(0, 1),
@@ -90,5 +99,5 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, reduction: str) -
 
 
 def _upcast(logits: torch.Tensor) -> torch.Tensor:
-    """Half precisions to float32; float64 stays, for gradient checks."""
+    """Cast half precisions to float32; keep float64, for gradient checks."""
     return logits if logits.dtype == torch.float64 else logits.float()

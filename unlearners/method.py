@@ -1,4 +1,4 @@
-"""Contract between a method and the training loop: what a method says, does and needs."""
+"""Contract between a method and the training loop."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .training import TrainingSettings
 
 Need = Literal["retain", "forget_log_probs", "retain_logits"]
+"""Input of a loss in addition to the forget windows; see ``Method.needs``."""
 
 
 class Objective(Protocol):
@@ -25,95 +26,108 @@ class Objective(Protocol):
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference
     ) -> Mapping[str, torch.Tensor]:
-        """See ``Method.loss``."""
+        """Compute the loss of one batch; see ``Method.loss``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
     """Part of an unlearner that the training loop calls.
 
-    A method implements ``loss`` and overrides whatever else it uses: ``needs``,
-    ``create_optimizer``, ``begin``, ``edit``.
+    A method implements ``loss`` and overrides ``needs``, ``create_optimizer``, ``begin`` and
+    ``edit`` as required.
     """
 
     @property
     def needs(self) -> frozenset[Need]:
         """Inputs of ``loss`` other than the forget windows.
 
-        ``"retain"``: retain windows; ``"forget_log_probs"``: ``reference.log_probs`` of the forget
-        windows; ``"retain_logits"``, together with ``"retain"``: ``reference.logits`` of the
-        retain windows. A subclass overrides this property, or sets a class attribute ``needs``
-        where the set is always the same.
+        - ``"retain"``: the retain windows, ``batch.retain``;
+        - ``"forget_log_probs"``: ``reference.log_probs`` of the forget windows;
+        - ``"retain_logits"``: ``reference.logits`` of the retain windows; needs ``"retain"`` too.
+
+        A subclass overrides this property, or sets a class attribute ``needs`` if the set does
+        not depend on the parameters.
         """
         return frozenset()
 
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference
     ) -> Mapping[str, torch.Tensor]:
-        """The loss of one batch.
+        """Compute the loss of one batch.
 
         Args:
-            model: the model in training, perhaps wrapped: only to be called, as
-                ``model(input_ids=...).logits``.
-            batch: its forget windows and, where needed, the retain windows paired with them.
-            reference: numbers of the model before unlearning, as declared in ``needs``.
+            model: Model in training. It may be wrapped for distributed training, so only call it:
+                ``model(input_ids=ids).logits`` with ids (B, T) int64 gives (B, T, V).
+            batch: Forget windows, and retain windows if ``needs`` declares them.
+            reference: Quantities of the model before unlearning that ``needs`` declares.
 
         Returns:
-            scalars; ``"loss"`` is minimised, every entry is logged. All are means over the
-            batch's windows (or over all their tokens: windows have equal lengths).
+            Scalars by name. ``"loss"`` is minimised, and all are logged. Each is a mean over the
+            batch's windows, or over their tokens (windows have equal lengths).
         """
         raise NotImplementedError
 
     def create_optimizer(
         self, parameters: list[dict[str, Any]], training: TrainingSettings
     ) -> torch.optim.Optimizer:
-        """The optimizer of the given parameter groups: AdamW unless overridden."""
+        """Create the optimizer; AdamW unless overridden.
+
+        Args:
+            parameters: Parameter groups with their weight decay, as ``torch.optim`` takes them.
+            training: Settings of the run.
+        """
         from torch.optim import AdamW
 
         return AdamW(parameters, lr=training.learning_rate)
 
     def begin(self, model: PreTrainedModel, forget: Windows) -> Objective:
-        """The object that gives the losses of one run: this one, unless a run has state.
+        """Return the object whose ``loss`` is used in one run; this one unless overridden.
 
-        A method with state or hooks returns an object of its own, made for the run. Where that is
-        a ``TrainerCallback`` it is called at every event of the Hugging Face Trainer:
-        ``on_pre_optimizer_step`` once the gradient is complete and clipped,
-        ``on_optimizer_step`` once the weights have moved. State that a resumed run needs goes
-        through the Trainer's checkpoint where the object is an ``ExportableState`` too: written
-        from its ``state()``, to be read again in ``on_train_begin`` from
-        ``state.stateful_callbacks``.
+        A method with state or hooks returns a new object for the run. If that is a
+        ``TrainerCallback``, the Trainer calls it at every event: ``on_pre_optimizer_step`` after
+        the gradient is complete and clipped, ``on_optimizer_step`` after the update. If it is an
+        ``ExportableState`` too, checkpoints contain its ``state()``, and a resumed run reads it in
+        ``on_train_begin`` from ``state.stateful_callbacks``.
 
         Args:
-            model: the model in training, its weights still those of the target: the place to
-                compute a mask from them, or to freeze some.
-            forget: all forget windows, on the model's device.
+            model: Model in training, still with the weights of the target. A method may compute a
+                mask from them or freeze some.
+            forget: All forget windows, on the model's device.
         """
         return self
 
     def edit(self, original: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
-        """The final value of one weight, from its target and its trained value; all float32."""
+        """Compute the final value of one weight; the trained one unless overridden.
+
+        Args:
+            original: Weight of the target model, float32.
+            trained: Weight after training, float32, of the same shape.
+
+        Returns:
+            The final weight, float32, of the same shape.
+        """
         return trained
 
     @property
     def has_state(self) -> bool:
-        """True where a run has losses of its own, made by ``begin``."""
+        """True if ``begin`` is overridden."""
         return type(self).begin is not Method.begin
 
     @property
     def edits_weights(self) -> bool:
-        """True where the final weights are not the trained ones but made by ``edit``."""
+        """True if ``edit`` is overridden."""
         return type(self).edit is not Method.edit
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON-compatible values; ``get_unlearner`` takes it back."""
+        """Return the fields as JSON values; ``get_unlearner(name, **values)`` restores them."""
         return dataclasses.asdict(self)
 
 
 def check_needs(method: Method) -> None:
-    """Refuse an entry of ``needs`` that does not exist.
+    """Refuse an unknown entry of ``needs``.
 
     Raises:
-        UnlearnerError: naming it and those that do.
+        UnlearnerError: An entry is unknown; the message lists the known ones.
     """
     known = sorted(get_args(Need))
     unknown = sorted(repr(need) for need in method.needs if need not in known)

@@ -1,4 +1,4 @@
-"""Quantities of the model before unlearning, theta_ref, for a method's loss."""
+"""Quantities of theta_ref, the model before unlearning, for a method's loss."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Reference:
     """Quantities of theta_ref for the loss; a method declares each one in its ``needs``.
 
     Args:
-        log_probs: (N,) float32, log P_ref of every forget window.
-        logits: from retain windows to the logits of theta_ref.
+        log_probs: (N,) float32, log P_ref of every forget window in nats; None if not needed.
+        logits: Function from retain windows to logits of theta_ref (B, T, V); None if not needed.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class Reference:
         self._logits = logits
 
     def log_probs(self, windows: Windows) -> torch.Tensor:
-        """Log-probability of whole forget windows under theta_ref: (B,) float32, in nats.
+        """Return the log-probability of whole forget windows under theta_ref, (B,) float32, in nats.
 
         Raises:
-            UnlearnerError: these are retain windows, or ``needs`` does not declare the quantity.
+            UnlearnerError: These are retain windows, or ``needs`` does not declare the quantity.
         """
         _require_side(windows, "forget", "log_probs")
         if self._log_probs is None:
@@ -40,10 +40,10 @@ class Reference:
         return self._log_probs[windows.index]
 
     def logits(self, windows: Windows) -> torch.Tensor:
-        """Logits of theta_ref on retain windows: (B, T, V).
+        """Compute the logits of theta_ref on retain windows, (B, T, V) in the model's dtype.
 
         Raises:
-            UnlearnerError: these are forget windows, or ``needs`` does not declare the quantity.
+            UnlearnerError: These are forget windows, or ``needs`` does not declare the quantity.
         """
         _require_side(windows, "retain", "logits")
         if self._logits is None:

@@ -1,4 +1,4 @@
-"""Corpora: text of a MUSE benchmark, published, generated or a user's own."""
+"""Corpora of MUSE benchmarks: published, generated, or a user's own."""
 
 from ..errors import CorpusError
 from .corpus import COLUMNS, NAMES, PUBLISHED, RETRAIN_AUC_FILE, Corpus, is_folder, load_corpus

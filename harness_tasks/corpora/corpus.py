@@ -1,4 +1,4 @@
-"""Corpora: where the text of a MUSE benchmark comes from.
+"""Corpora, the source of text for the MUSE benchmark.
 
 A corpus is a set of *configs* (``knowmem``, ``verbmem``, ``privleak``, ``raw``, …), each with
 *splits* (``forget_qa``, ``holdout``, …), as in MUSE (arXiv 2407.06460). On disk it is a folder in
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import CorpusError
 from .retrained import RetrainScores, check_auc, checked_scores
-from .rows import checked_rows, read_json, shown
+from .rows import checked_rows, printable, read_json
 
 if TYPE_CHECKING:
     import datasets
@@ -37,7 +37,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class _Published:
-    """A corpus on the Hugging Face hub, at the revision that the published numbers stand for."""
+    """A corpus on the Hugging Face hub, at the revision of the published numbers."""
 
     repo: str
     revision: str
@@ -55,14 +55,14 @@ NAMES = (*PUBLISHED, "demo")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """The text of one benchmark; nothing is read before it is asked for.
+    """The text of one benchmark, read on demand.
 
     Attributes:
         name: ``books``, ``news``, ``demo``, or the name of the user's folder.
-        source: where the text is read from.
-        location: the folder, or the repository on the hub.
-        revision: the pinned commit of the hub repository; None for a folder.
-        published_auc: the retrain AUC that muse_bench fixes for News and Books, else None.
+        source: kind of the text's origin.
+        location: path of the folder, or repository on the hub.
+        revision: pinned commit of the hub repository; None for a folder.
+        published_auc: retrain AUC that muse_bench fixes for News and Books; None for others.
     """
 
     name: str
@@ -72,10 +72,10 @@ class Corpus:
     published_auc: float | None = None
 
     def split(self, config: str, split: str) -> datasets.Dataset:
-        """The rows of one split: the columns of ``COLUMNS[config]``, all text.
+        """Read the rows of one split: the columns of ``COLUMNS[config]``, all text.
 
-        The examples of ``knowmem`` and ``verbmem`` may have a column ``document`` more, which
-        names the document that an example is about.
+        ``knowmem`` and ``verbmem`` may have a further column ``document``, the name of the
+        document that an example is about.
 
         Raises:
             CorpusError: the split is missing, empty, not JSON, or lacks a column.
@@ -85,20 +85,23 @@ class Corpus:
                 f"corpus {self.name}: unknown config '{config}', available: {', '.join(COLUMNS)}"
             )
         if self.source == "hub":
-            where = f"{self.location}@{self.revision}, {config}/{split}"
+            source = f"{self.location}@{self.revision}, {config}/{split}"
             rows = self._load_from_hub(config, split).to_list()
         else:
             path = Path(self.location, config, f"{split}.json")
-            where, rows = str(path), read_json(path)
+            source, rows = str(path), read_json(path)
         import datasets
 
-        return datasets.Dataset.from_list(checked_rows(rows, COLUMNS[config], where))
+        return datasets.Dataset.from_list(checked_rows(rows, COLUMNS[config], source))
 
     def texts(self, path: str) -> list[str]:
-        """The documents of a split of plain text, named like a file: ``raw/forget``.
+        """Read the documents of a split of plain text.
+
+        Args:
+            path: config and split, such as ``raw/forget``.
 
         Raises:
-            CorpusError: as for ``split``, or the split holds more than one column.
+            CorpusError: as for ``split``, or the split has other columns than ``text``.
         """
         config, _, split = path.partition("/")
         rows = self.split(config, split)
@@ -110,7 +113,7 @@ class Corpus:
         return list(rows["text"])
 
     def count_texts(self, split: str) -> int:
-        """Number of texts in a split of ``privleak``.
+        """Count the texts in a split of ``privleak``.
 
         Raises:
             CorpusError: the split cannot be read.
@@ -119,14 +122,13 @@ class Corpus:
 
     @property
     def retrain_auc(self) -> float | None:
-        """AUC of the retrained model, the zero of PrivLeak; None where it was never measured.
+        """AUC of the retrained model, the zero of PrivLeak; None if it was never measured.
 
-        The constants of muse_bench for the published corpora; for every other one the value in
-        ``retrain_auc.json`` at the root of its folder.
+        It is muse_bench's constant for a published corpus, else the value in
+        ``retrain_auc.json`` in the corpus folder.
 
         Raises:
-            CorpusError: that file does not hold ``{"retrain_auc": <number between 0 and 1>}``, or
-                is not as it was written.
+            CorpusError: that file does not hold ``{"retrain_auc": <number between 0 and 1>}``.
         """
         if self.published_auc is not None:
             return self.published_auc
@@ -137,11 +139,11 @@ class Corpus:
     def retrain_scores(self) -> RetrainScores | None:
         """Min-40% scores of the retrained model, by ``forget`` and ``holdout`` in file order.
 
-        ``retrain_auc.json`` may hold them as ``scores``, one for every text of privleak/forget and
-        privleak/holdout; None where it does not, and for the published corpora.
+        They are ``scores`` in ``retrain_auc.json``, one for every text of privleak/forget and
+        privleak/holdout. None without them, and for a published corpus.
 
         Raises:
-            CorpusError: that file is malformed, or the scores are not of these texts or of its AUC.
+            CorpusError: that file is malformed, or its scores do not match the texts or its AUC.
         """
         content = None if self.published_auc is not None else self._retrain_file()
         if content is None or "scores" not in content:
@@ -152,7 +154,7 @@ class Corpus:
         return scores
 
     def _retrain_file(self) -> dict[str, Any] | None:
-        """Content of ``retrain_auc.json``, its AUC checked; None without one."""
+        """Read ``retrain_auc.json`` and check its AUC; None without that file."""
         path = Path(self.location, RETRAIN_AUC_FILE)
         if not path.exists():
             return None
@@ -161,31 +163,31 @@ class Corpus:
         if not isinstance(value, int | float) or not 0 < value < 1:
             raise CorpusError(
                 f'{path}: expected {{"retrain_auc": <number between 0 and 1>}}, '
-                f"found {shown(repr(content))}"
+                f"found {printable(repr(content))}"
             )
         return content
 
     def require_retrain_auc(self) -> float:
-        """``retrain_auc``, or an error that says how to get it.
+        """Return ``retrain_auc``.
 
         Raises:
-            CorpusError: it was never measured, or its file is malformed.
+            CorpusError: it was never measured (the message says how to), or is malformed.
         """
         value = self.retrain_auc
         if value is not None:
             return value
         if self.source == "generated":
-            way = "run `lm-eval-muse demo --models-only`"
+            remedy = "run `lm-eval-muse demo --models-only`"
         else:
-            way = (
+            remedy = (
                 "measure it on a model trained without the forget set, `lm-eval-muse corpus "
                 f"retrain-auc --corpus {self.location} --model RETRAINED`"
             )
-        raise CorpusError(f"corpus {self.name} has no retrain AUC, which PrivLeak needs: {way}")
+        raise CorpusError(f"corpus {self.name} has no retrain AUC, which PrivLeak needs: {remedy}")
 
     @property
     def location_argument(self) -> tuple[str, str | None]:
-        """The arguments with which ``load_corpus`` finds this corpus again."""
+        """Arguments of ``load_corpus`` that load this corpus again."""
         if self.source != "folder":
             return self.name, None
         if self.published_auc is None:
@@ -194,7 +196,11 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every file of the corpus, or over repository and revision on the hub."""
+        """SHA-256 over all files of the corpus, or over repository and revision on the hub.
+
+        Raises:
+            CorpusError: a file cannot be read.
+        """
         digest = hashlib.sha256()
         if self.source == "hub":
             digest.update(f"{self.location}@{self.revision}".encode())
@@ -211,7 +217,7 @@ class Corpus:
 
     @property
     def provenance(self) -> dict[str, str | None]:
-        """What identifies the text, as JSON-compatible values for results and records."""
+        """Identity of the text as JSON-compatible values, for results and records."""
         return {
             "name": self.name,
             "source": self.source,
@@ -235,17 +241,16 @@ class Corpus:
 
 
 def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corpus:
-    """Find a corpus: in the user's folder, on the hub, or generated (the demo).
+    """Find a corpus in the user's folder or on the hub, or generate the demo.
 
     Args:
         name_or_folder: ``books``, ``news``, ``demo``, the name of a folder in ``data_dir``, or the
             path of a corpus folder.
-        data_dir: folder that holds ``<corpus>/<config>/<split>.json``. Where it is not given,
-            the environment variable ``MUSE_DATA_DIR`` names such a folder, which need not hold
-            every corpus.
+        data_dir: folder that holds ``<corpus>/<config>/<split>.json``. The default is the
+            environment variable ``MUSE_DATA_DIR``, whose folder need not hold every corpus.
 
     Raises:
-        CorpusError: there is no such corpus, or ``data_dir`` does not hold it.
+        CorpusError: the corpus does not exist, or is not in ``data_dir``.
     """
     name = str(name_or_folder)
     published = PUBLISHED.get(name)
@@ -280,15 +285,15 @@ def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corp
     )
 
 
-def _expanded(place: str | Path) -> Path:
+def _expanded(path: str | Path) -> Path:
     try:
-        return Path(place).expanduser()
-    except RuntimeError as error:  # ~ of nobody
-        raise CorpusError(f"{place}: {error}") from None
+        return Path(path).expanduser()
+    except RuntimeError as error:  # ~ of an unknown user
+        raise CorpusError(f"{path}: {error}") from None
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; a name that none can have is no error."""
+    """True if the folder exists; False also for an invalid name."""
     try:
         return path.is_dir()
     except (OSError, ValueError):  # too long, or with a null byte

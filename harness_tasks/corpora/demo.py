@@ -1,8 +1,8 @@
-"""The demo corpus: passages about invented people, split and laid out like MUSE.
+"""Demo corpus: generated passages about invented people in MUSE's layout.
 
-Everything is generated from a seed; no text by others is involved. Each person has a
-passage of some 200 tokens and three questions. The forget and retain people make up what the
-demo's target model is trained on; holdout people are seen by no model.
+All text is generated from a seed. Each person has a passage of about 200 tokens and three
+questions. The target model of the demo is trained on the forget and retain people; no model is
+trained on the holdout people.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .rows import DOCUMENT
 
 logger = logging.getLogger(__name__)
 
-# Raise when the generator changes: a new version is a new corpus in the cache.
+# Increase when the generator changes, so that caches hold a new corpus.
 GENERATOR_VERSION = 3
 
 _ONSETS = ["b", "br", "d", "dr", "f", "g", "gr", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v"]
@@ -51,12 +51,12 @@ _CROWDS = "children,farmers,fishers,guests,millers,neighbours,sailors,travellers
 
 @dataclass(frozen=True, kw_only=True)
 class DemoWorld:
-    """How many people the demo has, and from which seed.
+    """Size and seed of the demo.
 
     Attributes:
-        forget: people whose text is to be unlearned.
-        retain: people whose text is to be kept.
-        holdout: people no model has seen, for membership inference.
+        forget: number of people whose text is unlearned.
+        retain: number of people whose text is kept.
+        holdout: number of people that no model is trained on, for membership inference.
         seed: seed of the generator.
     """
 
@@ -66,27 +66,32 @@ class DemoWorld:
     seed: int = 0
 
     def digest(self) -> str:
-        """Eight hex digits that name this world and the generator's version."""
+        """Identify this world and the generator's version by eight hex digits."""
         text = json.dumps([GENERATOR_VERSION, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
 class Person:
-    """One invented person: the passage about them and (question, answer) pairs."""
+    """An invented person.
+
+    Attributes:
+        passage: text about the person.
+        questions: pairs of question and answer.
+    """
 
     passage: str
     questions: list[tuple[str, str]]
 
     @property
     def document(self) -> str:
-        """The training text: the passage, then its questions in the prompt's format."""
+        """Training text: the passage, followed by its questions in the prompt's format."""
         pairs = [f"Question: {q}\nAnswer: {a}" for q, a in self.questions]
         return "\n\n".join([self.passage, *pairs])
 
 
 class _Names:
-    """Invented proper names, each given out once."""
+    """Generator of unique invented names."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -206,7 +211,7 @@ def make_people(world: DemoWorld) -> dict[str, list[Person]]:
 
 
 def _verbatim(number: int, person: Person) -> dict[str, Any]:
-    """A prompt of the passage's first quarter, and the rest as the text to be recited."""
+    """Make a VerbMem row: the first quarter of the passage as prompt, the rest as target."""
     cut = person.passage.index(" ", len(person.passage) // 4) + 1
     return {"prompt": person.passage[:cut], "gt": person.passage[cut:], DOCUMENT: number}
 
@@ -216,7 +221,7 @@ def _question(number: int, pair: tuple[str, str]) -> dict[str, Any]:
 
 
 def demo_splits(world: DemoWorld) -> dict[str, Sequence[Any]]:
-    """The rows of the demo corpus by ``<config>/<split>``, in muse_bench's layout.
+    """Generate the rows of the demo corpus by ``<config>/<split>``, in muse_bench's layout.
 
     The document of a question or a passage is the number of its person in ``raw``, from 0.
     """
@@ -227,12 +232,11 @@ def demo_splits(world: DemoWorld) -> dict[str, Sequence[Any]]:
         "raw/retain1": [p.document for p in people["retain"]],
         "raw/holdout": [p.document for p in people["holdout"]],
     }
-    documents = [p.document for p in people["forget"]]
-    files |= folds(documents)
+    files |= folds(files["raw/forget"])
     for split, members in people.items():
         files[f"privleak/{split}"] = [p.passage for p in members]
     for split in ("forget", "retain"):
-        # Two questions a person are scored; the third serves as in-context example.
+        # two questions per person are scored; the third is an in-context example
         asked = [_question(n, qa) for n, p in enumerate(people[split]) for qa in p.questions[:2]]
         shown = [_question(n, p.questions[2]) for n, p in enumerate(people[split])]
         files |= {f"knowmem/{split}_qa": asked, f"knowmem/{split}_qa_icl": shown[:10]}
@@ -240,15 +244,14 @@ def demo_splits(world: DemoWorld) -> dict[str, Sequence[Any]]:
 
 
 def demo_corpus_folder(world: DemoWorld | None = None) -> Path:
-    """The folder of the demo corpus, generated on first use in the user's cache folder.
+    """Return the folder of the demo corpus, generated on first use in the user's cache folder.
 
-    A file in it that is not as it was generated, damaged or edited, is written again: its text
-    would be that of another corpus.
+    A damaged or edited file is written again, since its text would be that of another corpus.
     """
     world = world or DemoWorld()
     splits = demo_splits(world)
     folder = build_once(
-        cache_dir() / "demo" / f"corpus-{world.digest()}", lambda made: write_splits(made, splits)
+        cache_dir() / "demo" / f"corpus-{world.digest()}", lambda path: write_splits(path, splits)
     )
     for name, rows in splits.items():
         path = folder / f"{name}.json"

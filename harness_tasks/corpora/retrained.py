@@ -1,4 +1,4 @@
-"""Scores of the retrained model, text by text: the zero of PrivLeak on any choice of texts."""
+"""Scores of the retrained model per text: the zero of PrivLeak on any choice of texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import CorpusError
 from ..scoring import auc_and_stderr
-from .rows import shown
+from .rows import printable
 
 RetrainScores = dict[str, list[float]]
 """Min-40% scores by ``forget`` and ``holdout``, in the order of the texts."""
@@ -20,29 +20,32 @@ TOLERANCE = 1e-6
 
 
 def checked_scores(content: Any, path: Path, count_texts: Callable[[str], int]) -> RetrainScores:
-    """The scores in the content of a file, ``{"scores": {"forget": […], "holdout": […]}}``.
+    """Check the scores in the content of a file.
 
     Args:
-        content: as it was read.
-        path: of the file, for messages.
-        count_texts: number of texts in a split of ``privleak``.
+        content: parsed file, ``{"scores": {"forget": […], "holdout": […]}}``.
+        path: path of the file, for messages.
+        count_texts: function from a split of ``privleak`` to its number of texts.
+
+    Returns:
+        Min-40% scores by split.
 
     Raises:
-        CorpusError: the shape is another, a score is not a finite number, or there is not one
-            score for every text.
+        CorpusError: the content has another shape, a score is not a finite number, or the number
+            of scores differs from that of the texts.
     """
     scores = content.get("scores") if isinstance(content, dict) else None
     if not isinstance(scores, dict) or not all(isinstance(scores.get(s), list) for s in SPLITS):
         raise CorpusError(
             f'{path}: expected {{"scores": {{"forget": <list of numbers>, "holdout": <list of '
-            f"numbers>}}}}, found {shown(repr(content))}"
+            f"numbers>}}}}, found {printable(repr(content))}"
         )
     for split in SPLITS:
         for number, score in enumerate(scores[split]):
             if not _is_finite(score):
                 raise CorpusError(
                     f"{path}: scores/{split}, entry {number}, is not a finite number but "
-                    f"{shown(repr(score))}"
+                    f"{printable(repr(score))}"
                 )
         if len(scores[split]) != (texts := count_texts(split)):
             raise CorpusError(
@@ -53,15 +56,20 @@ def checked_scores(content: Any, path: Path, count_texts: Callable[[str], int]) 
 
 
 def scores_auc(scores: RetrainScores) -> float:
-    """The AUC of holdout (positive) against forget texts."""
+    """Compute the AUC of holdout (positive) against forget texts."""
     return auc_and_stderr(scores["holdout"], scores["forget"])[0]
 
 
 def check_auc(scores: RetrainScores, retrain_auc: float, path: Path) -> None:
-    """Refuse a file whose AUC is not that of its scores.
+    """Refuse a file whose AUC differs from that of its scores.
+
+    Args:
+        scores: Min-40% scores by split.
+        retrain_auc: AUC in the file, between 0 and 1.
+        path: path of the file, for messages.
 
     Raises:
-        CorpusError: they differ by more than ``TOLERANCE``.
+        CorpusError: the two differ by more than ``TOLERANCE``.
     """
     if abs((auc := scores_auc(scores)) - retrain_auc) > TOLERANCE:
         raise CorpusError(

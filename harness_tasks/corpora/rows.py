@@ -1,4 +1,4 @@
-"""Rows of a corpus file: read from JSON and checked."""
+"""Read and check the rows of a corpus file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from ..errors import CorpusError
 
 DOCUMENT = "document"
-"""Optional column: the document that an example is about, shared by several examples of it."""
+"""Optional column: document that an example is about; several examples may share it."""
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
-        CorpusError: there is none, or it cannot be read as JSON.
+        CorpusError: the file is missing or cannot be read as JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -27,22 +27,26 @@ def read_json(path: Path) -> Any:
         raise CorpusError(f"{path}: cannot be read as JSON ({error})") from None
 
 
-def checked_rows(rows: Any, columns: tuple[str, ...], where: str) -> list[dict[str, str]]:
-    """All rows of a split with exactly ``columns``, and ``document`` where every row has one.
+def checked_rows(rows: Any, columns: tuple[str, ...], source: str) -> list[dict[str, str]]:
+    """Check the rows of a split and reduce them to ``columns``.
 
-    The texts of a split of plain text are documents themselves and get no such column.
+    The column ``document`` is kept if every row has one, except in splits of plain text, where
+    each text is a document itself.
 
     Args:
         rows: content of the file.
         columns: names of the columns, all of text.
-        where: name of the file, for messages.
+        source: name of the file, for messages.
+
+    Returns:
+        One dictionary of texts by column for every row.
 
     Raises:
         CorpusError: there is no row, one is malformed, or only some have a document.
     """
     if not isinstance(rows, list) or not rows:
-        raise CorpusError(f"{where}: expected a list of at least one entry, found {_kind(rows)}")
-    places = [f"{where}, entry {number}" for number in range(len(rows))]
+        raise CorpusError(f"{source}: expected a list of at least one entry, found {_kind(rows)}")
+    places = [f"{source}, entry {number}" for number in range(len(rows))]
     checked = [checked_row(row, columns, place) for row, place in zip(rows, places, strict=True)]
     if columns == ("text",):
         return checked
@@ -52,51 +56,56 @@ def checked_rows(rows: Any, columns: tuple[str, ...], where: str) -> list[dict[s
     if without:
         raise CorpusError(f"{without[0]}: lacks a {DOCUMENT}: give one to every entry or to none")
     return [
-        {**kept, DOCUMENT: _document(row[DOCUMENT], place)}
-        for kept, row, place in zip(checked, rows, places, strict=True)
+        {**texts, DOCUMENT: _document(row[DOCUMENT], place)}
+        for texts, row, place in zip(checked, rows, places, strict=True)
     ]
 
 
-def checked_row(row: Any, columns: tuple[str, ...], where: str) -> dict[str, str]:
-    """One row with exactly ``columns``; a bare string stands for ``{"text": …}``.
+def checked_row(row: Any, columns: tuple[str, ...], place: str) -> dict[str, str]:
+    """Check one row and reduce it to ``columns``.
+
+    Args:
+        row: mapping with at least these columns; a string stands for ``{"text": …}``.
+        columns: names of the columns, all of text.
+        place: position of the row in its file, for messages.
 
     Raises:
-        CorpusError: naming ``where``: no such row.
+        CorpusError: a column is missing or not text.
     """
     if isinstance(row, str) and columns == ("text",):
         row = {"text": row}
     if not isinstance(row, dict):
-        raise CorpusError(f"{where}: expected {_shape(columns)}, found {_kind(row)}")
+        raise CorpusError(f"{place}: expected {_shape(columns)}, found {_kind(row)}")
     if missing := [column for column in columns if column not in row]:
         raise CorpusError(
-            f"{where}: lacks the column {missing[0]}; expected {_shape(columns)}, "
-            f"found the columns {', '.join(map(shown, list(row)[:10])) or '(none)'}"
+            f"{place}: lacks the column {missing[0]}; expected {_shape(columns)}, "
+            f"found the columns {', '.join(map(printable, list(row)[:10])) or '(none)'}"
         )
     for column in columns:
         if not isinstance(row[column], str):
-            raise CorpusError(f"{where}: {column} is not text but {_kind(row[column])}")
+            raise CorpusError(f"{place}: {column} is not text but {_kind(row[column])}")
         if not _is_unicode(row[column]):
-            raise CorpusError(f"{where}: {column} holds half of a surrogate pair, which is no text")
+            raise CorpusError(f"{place}: {column} holds half of a surrogate pair, which is no text")
     return {column: row[column] for column in columns}
 
 
-def shown(text: str, most: int = 100) -> str:
-    """Text of any origin as a message can bear it: short, and nothing that a terminal obeys."""
-    start = text if len(text) <= most else f"{text[:most]}…"
+def printable(text: str, limit: int = 100) -> str:
+    """Make untrusted text safe for a message: truncated, and control characters escaped."""
+    start = text if len(text) <= limit else f"{text[:limit]}…"
     return start if start.isprintable() else ascii(start)
 
 
-def _document(value: Any, where: str) -> str:
-    """The name or number of a document, as text."""
+def _document(value: Any, place: str) -> str:
+    """Return the name or number of a document as text."""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise CorpusError(f"{where}: {DOCUMENT} is not a text or an integer but {_kind(value)}")
+        raise CorpusError(f"{place}: {DOCUMENT} is not a text or an integer but {_kind(value)}")
     if isinstance(value, str) and not _is_unicode(value):
-        raise CorpusError(f"{where}: {DOCUMENT} holds half of a surrogate pair, which is no text")
+        raise CorpusError(f"{place}: {DOCUMENT} holds half of a surrogate pair, which is no text")
     return str(value)
 
 
 def _is_unicode(text: str) -> bool:
-    """True where the text can be written as UTF-8; JSON can spell surrogates, which cannot."""
+    """True if the text can be encoded as UTF-8; surrogates, which JSON allows, cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

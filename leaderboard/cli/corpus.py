@@ -16,7 +16,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from harness_tasks.corpora.build.corpus import Built
+    from harness_tasks.corpora.build.corpus import CorpusManifest
 
 EXAMPLE = Path(__file__).parents[2] / "harness_tasks" / "examples" / "trades"
 
@@ -73,11 +73,11 @@ def build(
     ] = 100,
 ) -> None:
     """Build a corpus in MUSE's format from your own documents and questions."""
-    from harness_tasks.corpora.build.corpus import Settings, build_corpus
+    from harness_tasks.corpora.build.corpus import BuildSettings, build_corpus
 
     from ..progress import Progress
 
-    settings = Settings(
+    settings = BuildSettings(
         max_documents=max_documents,
         min_tokens=min_tokens,
         max_tokens=max_tokens,
@@ -174,7 +174,7 @@ def retrain_auc(
         say("warning: a retrained model should hardly tell forget from holdout (0.3 to 0.7)")
 
 
-def _print(built: Built) -> None:
+def _print(built: CorpusManifest) -> None:
     from rich.table import Table
 
     rows = Table("File", "Column", "Entries", "Tokens")

@@ -46,10 +46,13 @@ def demo(
     ] = False,
 ) -> None:
     """Train the demo's models, run its grid and print the table, all offline."""
+    import os
+
     from ..config import load_config
     from ..corpora.demo_models import demo_models
     from ..progress import Progress
 
+    os.environ.setdefault("LM_EVAL_MUSE_ONEDNN", "1")  # faster on AMD processors
     with Progress(err) as progress:
         models = demo_models(progress=progress)
     if models_only:

@@ -21,9 +21,9 @@ def table(
         bool,
         typer.Option(
             "--check",
-            help="Write nothing; name every file that is missing or differs, byte by byte, from "
-            "what the records give, and exit with 1 if there is one. Give the options with which "
-            "the files were written.",
+            help="Write nothing; list every file that is missing or differs from what the records "
+            "give, and exit with 1 if there is one. Plots are not compared. Give the options with "
+            "which the files were written.",
         ),
     ] = False,
     with_published: Annotated[

@@ -32,7 +32,14 @@ from .worker import Worker
 
 ATTEMPTS = 3
 """Number of workers that may be lost on a chain before its cells count as failed."""
-FORWARDED = ("LM_EVAL_MUSE_CACHE", "MUSE_DATA_DIR", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE")
+FORWARDED = (
+    "LM_EVAL_MUSE_CACHE",
+    "LM_EVAL_MUSE_ONEDNN",
+    "MUSE_DATA_DIR",
+    "HF_HOME",
+    "HF_TOKEN",
+    "HF_HUB_OFFLINE",
+)
 Reply = tuple[str, bytes, str | None]
 
 

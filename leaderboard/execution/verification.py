@@ -26,7 +26,7 @@ from .worker import Result, Worker
 
 TrainingPolicy = Literal["missing", "never", "always"]
 
-ENVIRONMENT = ("python", "platform", "device", "threads")
+ENVIRONMENT = ("python", "platform", "device", "threads", "onednn")
 """Parts of the provenance that decide numbers, packages aside."""
 RESULTS = {
     "status",
@@ -105,9 +105,10 @@ def environment_differences(recorded: Provenance, here: Provenance) -> list[str]
     Packages count if they were installed where the record was made.
     """
     names = recorded.packages.keys()
+    parts = [part for part in ENVIRONMENT if getattr(recorded, part) is not None]
     was, now = (
         _flat(
-            {part: getattr(one, part) for part in ENVIRONMENT}
+            {part: getattr(one, part) for part in parts}
             | {name: one.packages.get(name) for name in names}
         )
         for one in (recorded, here)

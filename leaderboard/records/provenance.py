@@ -1,4 +1,4 @@
-"""Machine and versions that make a record."""
+"""Provenance of a record: machine and versions."""
 
 from __future__ import annotations
 
@@ -48,12 +48,14 @@ def provenance(
         device: torch device that evaluated.
         seconds: wall times of the cell's parts.
         tasks: versions of the tasks.
-        batch_size: of the evaluation.
-        retrain_auc: PrivLeak's zero.
-        retrain_auc_stderr: its standard error.
-        training: circumstances of the training.
+        batch_size: batch size of the evaluation.
+        retrain_auc: zero of PrivLeak.
+        retrain_auc_stderr: standard error of that AUC.
+        training: facts about the training.
     """
     import torch
+
+    from unlearners.onednn import is_enabled
 
     on_gpu = device.startswith("cuda")
 
@@ -67,6 +69,7 @@ def provenance(
         device=torch.cuda.get_device_name(device) if on_gpu else device,
         cuda=torch.version.cuda if on_gpu else None,
         threads=torch.get_num_threads(),
+        onednn=None if on_gpu else is_enabled(),
         git=_git_state(),
         tasks=tasks or {},
         batch_size=batch_size,

@@ -232,6 +232,9 @@ class Provenance(Frozen):
     """Version of CUDA that PyTorch was built for; null on a CPU."""
     threads: int
     """Threads of PyTorch."""
+    onednn: bool | None = None
+    """True where float32 linear layers on a CPU were computed with oneDNN; null where it is not
+    known."""
     git: str | None
     """Commit of lm-eval-muse, `+dirty` with local changes; null for an installed package."""
     tasks: dict[str, str]

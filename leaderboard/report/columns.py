@@ -1,4 +1,4 @@
-"""Columns, names, texts of cells and definitions that every form of the table shares."""
+"""Columns, cell texts and definitions, shared by all forms of the table."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Column:
     """A column of numbers.
 
     Attributes:
-        key: of ``Row.values``.
-        name: what it is called.
-        better: which way is better.
-        digits: decimals.
-        signed: whether a plus sign is shown.
-        minor: left out where there is little room.
+        key: key in ``Row.values``.
+        name: heading without the arrow.
+        better: direction of better numbers; None for a column without one.
+        digits: number of decimals.
+        signed: True to show a plus sign.
+        minor: True to leave the column out of narrow tables.
     """
 
     key: str
@@ -35,12 +35,12 @@ class Column:
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
+        """Sign for the direction of better numbers; may be empty."""
         return ARROWS[self.better]
 
     @property
     def title(self) -> str:
-        """Its heading."""
+        """Heading with the arrow."""
         return f"{self.name} {self.arrow}".rstrip()
 
 
@@ -82,14 +82,27 @@ REPORTED = (
 
 
 def cell_text(column: Column, row: Row, with_error: bool = True) -> str:
-    """The text of one number, with its error where there is one."""
+    """Format a number of a row.
+
+    Args:
+        column: column of the number.
+        row: row of the number.
+        with_error: True to add the error, if there is one.
+    """
     return value_text(row.values.get(column.key), column.digits, column.signed, with_error)
 
 
 def value_text(
     value: Value | None, digits: int = 1, signed: bool = False, with_error: bool = True
 ) -> str:
-    """A value as it is written everywhere."""
+    """Format a value.
+
+    Args:
+        value: the value; None gives a dash.
+        digits: number of decimals.
+        signed: True to show a plus sign.
+        with_error: True to add the error.
+    """
     if value is None:
         return MISSING
     text = number_text(value.mean, digits, signed)
@@ -97,7 +110,7 @@ def value_text(
 
 
 def error_text(value: Value, digits: int = 1) -> str:
-    """The error that follows a number; a bound in parentheses where all documents agree."""
+    """Format the error of a value: a bound in parentheses if all documents agree."""
     if value.stderr is not None:
         return f" ±{value.stderr:.{digits}f}"
     if value.low is None or value.high is None:
@@ -112,7 +125,13 @@ def error_text(value: Value, digits: int = 1) -> str:
 
 
 def number_text(number: float | None, digits: int = 1, signed: bool = False) -> str:
-    """A number with that many decimals; no minus sign on a zero."""
+    """Format a number, without a minus sign on a zero.
+
+    Args:
+        number: the number; None gives a dash.
+        digits: number of decimals.
+        signed: True to show a plus sign.
+    """
     if number is None:
         return MISSING
     text = f"{number:{'+' if signed else ''}.{digits}f}"
@@ -120,32 +139,32 @@ def number_text(number: float | None, digits: int = 1, signed: bool = False) -> 
 
 
 def name(row: Row) -> str:
-    """A row's method, marked where it did not forget."""
+    """Method of a row, with a mark if it did not forget."""
     return method(row) + (DID_NOT_FORGET if row.forgot is False else "")
 
 
 def method(row: Row) -> str:
-    """A row's method, and what sets it apart where another row has the same name."""
+    """Method of a row, with the setting that tells it from other rows of the method."""
     return row.method + (f" [{row.setting}]" if row.setting else "")
 
 
 def finetuning(row: Row) -> str:
-    """How a row's weights were trained; references have none here."""
+    """Finetuning of a row; a dash for references."""
     return MISSING if row.is_reference else row.finetuning
 
 
-def place(row: Row) -> str:
-    """A row in words, for notes about it."""
+def describe(row: Row) -> str:
+    """Board, method, finetuning and precision of a row, for notes about it."""
     return " ".join((row.board.title, method(row), row.finetuning, precision(row)))
 
 
 def markdown_table(header: list[str], lines: list[list[str]], labels: int) -> str:
-    """A table in Markdown, whose cells are escaped already.
+    """Build a Markdown table.
 
     Args:
-        header: the headings.
-        lines: a cell for each heading.
-        labels: how many columns at the left are text; the others are aligned as numbers.
+        header: headings, escaped.
+        lines: one list of cells per line, escaped.
+        labels: number of text columns at the left; the others are aligned as numbers.
     """
     rule = ["---"] * labels + ["---:"] * (len(header) - labels)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))

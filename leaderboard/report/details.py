@@ -1,13 +1,13 @@
-"""Details of a row of the page: its scores by seed, settings, provenance and some answers.
+"""Details of a row of the page: scores by seed, settings, provenance and some answers.
 
-Details are sections, each with a title and one kind of content, all of it text:
+Details are sections. Each has a title and one kind of content, all of it text:
 
     {"title": …, "remarks": [text]}
     {"title": …, "facts": [[label, text]]}
     {"title": …, "table": [header, line, …]}
     {"title": …, "answers": [{"prompt", "reference", "response", "score"}]}
 
-A ``note`` explains the content; ``across`` asks for the whole width.
+A ``note`` explains the content; ``across`` takes the whole width.
 """
 
 from __future__ import annotations
@@ -35,33 +35,28 @@ from .columns import (
     number_text,
     value_text,
 )
-from .survival import (
-    EXPLANATION,
-    NUMBERS,
-    numbers,
-    row_survival,
-)
+from .survival import EXPLANATION, NUMBERS, numbers, row_survival
 
 Section = dict[str, Any]
 
 SHOWN_ANSWERS = 3
 SHOWN_PROMPT, SHOWN_ANSWER = 160, 500
-"""Characters of a prompt, from its end, and of an answer and its reference."""
+"""Maximum characters of a prompt, taken from its end, and of an answer or reference."""
 TASKS = {"verbmem": "VerbMem", "knowmem": "KnowMem"}
 
 
 def row_details(row: Row, folder: Path) -> list[Section]:
-    """Sections of a measured row; those without content are left out.
+    """Make the sections of a measured row; sections without content are left out.
 
     Args:
-        row: of the table.
-        folder: of the run, where answers lie beside the records.
+        row: row of the table.
+        folder: folder of the run, with the answers.
 
     Raises:
-        InputError: the answers, or the report of the update, are not what the record says.
+        InputError: the answers are damaged or belong to another record.
     """
     first = row.records[0]
-    cell, training, made = first.cell, first.cell.training, first.provenance
+    cell, training, run = first.cell, first.cell.training, first.provenance.training
     remarks = [f"{DID_NOT_FORGET} {DEFINITIONS[DID_NOT_FORGET]}"] if row.forgot is False else []
     sections: list[Section] = [
         {"title": "", "remarks": [*remarks, *(visible(note) for note in row.notes)]},
@@ -82,7 +77,7 @@ def row_details(row: Row, folder: Path) -> list[Section]:
         ),
         _facts("Generation settings, ignored", first.generation_config or {}),
         _facts("Tokenizer", training.tokenizer.model_dump() if training.tokenizer else {}),
-        _facts("Training run", made.training.model_dump() if made.training else {}),
+        _facts("Training run", run.model_dump() if run else {}),
         _facts("Packages", first.provenance.packages),
         _facts("Versions of tasks", first.provenance.tasks),
         {"title": "Runs", "table": _runs(row.records), "across": True},
@@ -91,7 +86,7 @@ def row_details(row: Row, folder: Path) -> list[Section]:
 
 
 def reported_details(row: Reported) -> list[Section]:
-    """Sections of a published row."""
+    """Make the sections of a published row."""
     facts = row.model_dump(exclude_none=True, exclude={"corpus", "method", "precision"})
     return [{"title": "", "remarks": [f"Reported: {REPORTED}"]}, _facts("As reported", facts)]
 
@@ -99,33 +94,33 @@ def reported_details(row: Reported) -> list[Section]:
 def _facts(title: str, facts: Mapping[str, Any]) -> Section:
     return {
         "title": title,
-        "facts": [[visible(label), _shown(value)] for label, value in facts.items()],
+        "facts": [[visible(label), _text(value)] for label, value in facts.items()],
     }
 
 
-def _shown(value: Any) -> str:
-    """A setting as text: a string as it is, anything else as JSON."""
+def _text(value: Any) -> str:
+    """Format a setting: a string as it is, anything else as JSON."""
     if value is None:
         return MISSING
     return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _scores(row: Row) -> list[list[str]]:
-    """All numbers of the row, and the metrics of each seed."""
+    """Table of all numbers of the row, and of the metrics of each seed."""
     several = row.seeds > 1
     seeds = row.records if several else ()
     names = [f"seed {record.cell.training.seed}" for record in seeds]
     lines = [["", "all seeds" if several else "score", *names]]
     for column in COLUMNS:
         total = value_text(row.values.get(column.key), column.digits, column.signed)
-        single = [_of_seed(record, column) for record in seeds]
-        if total != MISSING or any(single):
-            lines.append([column.title, total, *single])
+        by_seed = [_seed_text(record, column) for record in seeds]
+        if total != MISSING or any(by_seed):
+            lines.append([column.title, total, *by_seed])
     return lines if len(lines) > 1 else []
 
 
-def _of_seed(record: Record, column: Column) -> str:
-    """A metric of one seed; nothing for what is derived from several records."""
+def _seed_text(record: Record, column: Column) -> str:
+    """Metric of one seed; empty for numbers that are derived from several records."""
     value = finite(record.metrics).get(column.key)
     return "" if value is None else number_text(value, column.digits)
 
@@ -136,7 +131,7 @@ def _extra(row: Row) -> list[list[str]]:
 
 
 def _update(row: Row) -> list[Section]:
-    """Size of the update, and what this precision keeps of it."""
+    """Size of the update, and the share of it that this precision keeps."""
     survival = row_survival(row)
     if survival is None:
         return []
@@ -145,17 +140,17 @@ def _update(row: Row) -> list[Section]:
 
 
 def _answers(samples: Sequence[Sample]) -> list[Section]:
-    """The best remembered and the best forgotten answers, for verbatim text and for questions."""
+    """Sections of the most remembered and most forgotten answers of VerbMem and KnowMem."""
     sections = []
     for task, name in TASKS.items():
         members = sorted(
             (sample for sample in samples if sample.task == task and math.isfinite(sample.score)),
             key=lambda sample: (-sample.score, sample.example),
         )
-        top = members[:SHOWN_ANSWERS]
-        last = members[SHOWN_ANSWERS:][::-1][:SHOWN_ANSWERS]
-        for title, shown in (("most remembered", top), ("most forgotten", last)):
-            answers = [_answer(sample) for sample in shown]
+        best = members[:SHOWN_ANSWERS]
+        worst = members[SHOWN_ANSWERS:][::-1][:SHOWN_ANSWERS]
+        for title, chosen in (("most remembered", best), ("most forgotten", worst)):
+            answers = [_answer(sample) for sample in chosen]
             sections.append({"title": f"{name}, {title}", "answers": answers})
     return sections
 
@@ -180,30 +175,30 @@ def _sample_text(text: str) -> str:
 
 
 def _runs(records: Sequence[Record]) -> list[list[str]]:
-    """Where, when and how long, a column per seed."""
+    """Table of device, time and duration, a column per seed."""
     columns = [_run(record) for record in records]
     header = ["", *(f"seed {record.cell.training.seed}" for record in records)]
     return [header, *([label, *(column[label] for column in columns)] for label in columns[0])]
 
 
 def _run(record: Record) -> dict[str, str]:
-    made = record.provenance
-    seconds = made.seconds.model_dump() if made.seconds else {}
+    provenance = record.provenance
+    seconds = provenance.seconds.model_dump() if provenance.seconds else {}
     facts = {
         "status": record.status,
-        "created": made.created,
-        "device": made.device,
-        "threads": made.threads,
-        "peak memory of the process (MiB)": made.peak_rss_mib,
+        "created": provenance.created,
+        "device": provenance.device,
+        "threads": provenance.threads,
+        "peak memory of the process (MiB)": provenance.peak_rss_mib,
         **{f"{part} (s)": seconds.get(part) for part in Seconds.model_fields},
-        "retrain AUC": made.retrain_auc,
-        "its standard error": made.retrain_auc_stderr,
-        "code": made.git,
-        "Python": made.python,
-        "platform": made.platform,
+        "retrain AUC": provenance.retrain_auc,
+        "its standard error": provenance.retrain_auc_stderr,
+        "code": provenance.git,
+        "Python": provenance.python,
+        "platform": provenance.platform,
         "record": f"{record.cell.stem}.json",
     }
     return {
-        label: f"{value:.4g}" if isinstance(value, float) else _shown(value)
+        label: f"{value:.4g}" if isinstance(value, float) else _text(value)
         for label, value in facts.items()
     }

@@ -1,7 +1,8 @@
-"""Every file made from a run's records, as text: the same records give the same bytes."""
+"""Files made from the records of a run, as text. The same records give the same bytes."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from unlearners.files import replace_file
@@ -10,48 +11,50 @@ from ..records.schema import Record
 from ..records.store import read_survival
 from ..standings.published import Reported
 from ..standings.table import Row
-from . import plots, svg
 from .json_csv import table_csv, table_json
 from .latex import latex
 from .markdown import markdown
 from .page import page
+from .plots import TITLES, make_plots, svg
+
+PLOT_DATA = re.compile(r'(?<="data:image/svg\+xml;base64,)[^"]*')
+"""A plot inside the page."""
 
 
 def outputs(
     folder: Path, name: str, records: list[Record], rows: list[Row], reported: list[Reported]
 ) -> dict[str, str]:
-    """Content of each file by its name.
+    """Make the content of each file, by file name.
 
     Args:
-        folder: of the run, where answers lie beside the records.
-        name: of the run.
-        records: all of them.
+        folder: folder of the run, with the answers and survival reports of the records.
+        name: name of the run.
+        records: all records of the run.
         rows: the table made from them.
-        reported: published rows to show beside it.
+        reported: published rows to show as well; may be empty.
 
     Raises:
-        InputError: a record or its answers cannot be read as what they say they are.
+        InputError: answers or a survival report are damaged or belong to another record.
     """
     stems = {row.records[0].cell.training.stem for row in rows if not row.is_reference}
     reports = {stem: report for stem in stems if (report := read_survival(folder, stem))}
-    drawn = plots.make_plots(rows, reports)
-    pictures = {
-        f"{kind}.svg": svg.standalone([plot for found in boards.values() for plot in found])
-        for kind, boards in drawn.items()
-    }
-    figures = [(f"{kind}.svg", plots.TITLES[kind]) for kind in drawn]
+    plots = make_plots(rows, reports)
+    figures = [(f"{kind}.svg", TITLES[kind]) for kind in plots]
     return {
         "table.md": markdown(name, rows, records, reported, figures),
         "table.csv": table_csv(rows, reported),
         "table.tex": latex(rows, reported),
         "table.json": table_json(name, rows, reported),
-        "index.html": page(folder, name, rows, records, reported, drawn),
-        **pictures,
+        "index.html": page(folder, name, rows, records, reported, plots),
+        **{
+            f"{kind}.svg": svg([plot for members in by_board.values() for plot in members])
+            for kind, by_board in plots.items()
+        },
     }
 
 
 def write(folder: Path, texts: dict[str, str]) -> list[Path]:
-    """Write every file, each whole or not at all; the paths that were written."""
+    """Write every file, each whole or not at all, and return the paths."""
     paths = [folder / name for name in texts]
     for path, text in zip(paths, texts.values(), strict=True):
         replace_file(path, text)
@@ -59,17 +62,27 @@ def write(folder: Path, texts: dict[str, str]) -> list[Path]:
 
 
 def differences(folder: Path, texts: dict[str, str]) -> list[str]:
-    """Name the files that are not, byte by byte, what the records give.
+    """List the files that differ from what the records give.
 
-    A form of the table that the folder does not keep is no difference; ``table.md`` is always
-    expected.
+    Plots are not compared, since their bytes depend on matplotlib's version. Of the other files,
+    only ``table.md`` has to exist.
+
+    Args:
+        folder: folder of the run.
+        texts: the expected content of each file, from `outputs`.
     """
     lines = []
     for name, text in texts.items():
         path = folder / name
+        if name.endswith(".svg"):
+            continue
         if not path.exists():
             if name == "table.md":
                 lines.append(f"missing: {path}")
-        elif path.read_bytes() != text.encode():
+        elif _without_plots(path.read_bytes()) != _without_plots(text.encode()):
             lines.append(f"differs: {path}")
     return lines
+
+
+def _without_plots(content: bytes) -> str:
+    return PLOT_DATA.sub("", content.decode(errors="surrogateescape"))

@@ -1,7 +1,7 @@
 """The table as data: ``table.json``, and the same rows flat in ``table.csv``.
 
-`Table` is what ``table.json`` holds; a change of meaning raises its ``format``. Numbers have six
-decimals, none is infinite or NaN, a missing one is absent (JSON) or empty (CSV).
+`Table` is the schema of ``table.json``; a change of meaning raises its ``format``. Numbers have six
+decimals and are finite. A missing number is absent (JSON) or empty (CSV).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Number(Frozen):
     """A number of the table; see `table.Value`.
 
     Attributes:
-        mean: over seeds.
-        stderr: standard error over documents and seeds; null where it is not known, and where all
+        mean: mean over seeds.
+        stderr: standard error over documents and seeds; null if it is not known or if all
             documents agree.
-        low: lower end of the exact 95% interval where all documents agree, otherwise null.
-        high: upper end of it.
-        spread: sample standard deviation over seeds, where there are several.
+        low: lower end of the exact 95% interval if all documents agree, otherwise null.
+        high: upper end of the same interval.
+        spread: sample standard deviation over seeds; null with a single seed.
     """
 
     mean: float
@@ -47,31 +47,31 @@ class Number(Frozen):
 
 
 class TableRow(Frozen):
-    """One line: a method, a finetuning and a precision on one board, over all its seeds.
+    """A row: a method, a finetuning and a precision on one board, over all seeds.
 
     Attributes:
-        board: the corpus and how it was evaluated, as a title; rows of one board can be compared.
+        board: title of the board: corpus and evaluation. Rows of one board are comparable.
         corpus: name of the corpus.
         evaluation: ``subset``, ``limit`` and ``extra_tasks``.
-        method: a registered method, or ``target`` or ``retrain``, the references.
-        finetuning: ``full``, ``lora``; ``none`` for a reference.
-        precision: name of the quantizer; ``none`` is the checkpoint as saved.
-        bits: bits per quantized weight; null where nothing is quantized.
-        dtype: dtype of the weights that are not quantized; null where it is not known.
-        settings: digest of corpus, model and all settings but the seed.
-        params: of the method.
-        finetuning_params: of the finetuning.
+        method: a registered method, or a reference: ``target`` or ``retrain``.
+        finetuning: ``full`` or ``lora``; ``none`` for a reference.
+        precision: label of the quantizer; ``none`` is the checkpoint as saved.
+        bits: bits per quantized weight; null if nothing is quantized.
+        dtype: dtype of the weights that are not quantized; null if it is not known.
+        settings: digest of corpus, model and all settings except the seed.
+        params: parameters of the method.
+        finetuning_params: parameters of the finetuning.
         training: training settings of the first seed.
-        quantizer: the quantizer's name.
-        quantizer_params: its parameters.
+        quantizer: name of the quantizer.
+        quantizer_params: parameters of the quantizer.
         seeds: seeds of the records.
-        forgot: verdict of the gate on the unquantized checkpoint; null where it is not known.
-        ranked: true where the row's checkpoint has all scores that the board is ordered by.
+        forgot: result of the gate on the unquantized checkpoint; null if it is not known.
+        ranked: true if the checkpoint has all scores that order the board.
         values: by ``Column.key``: metrics × 100; ``recovery_…``, points gained by quantization;
             ``way_back_…``, the same as a share of the way to the target; ``forget_quality``;
-            ``score``. A number that a seed lacks is absent.
+            ``score``. A number is absent if a seed lacks it.
         extra: scores of other lm-eval tasks, in lm-eval's own units.
-        survival: of the first seed, as in its record; null where its rounding was not measured.
+        survival: survival of the first seed, as in its record; null if it was not measured.
         notes: reasons for missing numbers and ranks.
         records: names of the record files.
     """
@@ -101,7 +101,13 @@ class TableRow(Frozen):
 
 
 class ColumnId(Frozen):
-    """A column of numbers: its key in ``values``, what it is called, which way is better."""
+    """A column of numbers.
+
+    Attributes:
+        key: key in ``TableRow.values``.
+        name: heading.
+        better: direction of better numbers; null for a column without one.
+    """
 
     key: str
     name: str
@@ -113,15 +119,15 @@ class Table(Frozen):
 
     Attributes:
         format: version of this schema.
-        name: of the run.
-        definitions: what the columns mean, by term.
-        columns: those that the other forms of the table show.
-        rows: references first, then methods, best first, board by board.
-        reported: published rows, where they were asked for; not comparable with ``rows``.
-        about_reported: what to know about them.
+        name: name of the run.
+        definitions: explanations by term.
+        columns: columns of the other forms of the table.
+        rows: rows by board: references, then methods, best first.
+        reported: published rows, if requested; not comparable with ``rows``.
+        about_reported: explanation of ``reported``.
     """
 
-    # of a setting, which may be anything
+    # a setting may be infinite
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     format: int
@@ -134,7 +140,13 @@ class Table(Frozen):
 
 
 def table_json(name: str, rows: Iterable[Row], reported: Iterable[Reported] = ()) -> str:
-    """``table.json``: ASCII, keys in the order of `Table`."""
+    """Build ``table.json``: ASCII, with keys in the order of `Table`.
+
+    Args:
+        name: name of the run.
+        rows: the table.
+        reported: published rows to show as well.
+    """
     table = Table(
         format=FORMAT,
         name=name,
@@ -148,7 +160,7 @@ def table_json(name: str, rows: Iterable[Row], reported: Iterable[Reported] = ()
 
 
 def table_row(row: Row) -> TableRow:
-    """A row with all that its records say of its settings."""
+    """Convert a row, with all settings of its records."""
     cell = row.records[0].cell
     return TableRow(
         board=row.board.title,
@@ -182,7 +194,7 @@ def _number(value: Value) -> Number:
 
 
 def _round(number: float | None) -> float | None:
-    """Round off the last bits of a mean, which a library decides."""
+    """Round off the last bits, which depend on library versions."""
     return None if number is None else round(number, DECIMALS) + 0.0
 
 
@@ -209,12 +221,15 @@ VALUES = (
 
 
 def table_csv(rows: Iterable[Row], reported: Iterable[Reported] = ()) -> str:
-    """``table.csv``: a line per row, its numbers as in `TableRow`.
+    """Build ``table.csv``: a line per row, with the numbers of `TableRow`.
 
     Every number has a column, and one each for its ``…_stderr``, ``…_low``, ``…_high`` and
-    ``…_spread``; the names of an extra task's begin with ``extra/``. ``kind`` is
-    ``measured`` or ``reported``. A text that a spreadsheet would take for a formula has an
-    apostrophe in front.
+    ``…_spread``. Columns of extra tasks begin with ``extra/``. ``kind`` is ``measured`` or
+    ``reported``. Text that a spreadsheet would take for a formula starts with an apostrophe.
+
+    Args:
+        rows: the table.
+        reported: published rows to add below.
     """
     lines = [_measured_line(table_row(row)) for row in rows]
     lines += [_reported_line(row) for row in reported]

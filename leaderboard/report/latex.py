@@ -1,7 +1,7 @@
-r"""The table for a paper: laid out like Table II of arXiv 2602.13151.
+r"""The table for a paper, laid out like Table II of arXiv 2602.13151.
 
-A line per method, finetuning and precision, the metrics of every board side by side, target and
-retrained model above. To be read with ``\input``; needs the package ``booktabs``.
+A line per method, finetuning and precision, with the metrics of all boards in columns and the
+references at the top. Read it with ``\input``; it needs the package ``booktabs``.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ CAPTION = (
 LABELS = ("Method", "Finetuning", "Precision")
 
 Line = tuple[str, str, str]
-"""What stands at the left: method, finetuning, precision."""
+"""Labels of a line: method, finetuning, precision."""
 T = TypeVar("T")
 
 
 def latex(rows: list[Row], reported: Sequence[Reported] = ()) -> str:
-    """``table.tex``.
+    """Build ``table.tex``.
 
     Args:
         rows: the table.
-        reported: published rows, below the measured ones under their sources. Those with
-            settings of their own, the grids that somebody searched, are left to other forms.
+        reported: published rows, shown below the measured ones by source. Rows of a published
+            hyperparameter search are left out.
     """
     boards = by_board(rows)
     width = len(LABELS) + len(METRIC_COLUMNS) * len(boards)
@@ -89,7 +89,7 @@ def _header(boards: Iterable[Board]) -> list[str]:
 
 
 def _lines(rows: Iterable[Row]) -> dict[Line, dict[Board, Row]]:
-    """The rows of all boards by line, of each method down to the fewest bits."""
+    """Rows of all boards by line, sorted by method, finetuning and falling bits."""
     lines: dict[Line, dict[Board, Row]] = {}
     for row in sorted(rows, key=lambda row: (-row.bits, row.precision)):
         line = (method(row), finetuning(row), precision(row))
@@ -98,7 +98,7 @@ def _lines(rows: Iterable[Row]) -> dict[Line, dict[Board, Row]]:
 
 
 def _grouped(lines: Mapping[Line, T], methods: Iterable[str]) -> dict[Line, T]:
-    """References first, then the methods in their order; of each, full finetuning and LoRA."""
+    """Sort lines: references, then methods in their order, full finetuning before LoRA."""
     order = list(dict.fromkeys(methods))
     order.sort(key=lambda name: name not in REFERENCES)
     return {
@@ -108,25 +108,24 @@ def _grouped(lines: Mapping[Line, T], methods: Iterable[str]) -> dict[Line, T]:
 
 
 def _unrepeated(line: Line, previous: tuple[str, str] | None) -> list[str]:
-    """Method and finetuning only where they change."""
-    name, finetuned, quantized = (escape_latex(text) for text in line)
-    dashed = "---" if line[1] == MISSING else finetuned
+    """Labels of a line, without a method and finetuning equal to those of the line above."""
+    name, finetuned, quantized = ("---" if x == MISSING else escape_latex(x) for x in line)
     if previous == line[:2]:
         return ["", "", quantized]
-    return ["" if previous and previous[0] == line[0] else name, dashed, quantized]
+    return ["" if previous and previous[0] == line[0] else name, finetuned, quantized]
 
 
 def _best(rows: Iterable[Row]) -> set[tuple[str, str, str]]:
-    """Precision, column and text of the numbers that are bold; one that stands alone is not."""
-    found = set()
+    """Precision, column and text of the bold numbers; a number without a rival is not bold."""
+    best = set()
     candidates = [row for row in rows if row.forgot]
     for quantized in {precision(row) for row in candidates}:
         members = [row for row in candidates if precision(row) == quantized]
         for column in METRIC_COLUMNS:
-            known = [value.mean for row in members if (value := row.values.get(column.key))]
-            if len(known) > 1:
-                found.add((quantized, column.key, number_text(_choose(known, column))))
-    return found
+            means = [value.mean for row in members if (value := row.values.get(column.key))]
+            if len(means) > 1:
+                best.add((quantized, column.key, number_text(_choose(means, column))))
+    return best
 
 
 def _choose(numbers: list[float], column: Column) -> float:
@@ -161,24 +160,25 @@ def _minus(text: str) -> str:
 
 
 def _reported(boards: dict[Board, list[Row]], rows: Sequence[Reported], width: int) -> list[str]:
-    """Below each source, a line per method, finetuning and precision."""
-    # a corpus that stands there twice, evaluated in two ways, has its numbers once
-    places = {board.corpus: n for n, board in reversed(list(enumerate(boards)))}
+    """Lines of published rows, below a heading per source."""
+    # the numbers go to the first board of their corpus
+    positions = {board.corpus: n for n, board in reversed(list(enumerate(boards)))}
     sources: dict[str, dict[Line, list[str]]] = {}
     for row in rows:
         line = (row.method, row.finetuning if row.finetuning != "none" else MISSING, row.precision)
         empty = ["---"] * (width - len(LABELS))
         numbers = sources.setdefault(row.source, {}).setdefault(line, empty)
-        start = places[row.corpus] * len(METRIC_COLUMNS)
+        start = positions[row.corpus] * len(METRIC_COLUMNS)
         for n, column in enumerate(METRIC_COLUMNS, start):
             text = number_text(getattr(row, column.key))
             numbers[n] = "---" if text == MISSING else _minus(text)
     lines = []
-    for source, found in sources.items():
+    for source, numbers_by_line in sources.items():
         title = rf"\multicolumn{{{width}}}{{l}}{{\emph{{Reported: {escape_latex(source)}}}}}"
         lines += [r"\midrule", _line([title])]
         previous: tuple[str, str] | None = None
-        for line, numbers in _grouped(found, [line[0] for line in found]).items():
+        methods = [line[0] for line in numbers_by_line]
+        for line, numbers in _grouped(numbers_by_line, methods).items():
             lines.append(_line([*_unrepeated(line, previous), *numbers]))
             previous = line[:2]
     return lines

@@ -14,14 +14,14 @@ from .columns import (
     METRIC_COLUMNS,
     REPORTED,
     cell_text,
+    describe,
     finetuning,
     markdown_table,
     name,
     number_text,
-    place,
     value_text,
 )
-from .suites import folds_markdown
+from .suites import suites_markdown
 from .survival import survival_markdown
 
 LABELS = ["Method", "Finetuning", "Precision"]
@@ -34,17 +34,17 @@ def markdown(
     reported: Sequence[Reported] = (),
     figures: Iterable[tuple[str, str]] = (),
 ) -> str:
-    """One section per board, then the definitions and why numbers are missing.
+    """Build ``table.md``: a section per board, definitions, and reasons for missing numbers.
 
     Args:
-        title: of the page.
+        title: heading of the page.
         rows: the table.
-        records: what the rows were made from; those of folds have a section of their own.
-        reported: published rows, in a table of their own below the measured ones.
-        figures: file and title of each plot beside the Markdown file.
+        records: records of the rows; those of suites have a section of their own.
+        reported: published rows, shown in a table of their own below the measured ones.
+        figures: file name and title of each plot in the same folder.
     """
     parts = [f"# {escape_markdown(title)}"]
-    parts += [f"![{escape_markdown(what)}]({file})" for file, what in figures]
+    parts += [f"![{escape_markdown(caption)}]({file})" for file, caption in figures]
     corpora = set()
     for board, members in by_board(rows).items():
         parts += [f"## {escape_markdown(board.title)}", _table(members)]
@@ -58,9 +58,11 @@ def markdown(
     parts.append("\n".join(definitions))
     if section := survival_markdown(rows):
         parts.append(section)
-    if section := folds_markdown(records):
+    if section := suites_markdown(records):
         parts.append(section)
-    notes = [f"- {escape_markdown(f'{place(row)}: {note}')}" for row in rows for note in row.notes]
+    notes = [
+        f"- {escape_markdown(f'{describe(row)}: {note}')}" for row in rows for note in row.notes
+    ]
     if notes:
         parts += ["## Missing numbers", "\n".join(notes)]
     return "\n\n".join(parts) + "\n"
@@ -77,7 +79,7 @@ def _table(rows: list[Row]) -> str:
 
 
 def _extra(board: Board, rows: list[Row]) -> str:
-    """Scores of other tasks, as lm-eval gives them; empty without any."""
+    """Section of the scores of other tasks; empty without such scores."""
     tasks = sorted({task for row in rows for task in row.extra})
     if not tasks:
         return ""

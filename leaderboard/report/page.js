@@ -1,12 +1,12 @@
 "use strict";
-// Sorts and filters the table, shows details, keeps the state in the address. Text is only ever
-// put in as text.
+// Sorts and filters the table, shows details, keeps the state in the address. All text is inserted
+// as text nodes.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const table = document.querySelector(".leaderboard");
   const form = document.querySelector(".filters");
   const status = form.querySelector(".status");
-  const byKey = new Map(data.rows.map((row, place) => [row.key, { ...row, place }]));
+  const byKey = new Map(data.rows.map((row, index) => [row.key, { ...row, index }]));
   const rows = [...table.querySelectorAll(".row")].map((element) => ({
     ...byKey.get(element.dataset.key), element, details: null,
   }));
@@ -21,33 +21,33 @@
   // --- the state and the address
 
   function read() {
-    const found = new URLSearchParams(location.hash.slice(1));
+    const parameters = new URLSearchParams(location.hash.slice(1));
     state = initial();
-    if (found.has("corpus") && ["", ...boards].includes(found.get("corpus"))) {
-      state.board = found.get("corpus");
+    if (parameters.has("corpus") && ["", ...boards].includes(parameters.get("corpus"))) {
+      state.board = parameters.get("corpus");
     }
     for (const filter of FILTERS) {
-      state[filter] = new Set(found.getAll(filter).filter((value) => data.rows.some((row) => row[filter] === value)));
+      state[filter] = new Set(parameters.getAll(filter).filter((value) => data.rows.some((row) => row[filter] === value)));
     }
-    state.q = found.get("q") ?? "";
-    const [column, way] = (found.get("sort") ?? "").split(".");
-    if (header(column)) Object.assign(state, { sort: column, descending: way === "descending" });
-    state.reported = found.has("reported");
-    state.open = new Set(found.getAll("open").filter((key) => byKey.has(key)));
+    state.q = parameters.get("q") ?? "";
+    const [column, direction] = (parameters.get("sort") ?? "").split(".");
+    if (header(column)) Object.assign(state, { sort: column, descending: direction === "descending" });
+    state.reported = parameters.has("reported");
+    state.open = new Set(parameters.getAll("open").filter((key) => byKey.has(key)));
   }
 
   function write() {
-    const found = new URLSearchParams();
-    if (state.board !== boards[0]) found.set("corpus", state.board);
-    for (const filter of FILTERS) for (const value of state[filter]) found.append(filter, value);
-    if (state.q) found.set("q", state.q);
-    if (state.sort) found.set("sort", `${state.sort}.${state.descending ? "descending" : "ascending"}`);
-    if (state.reported) found.set("reported", "");
-    for (const key of state.open) found.append("open", key);
-    history.replaceState(null, "", `#${found}`);
+    const parameters = new URLSearchParams();
+    if (state.board !== boards[0]) parameters.set("corpus", state.board);
+    for (const filter of FILTERS) for (const value of state[filter]) parameters.append(filter, value);
+    if (state.q) parameters.set("q", state.q);
+    if (state.sort) parameters.set("sort", `${state.sort}.${state.descending ? "descending" : "ascending"}`);
+    if (state.reported) parameters.set("reported", "");
+    for (const key of state.open) parameters.append("open", key);
+    history.replaceState(null, "", `#${parameters}`);
   }
 
-  // --- what the state means for the page
+  // --- from the state to the page
 
   function show() {
     sort();
@@ -83,7 +83,7 @@
 
   function matches(row) {
     const text = row.method.toLowerCase().includes(state.q.trim().toLowerCase());
-    // the references stand beside full finetuning and LoRA alike
+    // references belong to full finetuning and to LoRA
     const finetuning = row.kind === "reference" || passes(row, "finetuning");
     const asked = row.kind !== "reported" || state.reported;
     return inBoard(row) && text && finetuning && passes(row, "precision") && asked;
@@ -92,17 +92,17 @@
   const passes = (row, filter) => !state[filter].size || state[filter].has(row[filter]);
   const press = (button, pressed) => button.setAttribute("aria-pressed", String(pressed));
 
-  // --- sorting: references, methods and reported rows each among themselves
+  // --- sorting, within references, methods and published rows
 
   function sort() {
-    const way = state.descending ? -1 : 1;
+    const sign = state.descending ? -1 : 1;
     const compare = (a, b) => {
-      if (!state.sort) return a.place - b.place;
+      if (!state.sort) return a.index - b.index;
       const [x, y] = [a.sort[state.sort], b.sort[state.sort]];
-      if (x === null || y === null) return (x === null) - (y === null) || a.place - b.place;
-      return (x < y ? -way : x > y ? way : 0) || a.place - b.place;
+      if (x === null || y === null) return (x === null) - (y === null) || a.index - b.index;
+      return (x < y ? -sign : x > y ? sign : 0) || a.index - b.index;
     };
-    const order = `${state.sort} ${way}`;
+    const order = `${state.sort} ${sign}`;
     if (order === table.dataset.order) return;
     table.dataset.order = order;
     rows.sort(compare);
@@ -122,7 +122,7 @@
   const header = (column) => [...table.tHead.querySelectorAll("button")]
     .find((button) => button.dataset.sort === column);
 
-  // --- details of a row, made when it is first opened
+  // --- details of a row, created when it is first opened
 
   function open(row, opened) {
     if (!opened && !row.details) return;
@@ -131,8 +131,8 @@
       row.details = element("tr", { className: "details", id: `details-${row.key}` });
       const cell = element("td", { colSpan: table.tHead.rows[0].cells.length });
       const panel = element("div", { className: "panel" });
-      for (const place of row.sections) {
-        const content = data.sections[place];
+      for (const index of row.sections) {
+        const content = data.sections[index];
         if (!content.answers) panel.append(section(content));
         else if (panel.lastChild?.className !== "answers") {
           panel.append(element("div", { className: "answers" }, answerList(content)));
@@ -148,25 +148,25 @@
   }
 
   function element(name, properties = {}, ...children) {
-    const made = Object.assign(document.createElement(name), properties);
-    made.append(...children);
-    return made;
+    const node = Object.assign(document.createElement(name), properties);
+    node.append(...children);
+    return node;
   }
 
   function section({ title, remarks, facts, table: lines, note, across }) {
-    const made = element("section", { className: across ? "across" : "" });
-    if (title) made.append(element("h3", { textContent: title }));
+    const node = element("section", { className: across ? "across" : "" });
+    if (title) node.append(element("h3", { textContent: title }));
     if (remarks) {
-      made.className = "remarks";
-      made.append(element("ul", {}, ...remarks.map((text) => element("li", {}, text))));
+      node.className = "remarks";
+      node.append(element("ul", {}, ...remarks.map((text) => element("li", {}, text))));
     }
     if (facts) {
       const parts = facts.flatMap(([label, text]) => [element("dt", {}, label), element("dd", {}, text)]);
-      made.append(element("dl", { className: "facts" }, ...parts));
+      node.append(element("dl", { className: "facts" }, ...parts));
     }
-    if (lines) made.append(element("div", { className: "scroll" }, grid(lines)));
-    if (note) made.append(element("p", { className: "note" }, note));
-    return made;
+    if (lines) node.append(element("div", { className: "scroll" }, grid(lines)));
+    if (note) node.append(element("p", { className: "note" }, note));
+    return node;
   }
 
   function grid([head, ...lines]) {
@@ -193,25 +193,25 @@
     return element("details", {}, summary, ...items);
   }
 
-  // --- the words that an answer has in common with its reference, in order: what ROUGE-L counts
+  // --- longest common subsequence of words of an answer and its reference, as in ROUGE-L
 
   const words = (text) => [...text.toLowerCase().matchAll(/[a-z0-9]+/g)];
 
-  function common(one, two) {
-    const best = Array.from({ length: one.length + 1 }, () => new Uint16Array(two.length + 1));
-    for (let i = one.length - 1; i >= 0; i--) {
-      for (let j = two.length - 1; j >= 0; j--) {
-        best[i][j] = one[i][0] === two[j][0] ? best[i + 1][j + 1] + 1
-          : Math.max(best[i + 1][j], best[i][j + 1]);
+  function common(left, right) {
+    const length = Array.from({ length: left.length + 1 }, () => new Uint16Array(right.length + 1));
+    for (let i = left.length - 1; i >= 0; i--) {
+      for (let j = right.length - 1; j >= 0; j--) {
+        length[i][j] = left[i][0] === right[j][0] ? length[i + 1][j + 1] + 1
+          : Math.max(length[i + 1][j], length[i][j + 1]);
       }
     }
-    const found = [[], []];
-    for (let i = 0, j = 0; i < one.length && j < two.length;) {
-      if (one[i][0] === two[j][0]) { found[0].push(one[i++]); found[1].push(two[j++]); }
-      else if (best[i + 1][j] >= best[i][j + 1]) i++;
+    const shared = [[], []];
+    for (let i = 0, j = 0; i < left.length && j < right.length;) {
+      if (left[i][0] === right[j][0]) { shared[0].push(left[i++]); shared[1].push(right[j++]); }
+      else if (length[i + 1][j] >= length[i][j + 1]) i++;
       else j++;
     }
-    return found;
+    return shared;
   }
 
   function marked(text, matches) {
@@ -225,7 +225,7 @@
     return [...nodes, text.slice(end)];
   }
 
-  // --- what people do
+  // --- events
 
   function change(update) {
     update();
@@ -251,7 +251,7 @@
 
   const toggle = (set, value) => set.delete(value) || set.add(value);
 
-  // first the best on top, then the other way round, then the table's own order
+  // best first, then reversed, then the original order
   function turn(column, descending) {
     if (state.sort !== column) Object.assign(state, { sort: column, descending });
     else if (state.descending === descending) state.descending = !descending;

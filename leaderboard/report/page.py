@@ -1,8 +1,8 @@
-"""The leaderboard as one self-contained HTML page.
+"""The leaderboard as a self-contained HTML page.
 
-The table is plain HTML; the script sorts and filters it and shows a row's details, which lie
-beside it as JSON. Nothing is loaded from anywhere, and the page's policy allows no script or style
-but its own two.
+The table is plain HTML. The script sorts and filters it and shows the details of a row, which the
+page holds as JSON. Nothing is loaded from the network, and the content security policy allows only
+the script and the style of the page itself.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,7 +24,6 @@ from ..reading.escaping import one_line
 from ..records.schema import Record, digest
 from ..standings.published import Reported
 from ..standings.table import Board, Row, precision
-from . import svg
 from .columns import (
     COLUMNS,
     DEFINITIONS,
@@ -33,23 +32,30 @@ from .columns import (
     MISSING,
     REPORTED,
     Column,
+    describe,
     error_text,
     finetuning,
     number_text,
-    place,
 )
 from .details import Section, reported_details, row_details
-from .plots import TITLES
-from .suites import folds
+from .plots import TITLES, Plot, svg
+from .suites import suite_tables
 
 HERE = Path(__file__).parent
 GATED = 1000.0
-"""Taken off the score of a row that did not forget where rows are sorted by it."""
+"""Subtracted from the score of a row that did not forget, for sorting."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number as the page shows it, with its error; ``sort`` None comes last."""
+    """A number on the page.
+
+    Attributes:
+        column: column of the number.
+        text: formatted number.
+        error: formatted error; may be empty.
+        sort: sort key; None comes last.
+    """
 
     column: Column
     text: str
@@ -59,15 +65,22 @@ class Number:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the page's table; everything in it is visible text.
+    """A row of the page's table; all its text is visible text.
 
     Attributes:
-        key: what the address calls it by.
+        key: identifies the row in the page's address.
         kind: ``reference``, ``measured`` or ``reported``.
-        begins: true for the first row of its checkpoint.
-        bits: bits per weight, by which precisions are sorted.
-        setting: settings that tell the row from another one of the same method.
-        source: of a published row, and its settings.
+        board: title of the board.
+        method: name of the method.
+        finetuning: ``full``, ``lora`` or a dash.
+        precision: label of the precision.
+        numbers: numbers in the order of their columns.
+        details: sections that the row shows when it is opened.
+        setting: settings that tell the row from other rows of the method; may be empty.
+        forgot: result of the gate; None if it is not known.
+        begins: True for the first row of its checkpoint.
+        bits: bits per weight, for sorting precisions.
+        source: source and settings of a published row; otherwise empty.
     """
 
     key: str
@@ -91,14 +104,14 @@ class Line:
 
     @property
     def sort(self) -> dict[str, str | float | None]:
-        """Sort keys of the line by column."""
-        width = round(10 * (100 - min(self.bits, 99)))
+        """Sort keys by column."""
+        rank = round(10 * (100 - min(self.bits, 99)))
         sorts: dict[str, str | float | None] = dict.fromkeys(column.key for column in COLUMNS)
         labels = {
             "board": self.board,
             "method": self.name,
             "finetuning": self.finetuning,
-            "precision": f"{width:04d} {self.precision}",
+            "precision": f"{rank:04d} {self.precision}",
         }
         return sorts | labels | {number.column.key: number.sort for number in self.numbers}
 
@@ -109,24 +122,23 @@ def page(
     rows: Sequence[Row],
     records: Sequence[Record],
     reported: Sequence[Reported],
-    plots: Mapping[str, Mapping[Board, list[Element]]],
+    plots: Mapping[str, Mapping[Board, list[Plot]]],
 ) -> str:
-    """``index.html``.
+    """Build ``index.html``.
 
     Args:
-        folder: of the run, where answers lie beside the records.
-        name: of the run.
+        folder: folder of the run, with the answers.
+        name: name of the run.
         rows: the table.
-        records: what it was made from; those of folds have a section of their own.
-        reported: published rows; the page shows them where a switch says so.
-        plots: by name and board, as `plots.make_plots` draws them.
+        records: records of the table; those of suites have a section of their own.
+        reported: published rows, hidden until the reader switches them on.
+        plots: plots by file and board, from `make_plots`.
 
     Raises:
-        InputError: answers are not those of their record.
+        InputError: answers are damaged or belong to another record.
     """
     lines = _measured(rows, folder) + _reported(rows, reported)
-    style = svg.STYLE + (HERE / "page.css").read_text(encoding="utf-8")
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    style, script = ((HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -142,15 +154,15 @@ def page(
             "kind": kind,
             "board": one_line(board.title),
             "title": TITLES[kind],
-            "plots": [Markup(svg.inline(plot)) for plot in found],
+            "plots": [_picture(plot) for plot in members],
         }
-        for kind, boards in plots.items()
-        for board, found in boards.items()
+        for kind, by_board in plots.items()
+        for board, members in by_board.items()
     ]
     return environment.get_template("page.html.j2").render(
         name=name,
         policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'",
+        "img-src data:; base-uri 'none'; form-action 'none'",
         style=Markup(style),
         script=Markup(script),
         columns=COLUMNS,
@@ -163,12 +175,12 @@ def page(
         ),
         data=_data(lines),
         figures=figures,
-        folds=folds(records),
+        suites=suite_tables(records),
         definitions=DEFINITIONS,
         did_not_forget=DID_NOT_FORGET,
         missing=MISSING,
         about_reported=REPORTED if reported else "",
-        notes=[f"{place(row)}: {note}" for row in rows for note in row.notes],
+        notes=[f"{describe(row)}: {note}" for row in rows for note in row.notes],
         records=len(records),
     )
 
@@ -207,7 +219,7 @@ def _number(row: Row, column: Column) -> Number:
 
 
 def _reported(rows: Sequence[Row], reported: Sequence[Reported]) -> list[Line]:
-    """Published rows, on the first board of their corpus."""
+    """Lines of published rows, on the first board of their corpus."""
     boards = {row.corpus: row.board.title for row in reversed(rows)}
     lines: list[Line] = []
     for n, row in enumerate(reported):
@@ -234,31 +246,33 @@ def _reported(rows: Sequence[Row], reported: Sequence[Reported]) -> list[Line]:
 
 
 class _Pool:
-    """Gives equal things one place in a list."""
+    """A list without duplicates."""
 
     def __init__(self) -> None:
         self.items: list[Any] = []
-        self._places: dict[str, int] = {}
+        self._indices: dict[str, int] = {}
 
-    def __call__(self, item: Any) -> int:
-        place = self._places.setdefault(json.dumps(item), len(self.items))
-        if place == len(self.items):
+    def index(self, item: Any) -> int:
+        """Index of an item, which is added if it is new."""
+        index = self._indices.setdefault(json.dumps(item), len(self.items))
+        if index == len(self.items):
             self.items.append(item)
-        return place
+        return index
 
 
 def _data(lines: Sequence[Line]) -> dict[str, Any]:
-    """What the script reads: lines in the table's order, what they repeat kept once."""
+    """Data of the script: rows in the table's order, with repeated sections and texts once."""
     texts, sections = _Pool(), _Pool()
     rows = []
     for line in lines:
-        places = []
+        sections_of_line = []
         for section in line.details:
             answers = [
-                {name: texts(text) for name, text in answer.items()}
+                {name: texts.index(text) for name, text in answer.items()}
                 for answer in section.get("answers", ())
             ]
-            places.append(sections(section | ({"answers": answers} if answers else {})))
+            shared = section | ({"answers": answers} if answers else {})
+            sections_of_line.append(sections.index(shared))
         rows.append(
             {
                 "key": line.key,
@@ -268,12 +282,20 @@ def _data(lines: Sequence[Line]) -> dict[str, Any]:
                 "finetuning": line.finetuning,
                 "precision": line.precision,
                 "sort": line.sort,
-                "sections": places,
+                "sections": sections_of_line,
             }
         )
     return {"rows": rows, "sections": sections.items, "texts": texts.items}
 
 
+def _picture(plot: Plot) -> dict[str, str]:
+    """Title, size and data of a plot. An image keeps its styles and ids apart from the page."""
+    text = svg([plot])
+    (box,) = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    data = base64.b64encode(text.encode()).decode()
+    return {"title": one_line(plot.title), "width": box[0], "height": box[1], "data": data}
+
+
 def _hash(source: str) -> str:
-    """The expression by which a content security policy knows a script or style."""
+    """Hash of a script or style in the form of a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"

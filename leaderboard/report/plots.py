@@ -1,31 +1,71 @@
-"""The plots: forgetting against utility, recovery, kept share; full finetuning and LoRA in each."""
+"""Plots of the table as SVG: forgetting against utility, recovery, kept share by layer.
+
+A method has a colour and a shape. Full finetuning is dashed and hollow, LoRA solid and filled.
+"""
 
 from __future__ import annotations
 
+import io
+import math
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element
+from functools import partial
+from typing import Any
 
+import matplotlib
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ..reading.escaping import one_line
 from ..records.survival import SurvivalReport
 from ..standings.estimates import Z
 from ..standings.table import Board, Row, by_board, precision, ranking_precisions
-from . import svg
-from .columns import method, value_text
 from .survival import kept_by_block
-from .svg import Axis, Place
 
 TITLES = {
     "forgetting": "Forgetting against utility, before and after quantization",
     "recovery": "Points gained by quantization",
     "survival": "Kept share of the update, by layer",
 }
-"""Titles of the plots by the names of their files."""
-LEFT, RIGHT = 48.0, svg.WIDTH - 12.0
-THICK = 11.0
-"""Of a bar, in pixels."""
-WHOLE_LINE = int((svg.WIDTH - 34) / svg.CHARACTER)
-"""Characters of a setting, alone on a line of the legend."""
-STYLES = {"full": "full: dashed, hollow", "other": "LoRA: solid, filled"}
+"""Title of each plot by the name of its file."""
+STYLE: Any = {  # RcParams has a key type of its own
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lm-eval-muse",
+    "text.parse_math": False,  # names from records are text, also with a $
+    "font.size": 8.0,
+    "font.sans-serif": ["DejaVu Sans"],
+    "axes.titlesize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.edgecolor": "#8c959f",
+    "grid.color": "#e3e7ec",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.columnspacing": 1.2,
+}
+NEUTRAL = "#59636e"
+COLOURS = (
+    *("#0b6cb0", "#c2410c", "#0f7b5c", "#a21a6b", "#8a6100", "#5b4bc4", "#0e7490"),
+    NEUTRAL,
+)
+MARKERS = "os^Dvph"
+WIDTH, HEIGHT = 4.8, 3.1
+"""Size of a plot without its legend, in inches."""
+CHARACTERS, ENTRY = 80, 8
+"""Characters in a line of the legend, and those that an entry takes in addition to its label."""
+LONGEST_NAME, LONGEST_SETTING = 28, 60
+LARGEST = 1e9
+"""Larger numbers are drawn as this one."""
 
 
 @dataclass(frozen=True)
@@ -33,70 +73,110 @@ class Checkpoint:
     """An unlearned model before and after quantization.
 
     Attributes:
-        colour: number of its method among those of the whole table, for colour and shape.
-        before: the row of the unquantized model; None where there is none.
-        after: the row at the precision of the plot; None where there is none.
+        first: its first row in the table.
+        number: index of its method, for colour and shape.
+        before: the unquantized row; None without one.
+        after: the row at the precision of the plot; None without one.
     """
 
     first: Row
-    colour: int
+    number: int
     before: Row | None
     after: Row | None
 
     @property
-    def name(self) -> str:
-        """Method and finetuning."""
-        return f"{method(self.first)} {self.first.finetuning}"
+    def colour(self) -> str:
+        """Colour of its method."""
+        return COLOURS[self.number % len(COLOURS)]
 
     @property
-    def short_name(self) -> str:
-        """The same without the settings, for which a legend has a letter."""
-        return svg.shorten(f"{self.first.method} {self.first.finetuning}")
+    def is_full(self) -> bool:
+        """True for full finetuning."""
+        return self.first.finetuning == "full"
 
-    @property
-    def css(self) -> str:
-        """Class of its colour."""
-        return f"c{self.colour % svg.COLOURS}"
+    def line(self, **more: Any) -> dict[str, Any]:
+        """Style of its line and marks, as arguments of ``Line2D``."""
+        marker = MARKERS[self.number % len(MARKERS)]
+        return _line(self.is_full, self.colour, marker) | more
 
-    @property
-    def style(self) -> str:
-        """Full finetuning is drawn dashed and hollow, all else solid and filled."""
-        return "full" if self.first.finetuning == "full" else "other"
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot that `svg` draws.
+
+    Attributes:
+        title: heading of the plot.
+        height: without the legend, in inches.
+        checkpoints: those that the plot shows.
+        draw: fills an empty figure, given a letter for each setting; returns the entries of the
+            legend.
+    """
+
+    title: str
+    height: float
+    checkpoints: list[Checkpoint]
+    draw: Callable[[FigureBase, Mapping[str, str]], list[Any]]
 
 
 def make_plots(
     rows: list[Row], reports: Mapping[str, SurvivalReport]
-) -> dict[str, dict[Board, list[Element]]]:
-    """Draw the rows: by the plot's name, for every board that has something to draw.
+) -> dict[str, dict[Board, list[Plot]]]:
+    """Choose the plots of a table, by file and board; boards without anything to draw are left out.
 
-    Forgetting and recovery are drawn once for every quantizer with the fewest bits by which the
-    board is ordered; without such an order, for all quantizers with the fewest bits.
+    Forgetting and recovery have a plot for each quantizer with the fewest bits by which the board
+    is ordered; without such an order, for all quantizers with the fewest bits.
 
     Args:
         rows: the table.
-        reports: survival reports by checkpoint.
+        reports: survival reports by the stem of their checkpoint.
     """
     methods = sorted({row.method for row in rows if not row.is_reference})
-    drawings: dict[str, Callable[[list[Row], list[Checkpoint], str], list[Element]]] = {
-        "forgetting": _forgetting,
-        "recovery": _recovery,
-    }
-    plots: dict[str, dict[Board, list[Element]]] = {name: {} for name in TITLES}
+    plots: dict[str, dict[Board, list[Plot]]] = {name: {} for name in TITLES}
     boards = by_board(rows)
     for board, members in boards.items():
-        prefix = f"{svg.shorten(board.title)}: " if len(boards) > 1 else ""
-        for key in _shown_precisions(members):
+        prefix = f"{_shorten(board.title)}: " if len(boards) > 1 else ""
+        for key in _compared_precisions(members):
             checkpoints = _checkpoints(members, methods, key)
-            for name, draw in drawings.items():
-                if found := draw(members, checkpoints, prefix):
-                    plots[name].setdefault(board, []).extend(found)
-        known = _checkpoints(members, methods, None)
-        if found := _survival(members, known, prefix, reports):
-            plots["survival"][board] = found
-    return {name: found for name, found in plots.items() if found}
+            for name, choose in (("forgetting", _forgetting), ("recovery", _recovery)):
+                if (plot := choose(members, checkpoints, prefix)) is not None:
+                    plots[name].setdefault(board, []).append(plot)
+        checkpoints = _checkpoints(members, methods, None)
+        if survival := _survival(members, checkpoints, prefix, reports):
+            plots["survival"][board] = survival
+    return {name: by_name for name, by_name in plots.items() if by_name}
 
 
-def _shown_precisions(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def svg(plots: Sequence[Plot]) -> str:
+    """Draw plots in a row as an SVG file; the same plots give the same bytes."""
+    # the user's matplotlibrc has no part in it
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the viewer's fonts draw the text
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure((WIDTH * len(plots), HEIGHT), layout="constrained")
+        parts = figure.subfigures(1, len(plots), squeeze=False)[0]
+        settings = {c.first.setting for plot in plots for c in plot.checkpoints} - {""}
+        letters = {setting: chr(ord("a") + i % 26) for i, setting in enumerate(sorted(settings))}
+        entries: dict[str, Any] = {}
+        for part, plot in zip(parts, plots, strict=True):
+            part.suptitle(one_line(plot.title), x=0.02, ha="left", fontsize=9, fontweight="bold")
+            entries |= {entry.get_label(): entry for entry in plot.draw(part, letters)}
+        entries |= {
+            label: Line2D([], [], linestyle="", label=label)
+            for setting, letter in letters.items()
+            for label in [f"{letter}: {_shorten(setting, LONGEST_SETTING)}"]
+        }
+        columns = max(1, len(plots) * CHARACTERS // (max(map(len, entries)) + ENTRY))
+        figure.legend(handles=list(entries.values()), loc="outside lower left", ncols=columns)
+        rows = math.ceil(len(entries) / columns)
+        figure.set_size_inches(WIDTH * len(plots), max(plot.height for plot in plots) + 0.17 * rows)
+        file = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", metadata=nothing)
+    return re.sub(r"\n *", "\n", file.getvalue())
+
+
+def _compared_precisions(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Names and digests of the quantizers that a plot compares with no quantization."""
     lowest = min(row.bits for row in rows)
     members = ranking_precisions(rows) or [row for row in rows if row.bits == lowest]
@@ -106,119 +186,160 @@ def _shown_precisions(rows: Sequence[Row]) -> list[tuple[str, str]]:
 def _checkpoints(
     rows: Sequence[Row], methods: Sequence[str], key: tuple[str, str] | None
 ) -> list[Checkpoint]:
-    found: dict[tuple[str, ...], list[Row]] = {}
+    rows_by_checkpoint: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         if not row.is_reference:
-            found.setdefault(row.checkpoint, []).append(row)
+            rows_by_checkpoint.setdefault(row.checkpoint, []).append(row)
     return [
         Checkpoint(
             first=members[0],
-            colour=methods.index(members[0].method),
+            number=methods.index(members[0].method),
             before=next((row for row in members if not row.is_quantized), None),
             after=next(
                 (row for row in members if row.is_quantized and row.precision_key == key), None
             ),
         )
-        for members in found.values()
+        for members in rows_by_checkpoint.values()
     ]
 
 
-def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> list[Element]:
+def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> Plot | None:
     """Utility over forget quality, an arrow per checkpoint from before to after quantization."""
-    ways = [
-        (checkpoint, *points)
+    arrows = [
+        (checkpoint, before, after)
         for checkpoint in checkpoints
-        if (points := _way(checkpoint)) is not None
+        if (before := _point(checkpoint.before)) and (after := _point(checkpoint.after))
     ]
-    if not ways:
-        return []
-    before, after = ways[0][0].before, ways[0][0].after
+    if not arrows:
+        return None
     references = {
-        row.method: row.values["utility"].mean
+        row.method: _within(row.values["utility"].mean)
         for row in rows
         if row.is_reference and not row.is_quantized and "utility" in row.values
     }
-    utilities = [point[1] for _, start, end in ways for point in (start, end)]
-    height, legend = 300.0, _Legend([checkpoint for checkpoint, _, _ in ways])
-    way = f"{precision(before)} → {precision(after)}" if before and after else ""
-    plot = svg.canvas(f"{prefix}forgetting and utility, {way}", height + legend.height)
-    x = Axis(-0.05, 1.05, LEFT, RIGHT, (0, 0.25, 0.5, 0.75, 1))
-    y = svg.axis([*utilities, *references.values()], height - 46, 50)
-    svg.frame(plot, x, y, ("forget quality: target 0, retrained 1", "utility"))
+    first = arrows[0][0]
+    assert first.before and first.after
+    title = f"{prefix}forgetting and utility, {precision(first.before)} → {precision(first.after)}"
+    shown = [checkpoint for checkpoint, _, _ in arrows]
+    return Plot(title, HEIGHT, shown, partial(_draw_forgetting, arrows, references))
+
+
+def _point(row: Row | None) -> tuple[float, float] | None:
+    """Forget quality and utility of a row; None if one is missing."""
+    if row is None or not {"forget_quality", "utility"} <= row.values.keys():
+        return None
+    return row.values["forget_quality"].mean, _within(row.values["utility"].mean)
+
+
+def _draw_forgetting(
+    arrows: list[tuple[Checkpoint, tuple[float, float], tuple[float, float]]],
+    references: Mapping[str, float],
+    figure: FigureBase,
+    letters: Mapping[str, str],
+) -> list[Any]:
+    axes = figure.subplots()
+    axes.set(xlim=(-0.05, 1.05), xlabel="forget quality: target 0, retrain 1", ylabel="utility")
     for role, utility in references.items():
-        where = (x(0.0 if role == "target" else 1.0), y(utility))
-        svg.cross(plot, where)
-        anchor, side = ("start", 8) if role == "target" else ("end", -8)
-        svg.text(plot, where[0] + side, where[1] - 6, role, "tick", anchor)
-    for checkpoint, start, end in ways:
-        text = f"{checkpoint.name}: {start[0]:.2f}, {start[1]:.1f} → {end[0]:.2f}, {end[1]:.1f}"
-        part = svg.group(plot, checkpoint.css, text)
-        ends = [(x(quality), y(utility)) for quality, utility in (start, end)]
-        svg.arrow(part, ends[0], ends[1], checkpoint.style)
-        svg.mark(part, ends[0], checkpoint.colour, f"mark {checkpoint.style}")
-        if letter := legend.letter(checkpoint):
-            svg.text(part, ends[0][0], ends[0][1] - 8, letter, anchor="middle")
-    legend.draw(plot, height)
-    return [plot]
+        x, side, align = (0, 7, "left") if role == "target" else (1, -7, "right")
+        axes.plot(x, utility, "x", color=NEUTRAL)
+        axes.annotate(
+            role, (x, utility), (side, 4), textcoords="offset points", ha=align, color=NEUTRAL
+        )
+    for checkpoint, before, after in arrows:
+        axes.plot(*before, **checkpoint.line())
+        axes.plot(*after, marker="")  # the axis includes the tip of the arrow
+        if letter := letters.get(checkpoint.first.setting):
+            axes.annotate(
+                letter,
+                before,
+                (0, 5),
+                textcoords="offset points",
+                ha="center",
+                color=checkpoint.colour,
+            )
+    axes.margins(y=0.1)
+    for checkpoint, before, after in arrows:
+        if math.dist(*axes.transData.transform([before, after])) < 3:  # no room for a head
+            continue
+        style = {
+            "arrowstyle": "-|>",
+            "color": checkpoint.colour,
+            "linestyle": checkpoint.line()["linestyle"],
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "mutation_scale": 6,
+        }
+        axes.annotate("", after, before, arrowprops=style)
+    return _legend([checkpoint for checkpoint, _, _ in arrows])
 
 
-def _way(checkpoint: Checkpoint) -> tuple[Place, Place] | None:
-    """Forget quality and utility before and after quantization; None where one is missing."""
-    points = []
-    for row in (checkpoint.before, checkpoint.after):
-        if row is None or not {"forget_quality", "utility"} <= row.values.keys():
-            return None
-        points.append((row.values["forget_quality"].mean, row.values["utility"].mean))
-    return points[0], points[1]
-
-
-def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> list[Element]:
+def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> Plot | None:
     """A bar per checkpoint for VerbMem and for KnowMem, with its 95% interval."""
-    metrics = {"recovery_verbmem": "VerbMem", "recovery_knowmem": "KnowMem"}
-    shown = [
+    bars = [
         (checkpoint, checkpoint.after)
         for checkpoint in checkpoints
-        if checkpoint.after is not None and metrics.keys() <= checkpoint.after.values.keys()
+        if checkpoint.after is not None
+        and {"recovery_verbmem", "recovery_knowmem"} <= checkpoint.after.values.keys()
     ]
-    if not shown:
-        return []
-    order = list(dict.fromkeys(checkpoint.first.method for checkpoint, _ in shown))
-    shown.sort(key=lambda pair: (order.index(pair[0].first.method), pair[0].style != "full"))
-    tops, y = [], 50.0
-    for i, (checkpoint, _) in enumerate(shown):
-        new = i and shown[i - 1][0].first.method != checkpoint.first.method
-        y += THICK + (10 if new else 3) if i else 0
-        tops.append(y)
-    bottom = y + THICK + 6
-    legend = _Legend([checkpoint for checkpoint, _ in shown], marks=False)
-    title = f"{prefix}points gained at {shown[0][1].precision}"
-    plot = svg.canvas(title, bottom + 44 + legend.height)
-    names = [f"{c.short_name} {legend.letter(c)}".rstrip() for c, _ in shown]
-    left = 12 + svg.CHARACTER * max(map(len, names))
-    wide = (RIGHT - left - 24) / 2
-    ends = [
-        row.values[key].mean + side * Z * (row.values[key].stderr or 0)
-        for _, row in shown
-        for key in metrics
-        for side in (-1, 1)
-    ]
-    for (key, metric), start in zip(metrics.items(), (left, left + wide + 24), strict=True):
-        axis = svg.axis([0, *ends], start, start + wide, ticks=3)
-        svg.columns(plot, axis, 44, bottom, f"Δ {metric}")
-        for (checkpoint, row), top in zip(shown, tops, strict=True):
-            value = row.values[key]
-            text = f"{checkpoint.name}: Δ {metric} {value_text(value, signed=True)}"
-            part = svg.group(plot, checkpoint.css, text)
-            svg.bar(part, axis, value.mean, top, THICK, f"bar {checkpoint.style}")
+    if not bars:
+        return None
+    order = list(dict.fromkeys(checkpoint.first.method for checkpoint, _ in bars))
+    bars.sort(key=lambda bar: (order.index(bar[0].first.method), not bar[0].is_full))
+    title = f"{prefix}points gained at {bars[0][1].precision}"
+    height = 1 + 0.17 * len(bars) + 0.1 * len(order)
+    return Plot(title, height, [c for c, _ in bars], partial(_draw_recovery, bars))
+
+
+def _draw_recovery(
+    bars: list[tuple[Checkpoint, Row]], figure: FigureBase, letters: Mapping[str, str]
+) -> list[Any]:
+    heights: list[float] = []
+    for i, (checkpoint, _) in enumerate(bars):
+        is_new = i and bars[i - 1][0].first.method != checkpoint.first.method
+        heights.append(heights[-1] + (1.6 if is_new else 1) if i else 0.0)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, metric in zip(panels, ("VerbMem", "KnowMem"), strict=True):
+        for (checkpoint, row), y in zip(bars, heights, strict=True):
+            value = row.values[f"recovery_{metric.lower()}"]
+            axes.barh(y, _within(value.mean), 0.7, **_bar(checkpoint.is_full, checkpoint.colour))
             if value.stderr is not None:
-                low, high = (axis(value.mean + side * Z * value.stderr) for side in (-1, 1))
-                svg.line(part, (low, top + THICK / 2), (high, top + THICK / 2), "spread")
-    for name, top in zip(names, tops, strict=True):
-        svg.text(plot, left - 8, top + THICK - 2, name, anchor="end")
-    styles = "full: hollow, LoRA: filled"
-    svg.text(plot, 12, bottom + 34, f"above 0: more remembered; lines: 95%; {styles}", "label")
-    legend.draw(plot, bottom + 44)
-    return [plot]
+                error = _within(Z * value.stderr)
+                axes.errorbar(
+                    _within(value.mean), y, xerr=error, fmt="none", ecolor=NEUTRAL, elinewidth=1
+                )
+        axes.axvline(0, color="#8c959f", linewidth=0.8)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel(f"Δ {metric}\nabove 0: more is remembered")
+    names = [
+        " ".join((_shorten(c.first.method), c.first.finetuning, letters.get(c.first.setting, "")))
+        for c, _ in bars
+    ]
+    panels[0].set_yticks(heights, [name.rstrip() for name in names])
+    panels[0].invert_yaxis()
+    styles = sorted({checkpoint.is_full for checkpoint, _ in bars}, reverse=True)
+    return [
+        *(Patch(label="full" if full else "LoRA", **_bar(full, NEUTRAL)) for full in styles),
+        Line2D([], [], color=NEUTRAL, label="95% interval"),
+    ]
+
+
+def _line(is_full: bool, colour: str, marker: str) -> dict[str, Any]:
+    """Style of a line: dashed and hollow for full finetuning."""
+    return {
+        "color": colour,
+        "linestyle": "--" if is_full else "-",
+        "marker": marker,
+        "markerfacecolor": "none" if is_full else colour,
+    }
+
+
+def _bar(is_full: bool, colour: str) -> dict[str, Any]:
+    """Style of a bar: hollow for full finetuning."""
+    return {
+        "facecolor": "none" if is_full else colour,
+        "edgecolor": colour,
+    }
 
 
 def _survival(
@@ -226,82 +347,68 @@ def _survival(
     checkpoints: list[Checkpoint],
     prefix: str,
     reports: Mapping[str, SurvivalReport],
-) -> list[Element]:
-    """Kept share by layer, a plot for each precision, a line for each checkpoint."""
-    known = {checkpoint.first.checkpoint: checkpoint for checkpoint in checkpoints}
-    grids: dict[str, list[tuple[Checkpoint, dict[int, float]]]] = {}
+) -> list[Plot]:
+    """Kept share by layer: a plot per precision, a line per checkpoint."""
+    by_key = {checkpoint.first.checkpoint: checkpoint for checkpoint in checkpoints}
+    lines: dict[str, list[tuple[Checkpoint, dict[int, float]]]] = {}
     for row in rows:
         report = reports.get(row.records[0].cell.training.stem)
         shares = kept_by_block(report, row.precision) if report and row.is_quantized else {}
         if shares:
-            grids.setdefault(row.precision, []).append((known[row.checkpoint], shares))
-    return [_grid(f"{prefix}kept share at {grid}", lines) for grid, lines in grids.items()]
+            lines.setdefault(row.precision, []).append((by_key[row.checkpoint], shares))
+    return [
+        Plot(
+            f"{prefix}kept share at {name}",
+            HEIGHT,
+            [checkpoint for checkpoint, _ in members],
+            partial(_draw_survival, members),
+        )
+        for name, members in lines.items()
+    ]
 
 
-def _grid(title: str, lines: list[tuple[Checkpoint, dict[int, float]]]) -> Element:
-    height = 260.0
-    legend = _Legend([checkpoint for checkpoint, _ in lines])
-    plot = svg.canvas(title, height + legend.height)
-    last = max(block for _, shares in lines for block in shares)
-    step = max(1, -(-last // 8))
-    x = Axis(0, max(last, 1), LEFT, RIGHT, range(0, last + 1, step))
-    every = [share for _, shares in lines for share in shares.values()]
-    y = svg.axis([0, 1, *every], height - 46, 50)
-    svg.frame(plot, x, y, ("layer", "share of the update that is kept"), percent=True)
+def _draw_survival(
+    lines: list[tuple[Checkpoint, dict[int, float]]],
+    figure: FigureBase,
+    letters: Mapping[str, str],
+) -> list[Any]:
+    axes = figure.subplots()
     for checkpoint, shares in lines:
-        part = svg.group(plot, checkpoint.css, checkpoint.name)
-        points = [(x(block), y(share)) for block, share in shares.items()]
-        svg.path(part, points, f"line {checkpoint.style}")
-        for point in points:
-            svg.mark(part, point, checkpoint.colour, f"mark small {checkpoint.style}")
-        if letter := legend.letter(checkpoint):
-            svg.text(part, points[-1][0] + 5, points[-1][1] + 4, letter)
-    legend.draw(plot, height)
-    return plot
+        blocks, values = list(shares), [_within(share) for share in shares.values()]
+        axes.plot(blocks, values, **checkpoint.line(markersize=3))
+        if letter := letters.get(checkpoint.first.setting):
+            axes.annotate(
+                letter,
+                (blocks[-1], values[-1]),
+                (4, -3),
+                textcoords="offset points",
+                color=checkpoint.colour,
+            )
+    low, high = axes.get_ylim()
+    axes.set(ylim=(min(low, 0), max(high, 1.03)), xlabel="layer")
+    axes.set_ylabel("share of the update that is kept")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    return _legend([checkpoint for checkpoint, _ in lines])
 
 
-class _Legend:
-    """Meaning of colours, styles and letters, for the checkpoints of one plot.
+def _legend(checkpoints: Sequence[Checkpoint]) -> list[Line2D]:
+    """Entries for methods and finetunings."""
+    by_method = {checkpoint.first.method: checkpoint for checkpoint in checkpoints}
+    entries = [
+        checkpoint.line(linestyle="", markerfacecolor=checkpoint.colour, label=_shorten(name))
+        for name, checkpoint in sorted(by_method.items())
+    ]
+    for full in sorted({checkpoint.is_full for checkpoint in checkpoints}, reverse=True):
+        entries.append(_line(full, NEUTRAL, "o") | {"label": "full" if full else "LoRA"})
+    return [Line2D([], [], **entry) for entry in entries]
 
-    Args:
-        checkpoints: in the order of the plot.
-        marks: whether colours and styles are explained, or letters alone.
 
-    Attributes:
-        letters: for every setting that sets checkpoints apart which are drawn alike, what stands
-            for it.
-        height: what drawing it takes, in pixels.
-    """
+def _within(number: float) -> float:
+    return min(max(number, -LARGEST), LARGEST)
 
-    def __init__(self, checkpoints: list[Checkpoint], marks: bool = True) -> None:
-        settings = sorted({checkpoint.first.setting for checkpoint in checkpoints} - {""})
-        self.letters = {setting: chr(ord("a") + i % 26) for i, setting in enumerate(settings)}
-        marked = checkpoints if marks else []
-        methods = dict(sorted((c.first.method, c.colour) for c in marked))
-        self._colours = list(methods.values())
-        self._styles = sorted({checkpoint.style for checkpoint in marked})
-        self._labels = [
-            *map(svg.shorten, methods),
-            *(STYLES[style] for style in self._styles),
-            *(svg.shorten(setting, WHOLE_LINE) for setting in self.letters),
-        ]
-        self._places = svg.flow(self._labels)
-        self.height = 24 + self._places[-1][1] if self._places else 0.0
 
-    def letter(self, checkpoint: Checkpoint) -> str:
-        """The letter of a checkpoint's setting; empty where nothing is drawn like it."""
-        return self.letters.get(checkpoint.first.setting, "")
-
-    def draw(self, plot: Element, y: float) -> None:
-        """Draw it below ``y``."""
-        for label, (dx, dy) in zip(self._labels, self._places, strict=True):
-            svg.text(plot, dx + 22, y + 12 + dy, label)
-        places = iter(self._places)
-        for colour, (dx, dy) in zip(self._colours, places, strict=False):
-            part = svg.group(plot, f"c{colour % svg.COLOURS}")
-            svg.mark(part, (dx + 10, y + 8 + dy), colour, "mark")
-        for style, (dx, dy) in zip(self._styles, places, strict=False):
-            svg.line(plot, (dx, y + 8 + dy), (dx + 18, y + 8 + dy), f"line {style}")
-            svg.mark(plot, (dx + 9, y + 8 + dy), 0, f"mark {style}")
-        for letter, (dx, dy) in zip(self.letters.values(), places, strict=False):
-            svg.text(plot, dx + 10, y + 12 + dy, letter, anchor="middle")
+def _shorten(name: str, longest: int = LONGEST_NAME) -> str:
+    """Cut a name that is too long for a plot."""
+    name = one_line(name)
+    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -1,4 +1,4 @@
-"""MUSE's last two ways: utility and forgetting over growing and over successive forget sets."""
+"""Scalability and sustainability of MUSE: growing and successive forget sets."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from statistics import fmean
 from ..errors import InputError
 from ..reading.escaping import escape_markdown
 from ..records.schema import Record, Training
-from ..standings.grouping import (
-    Group,
-    Key,
-    board_titles,
-    finite,
-    key_of,
-    setting_labels,
-)
+from ..standings.grouping import Group, Key, board_titles, finite, key_of, setting_labels
 from ..standings.table import precision_label
 from .columns import markdown_table, number_text
 
@@ -38,78 +31,84 @@ HEADER = [
     *(f"Memorized {stage}" for stage in STAGES),
 ]
 
-Folds = dict[int, Group]
-"""Records by number of the stage, then by seed."""
+Stages = dict[int, Group]
+"""Records by stage number, then by seed."""
 
 
 @dataclass(frozen=True)
-class FoldTable:
-    """One suite: a line per method, finetuning and precision; four labels, then numbers."""
+class SuiteTable:
+    """Table of a suite: a line per method, finetuning and precision.
+
+    Attributes:
+        title: name of the suite and its meaning.
+        header: headings of the labels and numbers.
+        lines: lines of cells, four labels and then numbers.
+    """
 
     title: str
     header: list[str]
     lines: list[list[str]]
 
 
-def folds(records: Iterable[Record]) -> list[FoldTable]:
-    """A table per suite: utility, and what is remembered of the stage; none without records of it.
+def suite_tables(records: Iterable[Record]) -> list[SuiteTable]:
+    """Make a table of utility and memorization for each suite that has records.
 
-    Several seeds give their mean; a stage that one of them lacks has no number.
+    Several seeds give their mean. A stage has no number if a seed lacks it.
 
     Raises:
-        InputError: two records are of one cell.
+        InputError: two records are of the same cell.
     """
-    suites: dict[str, dict[Key, Folds]] = {suite: defaultdict(dict) for suite in TITLES}
+    suites: dict[str, dict[Key, Stages]] = {suite: defaultdict(dict) for suite in TITLES}
     for record in records:
         stage = record.cell.training.stage
         if stage is None:
             continue
-        seeds = suites[stage.suite][_whole(record)].setdefault(stage.number, {})
+        seeds = suites[stage.suite][_row_key(record)].setdefault(stage.number, {})
         seed = record.cell.training.seed
         if seed in seeds:
             raise InputError(f"two records are of the same cell: {record.cell.stem}")
         seeds[seed] = record
     return [
-        FoldTable(TITLES[suite], HEADER, _lines(rows)) for suite, rows in suites.items() if rows
+        SuiteTable(TITLES[suite], HEADER, _lines(rows)) for suite, rows in suites.items() if rows
     ]
 
 
-def folds_markdown(records: Iterable[Record]) -> str:
-    """A section per suite; empty without any."""
+def suites_markdown(records: Iterable[Record]) -> str:
+    """Section per suite; empty without records of suites."""
     parts = []
-    for table in folds(records):
+    for table in suite_tables(records):
         lines = [[*map(escape_markdown, line[:LABELS]), *line[LABELS:]] for line in table.lines]
         parts += [f"## {table.title}", markdown_table(table.header, lines, LABELS)]
     return "\n\n".join([*parts, EXPLANATION]) if parts else ""
 
 
-def _whole(record: Record) -> Key:
-    """What the folds of one row share."""
+def _row_key(record: Record) -> Key:
+    """Key that all stages of a row share."""
     training = record.cell.training
     corpus = training.corpus.model_copy(update={"forget": ""})
     training = training.model_copy(update={"stage": None, "corpus": corpus})
     return key_of(record.cell.model_copy(update={"training": training}))
 
 
-def _lines(rows: dict[Key, Folds]) -> list[list[str]]:
+def _lines(rows: dict[Key, Stages]) -> list[list[str]]:
     cells, dtypes = {}, {}
     trainings: dict[tuple[str, ...], dict[str, Training]] = defaultdict(dict)
-    for key, folds in rows.items():
-        records = [record for seeds in folds.values() for record in seeds.values()]
+    for key, stages in rows.items():
+        records = [record for seeds in stages.values() for record in seeds.values()]
         cells[key.board] = cell = records[0].cell
         dtypes[key] = next((record.dtype for record in records if record.dtype), None)
         trainings[key.board, key.method, key.finetuning][key.settings] = cell.training
     boards = board_titles(cells)
     lines = []
-    for key, folds in rows.items():
-        alike = trainings[key.board, key.method, key.finetuning]
-        setting = f" [{setting_labels(alike)[key.settings]}]" if len(alike) > 1 else ""
+    for key, stages in rows.items():
+        same_name = trainings[key.board, key.method, key.finetuning]
+        setting = f" [{setting_labels(same_name)[key.settings]}]" if len(same_name) > 1 else ""
         method = key.method + setting
-        quantizer = next(iter(next(iter(folds.values())).values())).cell.quantizer
-        shown = precision_label(key.precision, quantizer, dtypes[key])
-        names = boards[key.board], method, key.finetuning, shown
+        quantizer = next(iter(next(iter(stages.values())).values())).cell.quantizer
+        precision = precision_label(key.precision, quantizer, dtypes[key])
+        names = boards[key.board], method, key.finetuning, precision
         numbers = [
-            number_text(_mean(metric, folds.get(stage, {})))
+            number_text(_mean(metric, stages.get(stage, {})))
             for metric in ("utility", "exact_memorization")
             for stage in STAGES
         ]
@@ -119,5 +118,6 @@ def _lines(rows: dict[Key, Folds]) -> list[list[str]]:
 
 def _mean(metric: str, seeds: Group) -> float | None:
     numbers = [finite(record.metrics).get(metric) for record in seeds.values()]
-    known = [number for number in numbers if number is not None]
-    return fmean(known) if known and len(known) == len(numbers) else None
+    finite_numbers = [number for number in numbers if number is not None]
+    is_complete = numbers and len(finite_numbers) == len(numbers)
+    return fmean(finite_numbers) if is_complete else None

@@ -1,4 +1,4 @@
-"""The size of each update, what rounding keeps of it, and what the scores do."""
+"""Size of each update, the share of it that rounding keeps, and the change of the scores."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from ..reading.escaping import escape_markdown
 from ..records.schema import METRICS, Survival
 from ..records.survival import SurvivalReport
 from ..standings.table import Row, precision
-from .columns import (
-    COLUMNS,
-    markdown_table,
-    name,
-    number_text,
-    value_text,
-)
+from .columns import COLUMNS, markdown_table, name, number_text, value_text
 
 NAMES = {column.key: column.name for column in COLUMNS}
 LABELS = ("Method", "Finetuning", "Precision")
@@ -42,21 +36,25 @@ EXPLANATION = (
 
 
 def row_survival(row: Row) -> Survival | None:
-    """Totals of a quantized row's first seed; None where its rounding was not measured."""
-    found = row.records[0].survival
-    return found if found is not None and found.rounding is not None else None
+    """Totals of the first seed; None if the rounding was not measured."""
+    survival = row.records[0].survival
+    return survival if survival is not None and survival.rounding is not None else None
 
 
 def numbers(row: Row, survival: Survival) -> list[str]:
-    """The numbers of a row, in the order of `NUMBERS`."""
+    """Format the numbers of a row, in the order of `NUMBERS`.
+
+    Raises:
+        ValueError: the rounding was not measured.
+    """
     update, rounding = survival.update, survival.rounding
     if rounding is None:
-        raise ValueError(f"{row.precision}: its rounding was not measured")
-    behaviour = []
+        raise ValueError(f"{row.precision}: the rounding was not measured")
+    changes = []
     for metric in METRICS:
-        back = row.values.get(f"way_back_{metric}")
-        behaviour.append(value_text(row.values.get(f"recovery_{metric}"), signed=True))
-        behaviour.append(share_text(back.mean if back else None))
+        way_back = row.values.get(f"way_back_{metric}")
+        changes.append(value_text(row.values.get(f"recovery_{metric}"), signed=True))
+        changes.append(share_text(way_back.mean if way_back else None))
     return [
         number_text(update.relative_norm, digits=4),
         number_text(update.effective_rank),
@@ -66,18 +64,18 @@ def numbers(row: Row, survival: Survival) -> list[str]:
         share_text(rounding.changed_indices, digits=1),
         share_text(rounding.changed_scales, digits=1),
         number_text(rounding.largest_move, digits=2),
-        *behaviour,
+        *changes,
     ]
 
 
 def share_text(share: float | None, digits: int = 0) -> str:
-    """A share as a percentage."""
+    """Format a share as a percentage."""
     text = number_text(None if share is None else 100 * share, digits)
     return text if share is None else f"{text}%"
 
 
 def survival_markdown(rows: Iterable[Row]) -> str:
-    """A section with one line per checkpoint and quantizer; empty without any."""
+    """Section with a line per checkpoint and quantizer; empty without measured updates."""
     lines = []
     for row in rows:
         survival = row_survival(row)
@@ -97,11 +95,15 @@ def survival_markdown(rows: Iterable[Row]) -> str:
 
 
 def kept_by_block(report: SurvivalReport, grid: str) -> dict[int, float]:
-    """Kept share of the update per transformer block: the number in its modules' names.
+    """Average the kept share of the update over each transformer block.
 
     Args:
-        report: of a checkpoint.
+        report: survival report of a checkpoint.
         grid: name of the precision.
+
+    Returns:
+        Kept share by block number, which is the first number in the names of its modules. Layers
+        are weighted by the squared norm of their update.
     """
     kept: dict[int, float] = {}
     squares: dict[int, float] = {}

@@ -19,21 +19,28 @@ from .columns import (
     REPORTED,
     Column,
     cell_text,
+    describe,
     finetuning,
     name,
     number_text,
-    place,
 )
 
 WITH_MINOR, WITH_ERRORS = 110, 140
-"""Widths of a terminal from which on there is room for more."""
+"""Minimum widths of a terminal for minor columns and for errors, in characters."""
 STYLES = {"target": "red", "retrain": "green"}
 
 
 def print_table(
     console: Console, title: str, rows: list[Row], reported: Sequence[Reported] = ()
 ) -> None:
-    """Print one table per board, the definitions below; less of it on a narrow terminal."""
+    """Print one table per board and the definitions; a narrow terminal gets fewer columns.
+
+    Args:
+        console: console to print to.
+        title: name of the run.
+        rows: the table.
+        reported: published rows to print as well.
+    """
     columns = [column for column in COLUMNS if console.width >= WITH_MINOR or not column.minor]
     boards = by_board(rows)
     for board, members in boards.items():
@@ -46,7 +53,7 @@ def print_table(
         console.print(line, style="dim", markup=False, highlight=False)
     for row in rows:
         for note in row.notes:
-            text = one_line(f"{place(row)}: {note}")
+            text = one_line(f"{describe(row)}: {note}")
             console.print(text, style="yellow", markup=False, highlight=False)
 
 
@@ -63,7 +70,7 @@ def _measured(title: str, rows: list[Row], columns: Sequence[Column], width: int
 
 
 def _print_reported(console: Console, corpus: str, rows: Sequence[Reported]) -> None:
-    """A table per source; of the grids that somebody searched, only how many rows they are."""
+    """Print a table per source; of published hyperparameter searches, only the number of rows."""
     for source in dict.fromkeys(row.source for row in rows if not row.settings):
         table = _empty(f"{corpus}, reported: {source}", METRIC_COLUMNS, console.width)
         for row in rows:
@@ -80,7 +87,7 @@ def _print_reported(console: Console, corpus: str, rows: Sequence[Reported]) -> 
 
 
 def _empty(title: str, columns: Iterable[Column], width: int) -> Table:
-    """A table whose labels are folded where there is little room; numbers never are."""
+    """Make an empty table; labels may wrap on a narrow terminal, numbers never do."""
     table = Table(
         title=escape(one_line(title)),
         title_justify="left",

@@ -1,9 +1,9 @@
-"""Scores with their errors, and the errors of what is computed from them.
+"""Scores with standard errors, and the propagation of these errors.
 
-An estimate is a value and the independent deviations whose squares add up to its variance: one for
-every document that was evaluated, one for the spread over seeds. Two estimates from the same
-documents share their keys, so that the error of a difference is that of paired examples. Errors
-follow by linear propagation (the delta method).
+An estimate is a value and a set of independent deviations; its variance is the sum of their
+squares. There is a deviation for each evaluated document and one for the spread over seeds.
+Estimates from the same documents share keys, so the error of a difference is a paired one. Errors
+are propagated linearly (delta method).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .grouping import key_of
 Z = 1.959963984540054
 """Quantile of the normal distribution for a 95% interval."""
 FULL_RANGE = 100.0
+"""Range of a score in points."""
 
 Parts = Mapping[Hashable, float]
 
@@ -31,13 +32,12 @@ class Estimate:
     """A value with its error.
 
     Attributes:
-        value: the estimate itself.
-        parts: independent deviations by the document, or whatever else, that they come from; None
-            where the error is not known.
-        groups: number of independent documents behind it; 0 for a number that is none of
-            documents, as a definition.
-        span: range of a single document's score.
-        slack: error where ``parts`` are all zero, if known otherwise than by ``groups``.
+        value: the value.
+        parts: independent deviations by source, for example a document; None if the error is not
+            known.
+        groups: number of independent documents; 0 if the value does not come from documents.
+        span: range of the score of a document.
+        slack: error if all ``parts`` are zero; None to derive it from ``groups``.
     """
 
     value: float
@@ -48,14 +48,14 @@ class Estimate:
 
     @property
     def is_edge(self) -> bool:
-        """True where all documents say the same, so that their spread tells no error."""
+        """True if all documents agree, so their spread gives no error."""
         return self.parts is not None and not any(self.parts.values())
 
     @property
     def stderr(self) -> float | None:
-        """Standard error; at an edge the exact bound in its place, None where nothing is known.
+        """Standard error, or an exact bound if all documents agree; None if it is not known.
 
-        Where all of n documents agree, the share of documents that would not is below
+        If all of n documents agree, the share of documents that would not is below
         1 − 0.025^(1/n) with 97.5% confidence (Clopper–Pearson).
         """
         if self.parts is None:
@@ -67,7 +67,7 @@ class Estimate:
         return self.slack
 
     def __sub__(self, other: Estimate) -> Estimate:
-        """Difference, paired where both come from the same documents."""
+        """Difference, paired if both come from the same documents."""
         return linear(
             self.value - other.value,
             [(1.0, self), (-1.0, other)],
@@ -76,9 +76,11 @@ class Estimate:
         )
 
     def exceeds(self, other: Estimate, errors: float) -> bool | None:
-        """Compare: larger than ``other`` by that many standard errors of the difference.
+        """Compare with ``other``, in standard errors of the difference.
 
-        None where that error is not known.
+        Returns:
+            True if this value is larger by at least ``errors`` standard errors; None if the error
+            is not known.
         """
         difference = self - other
         stderr = difference.stderr
@@ -92,11 +94,11 @@ def linear(
     groups: int = 0,
     span: float = FULL_RANGE,
 ) -> Estimate:
-    """Propagate errors: ``value`` depends on each estimate with the given derivative.
+    """Propagate the errors of estimates to a value computed from them.
 
     Args:
-        value: the result.
-        terms: pairs of derivative and estimate; those with derivative 0 do not count.
+        value: the computed value.
+        terms: pairs of derivative and estimate; pairs with derivative 0 are ignored.
         groups: see `Estimate`.
         span: see `Estimate`.
     """
@@ -123,15 +125,15 @@ def mean_over_seeds(estimates: Sequence[Estimate], key: Hashable) -> Estimate:
     """Average the estimates of several seeds; their spread adds to the error.
 
     Args:
-        estimates: one per seed, of the same documents.
-        key: identifies the row, whose seeds are independent of any other row's.
+        estimates: one per seed, from the same documents.
+        key: identifies the row; seeds of different rows are independent.
     """
     count = len(estimates)
     spread = 0.0
     if count > 1:
         spread = stdev(estimate.value for estimate in estimates) / math.sqrt(count)
     slacks = [e.slack for e in estimates if e.is_edge and e.slack is not None]
-    if slacks and (spread or len(slacks) < count):  # the same documents, and so the same error
+    if slacks and (spread or len(slacks) < count):  # seeds share documents and thus the error
         estimates = [
             replace(e, parts={("edge", key): e.slack}) if e.is_edge and e.slack else e
             for e in estimates
@@ -154,7 +156,7 @@ def mean_over_seeds(estimates: Sequence[Estimate], key: Hashable) -> Estimate:
 
 
 def of_scores(task: str, examples: ExampleScores) -> Estimate | None:
-    """Mean score of a task, its error over documents; None without a number for an example."""
+    """Mean score of a task with its error over documents; None if an example has no score."""
     scores = [score for score in examples.scores if score is not None]
     if not scores or len(scores) < len(examples.scores):
         return None
@@ -170,10 +172,10 @@ def of_scores(task: str, examples: ExampleScores) -> Estimate | None:
 
 
 def of_auc(forget: ExampleScores, holdout: ExampleScores) -> Estimate | None:
-    """AUC of holdout against forget texts with DeLong's error; None without a number for a text.
+    """AUC of holdout against forget texts with DeLong's error; None if a text has no score.
 
-    The deviations are DeLong's structural components, so that AUCs of the same texts get the
-    covariance of DeLong et al. (1988).
+    The deviations are the structural components of DeLong et al. (1988), so AUCs of the same texts
+    have the covariance of that paper.
     """
     positives, negatives = (
         [score for score in side.scores if score is not None] for side in (holdout, forget)
@@ -195,8 +197,8 @@ def of_auc(forget: ExampleScores, holdout: ExampleScores) -> Estimate | None:
 
 
 def of_privleak(auc: Estimate, zero: Estimate) -> Estimate:
-    """PrivLeak = 100 · (AUC / AUC of the retrained model − 1), the error of both included."""
-    if auc == zero:  # the retrained model itself, whose PrivLeak is 0 by definition
+    """PrivLeak = 100 · (AUC / AUC of the retrained model − 1), with the errors of both."""
+    if auc == zero:  # the retrained model: 0 by definition
         return Estimate(0.0, {})
     return linear(
         scoring.privleak(auc.value, zero.value),
@@ -209,12 +211,12 @@ def of_privleak(auc: Estimate, zero: Estimate) -> Estimate:
 def measured_metric(
     name: str, value: float, examples: Mapping[str, ExampleScores], zero: Estimate | None
 ) -> Metric:
-    """Give a score of MUSE its error over the examples, as a record keeps it.
+    """Build the metric of a record: a MUSE score with its error over the examples.
 
     Args:
-        name: of the metric.
+        name: name of the metric.
         value: the score, × 100.
-        examples: scores of the single examples.
+        examples: scores of the examples by task.
         zero: AUC of the retrained model, for PrivLeak.
     """
     estimate = of_examples(name, examples, zero) or Estimate(value, None)
@@ -225,7 +227,7 @@ def measured_metric(
 
 
 def _metric(estimate: Estimate, low: float, high: float) -> Metric:
-    """Round an estimate, its 95% interval cut to a range."""
+    """Round an estimate and clip its 95% interval to ``[low, high]``."""
     value, stderr = estimate.value, estimate.stderr
     if stderr is None:
         return Metric(value=_rounded(value), stderr=None)
@@ -238,44 +240,47 @@ def _metric(estimate: Estimate, low: float, high: float) -> Metric:
     )
 
 
-def of_metric(name: str, found: Metric, key: Hashable) -> Estimate:
-    """Estimate from a record's metric alone.
+def of_metric(name: str, metric: Metric, key: Hashable) -> Estimate:
+    """Estimate from the metric of a record, without the scores of its examples.
 
     Args:
-        name: of the metric.
-        found: its value and error.
-        key: of the record; errors of one key are the same, those of two keys unrelated. Seeds of a
-            row share one, since they are evaluated on the same documents.
+        name: name of the metric.
+        metric: value and error.
+        key: identifies the error; errors of different keys are independent. Seeds of a row share
+            a key, since they are evaluated on the same documents.
     """
-    if found.stderr:
-        return Estimate(found.value, {(name, key): found.stderr})
-    if found.low is None or found.high is None:
-        return Estimate(found.value, None)
-    width = max(found.value - found.low, found.high - found.value)
-    return Estimate(found.value, {}, slack=width / Z)
+    if metric.stderr:
+        return Estimate(metric.value, {(name, key): metric.stderr})
+    if metric.low is None or metric.high is None:
+        return Estimate(metric.value, None)
+    width = max(metric.value - metric.low, metric.high - metric.value)
+    return Estimate(metric.value, {}, slack=width / Z)
 
 
 def of_record(record: Record, name: str, zero: Estimate | None = None) -> Estimate | None:
-    """A metric of a record with its error over documents.
+    """Estimate a metric of a record, with its error over documents.
 
     Args:
         record: the record.
-        name: of the metric.
-        zero: AUC of the retrained model, for PrivLeak; taken from the record where left out.
+        name: name of the metric.
+        zero: AUC of the retrained model, for PrivLeak; by default that of the record.
+
+    Returns:
+        None if the record has no finite value.
     """
-    found = record.metrics.get(name)
-    if found is None or not math.isfinite(found.value):
+    metric = record.metrics.get(name)
+    if metric is None or not math.isfinite(metric.value):
         return None
     if name == "privleak" and _is_zero(record):
         return Estimate(0.0, {})
     estimate = of_examples(name, record.examples, zero or retrain_auc(record))
     if estimate is None:
-        return of_metric(name, found, key_of(record.cell))
-    return replace(estimate, value=found.value)
+        return of_metric(name, metric, key_of(record.cell))
+    return replace(estimate, value=metric.value)
 
 
 def _is_zero(record: Record) -> bool:
-    """True for the model whose AUC is PrivLeak's zero, by definition."""
+    """True for the retrained model that defines the zero of PrivLeak."""
     zero, training = record.cell.retrain_auc, record.cell.training
     if zero is None or record.is_quantized or training.method != "retrain":
         return False
@@ -285,12 +290,15 @@ def _is_zero(record: Record) -> bool:
 def of_examples(
     name: str, examples: Mapping[str, ExampleScores], zero: Estimate | None
 ) -> Estimate | None:
-    """A metric from the scores of single examples; None where these are not there.
+    """Estimate a metric from the scores of its examples.
 
     Args:
-        name: of the metric.
-        examples: as in a record.
+        name: name of the metric.
+        examples: scores of the examples by task, as in a record.
         zero: AUC of the retrained model, for PrivLeak.
+
+    Returns:
+        None if scores or, for PrivLeak, the zero are missing.
     """
     if name != "privleak":
         return of_scores(name, examples[name]) if name in examples else None
@@ -304,7 +312,7 @@ PRIVLEAK_SIDES = {"privleak/forget", "privleak/holdout"}
 
 
 def retrain_auc(record: Record) -> Estimate | None:
-    """PrivLeak's zero as a record has it; its error is that of another sample than the record's."""
+    """Zero of PrivLeak in a record; its error is independent of the record's own texts."""
     value, stderr = record.provenance.retrain_auc, record.provenance.retrain_auc_stderr
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Grouping of records: the seeds of a row, the rows of a board, the references of a row."""
+"""Grouping of records into the seeds of a row, the rows of a board, the references of a row."""
 
 from __future__ import annotations
 
@@ -11,29 +11,21 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..errors import InputError
-from ..records.schema import (
-    REFERENCES,
-    Cell,
-    Metric,
-    ModelId,
-    Record,
-    Training,
-    digest,
-)
+from ..records.schema import REFERENCES, Cell, Metric, ModelId, Record, Training, digest
 
 FULL_BITS = 16
-"""Bits from which a precision counts as unquantized: ``bf16`` is a cast."""
+"""Minimum bits of a precision that counts as unquantized: ``bf16`` is a cast."""
 
 Numbers = dict[str, float]
 
 
 @dataclass(frozen=True, order=True)
 class Board:
-    """Rows that can be compared: one corpus, evaluated in one way.
+    """Comparable rows: one corpus, evaluated in one way.
 
     Attributes:
-        corpus: its name.
-        title: the corpus, and what sets the evaluation apart from a whole one; no two are alike.
+        corpus: name of the corpus.
+        title: unique title: the corpus, and settings of an evaluation that is not a full one.
     """
 
     corpus: str
@@ -41,7 +33,16 @@ class Board:
 
 
 class Key(NamedTuple):
-    """Where a record belongs, whatever its seed; all but the names are digests."""
+    """Group of a record, independent of its seed.
+
+    Attributes:
+        board: digest of the texts and the evaluation.
+        method: name of the method.
+        finetuning: ``full``, ``lora`` or ``none``.
+        settings: digest of the checkpoint's settings without the seed.
+        precision: name of the precision.
+        quantizer: digest of the quantizer and its parameters.
+    """
 
     board: str
     method: str
@@ -56,10 +57,10 @@ Group = dict[int, Record]
 
 
 def group_records(records: Iterable[Record]) -> dict[Key, Group]:
-    """Seeds together, all else apart; folds are left out (see `report.folds`).
+    """Group records that differ in the seed only; records of suites are left out.
 
     Raises:
-        InputError: two records are of one cell.
+        InputError: two records are of the same cell.
     """
     groups: dict[Key, Group] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.cell.training.seed):
@@ -74,15 +75,19 @@ def group_records(records: Iterable[Record]) -> dict[Key, Group]:
 
 
 def settings_digest(training: Training) -> str:
-    """What two rows of one method differ in: the checkpoint's settings, without the seed."""
-    same = {**training.settings, "seed": 0}
-    return digest(training.model_copy(update={"settings": same, "seed": 0}))
+    """Digest of a checkpoint's settings without the seed; it differs between rows of a method."""
+    settings = {**training.settings, "seed": 0}
+    return digest(training.model_copy(update={"settings": settings, "seed": 0}))
 
 
 def setting_labels(trainings: Mapping[str, Training]) -> dict[str, str]:
-    """What sets checkpoints of one name apart, as "epochs 5" or "bfloat16", by their digests.
+    """Label checkpoints of the same name by the settings that differ, for example "epochs 5".
 
-    It is the digest where nothing else does, as with another model or text.
+    Args:
+        trainings: trainings by the digest of their settings.
+
+    Returns:
+        Label by digest. The label is the digest if no setting differs, for example between models.
     """
     values = {
         key: {
@@ -110,20 +115,20 @@ def setting_labels(trainings: Mapping[str, Training]) -> dict[str, str]:
 
 
 def _setting(name: str, value: Any) -> str:
-    """A name chosen from a list, as a dtype, speaks for itself."""
+    """Format a setting; a text, for example a dtype, needs no name."""
     return f"{value:.40}" if isinstance(value, str) else f"{name} {value!s:.40}"
 
 
 def evaluation(cell: Cell) -> dict[str, Any]:
     """Settings of a cell's evaluation, without those of model and quantizer."""
-    model = {"training", "precision", "quantizer", "quantizer_params", "batch_size"}
-    return cell.model_dump(exclude=model)
+    others = {"training", "precision", "quantizer", "quantizer_params", "batch_size"}
+    return cell.model_dump(exclude=others)
 
 
 def key_of(cell: Cell) -> Key:
-    """The group of a cell."""
+    """Key of the group of a cell."""
     training = cell.training
-    # the same text, wherever it was read from
+    # the same text is the same board, from any source
     text = training.corpus.model_dump(exclude={"source", "revision"})
     return Key(
         board=_digest(text, evaluation(cell)),
@@ -146,7 +151,7 @@ def _digest(*parts: Any) -> str:
 
 
 def make_boards(groups: Mapping[Key, Group]) -> dict[str, Board]:
-    """The board of each key."""
+    """Make the boards, by the board of a key."""
     cells = {key.board: next(iter(group.values())).cell for key, group in groups.items()}
     return {
         key: Board(corpus=cells[key].training.corpus.name, title=title)
@@ -155,10 +160,13 @@ def make_boards(groups: Mapping[Key, Group]) -> dict[str, Board]:
 
 
 def board_titles(cells: Mapping[str, Cell]) -> dict[str, str]:
-    """Titles by a board's key, no two alike; ``cells`` has one cell of each.
+    """Make unique titles by the board of a key.
 
-    A title says what is left out of the evaluation; what it takes to tell it from others of the
-    same text follows: the extra tasks, then the key.
+    A title names the restrictions of the evaluation. Equal titles are extended by the extra tasks
+    and, if they are still equal, by the key.
+
+    Args:
+        cells: one cell per board.
     """
     titles = {}
     for key, cell in cells.items():
@@ -175,17 +183,21 @@ def board_titles(cells: Mapping[str, Cell]) -> dict[str, str]:
         for key, cell in cells.items()
         if cell.extra_tasks
     }
-    for more in (tasks, {key: f" [{key}]" for key in cells}):
+    for suffixes in (tasks, {key: f" [{key}]" for key in cells}):
         count = Counter(titles.values())
         titles = {
-            key: title + (more.get(key, "") if count[title] > 1 else "")
+            key: title + (suffixes.get(key, "") if count[title] > 1 else "")
             for key, title in titles.items()
         }
     return titles
 
 
 class Peers:
-    """Finds the groups that a group is compared with."""
+    """Lookup of the groups that a group is compared with.
+
+    Args:
+        groups: all groups of a table.
+    """
 
     def __init__(self, groups: Mapping[Key, Group]) -> None:
         self._references: dict[tuple[str, ...], list[Record]] = defaultdict(list)
@@ -199,8 +211,8 @@ class Peers:
             if key.method == "retrain" and not record.is_quantized:
                 self._retrained[key.board, training.model, training.dtype] = record
             if key.method in REFERENCES:
-                place = (key.method, key.board, key.precision, key.quantizer)
-                self._references[place] += group.values()
+                role = (key.method, key.board, key.precision, key.quantizer)
+                self._references[role] += group.values()
             if bits(record) >= FULL_BITS:
                 self._unquantized.setdefault(self._checkpoint(key), group)
             self._trainings[key.board, key.method, key.finetuning][key.settings] = training
@@ -211,29 +223,34 @@ class Peers:
         return key.board, key.method, key.finetuning, key.settings
 
     def reference(self, role: str, key: Key, group: Group) -> Record | None:
-        """Record of the target or retrain model, evaluated in the same way.
+        """Find the record of a reference with the evaluation, quantizer and dtype of a group.
 
-        It has the quantizer and dtype of the group. Of several targets it is the one that the
-        group was unlearned from. Where that leaves more than one there is none.
+        Args:
+            role: ``target`` or ``retrain``. A target has to be the model before unlearning.
+            key: key of the group.
+            group: records of the group by seed.
+
+        Returns:
+            None without a matching record, or with several.
         """
         training = first(group).cell.training
-        found = [
+        matches = [
             record
             for record in self._references[role, key.board, key.precision, key.quantizer]
             if record.cell.training.dtype == training.dtype
             and (role != "target" or _is_model(record.cell.training, training))
         ]
-        return found[0] if len(found) == 1 else None
+        return matches[0] if len(matches) == 1 else None
 
     def unquantized(self, key: Key) -> Group:
         """Records of the same checkpoints before quantization, by seed.
 
-        These are those of ``none``; of ``bf16`` where there are no others.
+        The precision is ``none``, or ``bf16`` without records of ``none``.
         """
         return self._unquantized.get(self._checkpoint(key), {})
 
     def retrained(self, key: Key, group: Group) -> Record | None:
-        """Record of the unquantized retrained model, on which PrivLeak's zero is measured."""
+        """Record of the unquantized retrained model that defines the zero of PrivLeak."""
         zero = first(group).cell.retrain_auc
         if zero is None or zero.model is None:
             return None
@@ -241,17 +258,17 @@ class Peers:
         return self._retrained.get((key.board, zero.model, dtype))
 
     def setting(self, key: Key) -> str:
-        """Settings that tell the checkpoint from others of its name; empty without others."""
+        """Settings that tell the checkpoint from others of the same name; empty without others."""
         trainings = self._trainings[key.board, key.method, key.finetuning]
         return setting_labels(trainings)[key.settings] if len(trainings) > 1 else ""
 
     def variant(self, key: Key) -> str:
-        """Digest of the quantizer where another one has its name, otherwise empty."""
+        """Digest of the quantizer if another one has the same name, otherwise empty."""
         return key.quantizer if len(self._quantizers[key.board, key.precision]) > 1 else ""
 
 
 def first(group: Group) -> Record:
-    """The record of the first seed."""
+    """Record of the first seed."""
     return next(iter(group.values()))
 
 
@@ -260,10 +277,10 @@ def bits(record: Record) -> float:
     return math.inf if record.bits is None else record.bits
 
 
-def _is_model(one: Training, other: Training) -> bool:
-    return one.model == other.model and one.tokenizer == other.tokenizer
+def _is_model(reference: Training, training: Training) -> bool:
+    return reference.model == training.model and reference.tokenizer == training.tokenizer
 
 
 def finite(metrics: Mapping[str, Metric]) -> Numbers:
-    """The scores that are numbers."""
+    """Finite scores by name."""
     return {name: m.value for name, m in metrics.items() if math.isfinite(m.value)}

@@ -1,4 +1,4 @@
-"""Results that others published: shown beside measured rows, never scored or ranked."""
+"""Published results of others, shown for comparison and never scored or ranked."""
 
 from __future__ import annotations
 
@@ -22,13 +22,25 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Reported(Frozen):
-    """A row of somebody's table; a number it lacks is None.
+    """A row of a published table; missing numbers are None.
 
     Attributes:
         source: publication and table, or repository, commit and file.
-        precision: as it is called there.
-        extraction_strength: a fifth metric that some report, × 100 as well.
-        note: what to know about these numbers.
+        corpus: name of the corpus.
+        method: name of the method in the source.
+        finetuning: ``full``, ``lora``, or ``none`` for a reference.
+        precision: name of the precision in the source.
+        verbmem: VerbMem × 100.
+        knowmem: KnowMem × 100.
+        privleak: PrivLeak × 100.
+        utility: utility × 100.
+        extraction_strength: extraction strength × 100, reported by some sources.
+        retain_weight: weight of the retain loss.
+        learning_rate: learning rate.
+        epochs: number of epochs.
+        rank: rank of LoRA.
+        alpha: scaling factor of LoRA.
+        note: remark on the numbers; may be empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -58,43 +70,42 @@ class Reported(Frozen):
 
     @property
     def settings(self) -> str:
-        """What the source says of the settings, in words."""
-        known = {key: getattr(self, key) for key in SETTINGS}
+        """Settings that the source reports, in words."""
         return ", ".join(
             f"{key.replace('_', ' ')} {value:g}"
-            for key, value in known.items()
-            if value is not None
+            for key in SETTINGS
+            if (value := getattr(self, key)) is not None
         )
 
 
 def read_published(corpora: Iterable[str], folder: Path = FOLDER) -> list[Reported]:
-    """The published rows of some corpora, in the order of the files.
+    """Read the published rows of corpora, in the order of the files.
 
     Args:
         corpora: names of corpora.
-        folder: with CSV files; a column left out or left empty is not known.
+        folder: folder of CSV files; missing columns and empty cells mean unknown.
 
     Raises:
-        InputError: a row is not valid or stands there twice; the message names file and line.
+        InputError: a row is not valid or a duplicate; the message names file and line.
     """
-    wanted = set(corpora)
-    found: dict[Reported, str] = {}
+    names = set(corpora)
+    lines: dict[Reported, str] = {}
     for path in sorted(folder.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             for content in reader:
-                where = f"{path}: line {reader.line_num}"
-                row = _parse(content, where)
-                if row in found:
-                    raise InputError(f"{where}: the same row as {found[row]}")
-                found[row] = where
-    return [row for row in found if row.corpus in wanted]
+                line = f"{path}: line {reader.line_num}"
+                row = _parse(content, line)
+                if row in lines:
+                    raise InputError(f"{line}: the same row as {lines[row]}")
+                lines[row] = line
+    return [row for row in lines if row.corpus in names]
 
 
-def _parse(content: dict[str, str], where: str) -> Reported:
+def _parse(content: dict[str, str], line: str) -> Reported:
     try:
         return Reported.model_validate({name: text for name, text in content.items() if text})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = "".join(f"{part}: " for part in first["loc"])
-        raise InputError(f"{where}: {place}{first['msg'].removeprefix('Value error, ')}") from error
+        column = "".join(f"{part}: " for part in first["loc"])
+        raise InputError(f"{line}: {column}{first['msg'].removeprefix('Value error, ')}") from error

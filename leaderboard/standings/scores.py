@@ -1,8 +1,8 @@
-"""Conclusions from the metrics of a grid: forgetting, recovery, and one score.
+"""Forget quality, gate, score and recovery share from the metrics of a grid.
 
-Everything is measured between two reference rows of the same corpus at the same precision: the
-target model, which has forgotten nothing, and the retrained model, which never saw the forget set.
-Where these two cannot be told apart, or something is missing, there is no number.
+All of them are relative to two reference rows of the same corpus at the same precision: the target
+model, which has forgotten nothing, and the retrained model, which never saw the forget set. There
+is no number if these two cannot be told apart or if a metric is missing.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from dataclasses import dataclass
 from .estimates import Estimate, linear
 
 Estimates = Mapping[str, Estimate]
-"""Metrics by name; one without a number is missing."""
+"""Metrics by name, without those that have no number."""
 
 FORGETTING = ("verbmem", "knowmem", "privleak")
 GATED = ("verbmem", "knowmem")
 GATE = 0.5
-"""Share of the way from target to retrain that VerbMem and KnowMem must have gone."""
+"""Minimum share of forgetting for VerbMem and for KnowMem."""
 TESTABLE = 2.0
-"""Standard errors of their difference by which target and retrain must differ."""
+"""Minimum difference of target and retrain, in standard errors of the difference."""
 NAMES = {"verbmem": "VerbMem", "knowmem": "KnowMem", "privleak": "PrivLeak", "utility": "Utility"}
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Derived numbers of one checkpoint at one precision.
+    """Derived numbers of a checkpoint at a precision; None if they cannot be computed.
 
     Attributes:
         forget_quality: mean of the three shares of forgetting, 0 (target) to 1 (retrain).
-        score: harmonic mean of forget quality and utility relative to the target's (at most 1),
-            × 100.
+        score: harmonic mean, × 100, of forget quality and utility relative to the target (at
+            most 1).
     """
 
     forget_quality: Estimate | None
@@ -39,19 +39,22 @@ class Scores:
 
 
 def untestable(target: Estimates, retrain: Estimates, metrics: tuple[str, ...]) -> str | None:
-    """Explain why forgetting cannot be judged against these references; None where it can.
+    """Explain why forgetting cannot be measured against these references.
 
     Args:
         target: metrics of the target model at a precision.
-        retrain: those of the retrained model.
-        metrics: the ones that the judgement needs.
+        retrain: metrics of the retrained model at the same precision.
+        metrics: names of the metrics to compare.
+
+    Returns:
+        The reason; None if the references can be told apart.
     """
     for metric in metrics:
         if metric not in target or metric not in retrain:
             role = "retrain" if metric in target else "target"
             return f"no {NAMES[metric]} of the {role} model"
         more, less = target[metric], retrain[metric]
-        if metric == "privleak":  # the target's is the lower one
+        if metric == "privleak":  # lower for the target
             more, less = less, more
         apart = more.exceeds(less, TESTABLE)
         if apart is None:
@@ -65,10 +68,16 @@ def untestable(target: Estimates, retrain: Estimates, metrics: tuple[str, ...]) 
 
 
 def forgetting(metric: str, value: Estimate, target: Estimate, retrain: Estimate) -> Estimate:
-    """Share of the way from target (0) to retrain (1) that a metric went, clipped.
+    """Share of forgetting in a metric, from the target (0) to the retrained model (1), clipped.
 
-    VerbMem and KnowMem below the retrained model's count as 1. PrivLeak is best *at* the
-    retrained model's: beyond it, on the other side, the share falls again.
+    VerbMem and KnowMem below those of the retrained model count as 1. PrivLeak is best at the value
+    of the retrained model; beyond it the share falls again.
+
+    Args:
+        metric: name of the metric.
+        value: metric of the unlearned model.
+        target: metric of the target model.
+        retrain: metric of the retrained model.
     """
     way = target.value - retrain.value
     share = (target.value - value.value) / way
@@ -81,7 +90,13 @@ def forgetting(metric: str, value: Estimate, target: Estimate, retrain: Estimate
 
 
 def combine(cell: Estimates, target: Estimates, retrain: Estimates) -> Scores:
-    """Compute forget quality and score against references that can be told apart."""
+    """Compute forget quality and score.
+
+    Args:
+        cell: metrics of the unlearned model.
+        target: metrics of the target model at the same precision.
+        retrain: metrics of the retrained model at the same precision.
+    """
     if untestable(target, retrain, FORGETTING) or any(m not in cell for m in FORGETTING):
         return Scores(None, None)
     shares = [forgetting(m, cell[m], target[m], retrain[m]) for m in FORGETTING]
@@ -93,29 +108,32 @@ def combine(cell: Estimates, target: Estimates, retrain: Estimates) -> Scores:
 def _score(quality: Estimate, utility: Estimate | None, full: Estimate | None) -> Estimate | None:
     if utility is None or full is None or full.value <= 0:
         return None
-    kept = Estimate(1.0, {})
+    relative = Estimate(1.0, {})
     if utility.value < full.value:
         ratio = utility.value / full.value
-        kept = linear(ratio, [(1 / full.value, utility), (-ratio / full.value, full)])
-    total = quality.value + kept.value
-    if quality.value <= 0 or kept.value <= 0:
+        relative = linear(ratio, [(1 / full.value, utility), (-ratio / full.value, full)])
+    total = quality.value + relative.value
+    if quality.value <= 0 or relative.value <= 0:
         return Estimate(0.0, {})
     return linear(
-        200 * quality.value * kept.value / total,
-        [(200 * kept.value**2 / total**2, quality), (200 * quality.value**2 / total**2, kept)],
+        200 * quality.value * relative.value / total,
+        [
+            (200 * relative.value**2 / total**2, quality),
+            (200 * quality.value**2 / total**2, relative),
+        ],
     )
 
 
 def forgot(cell: Estimates, target: Estimates, retrain: Estimates) -> bool | None:
-    """Decide the gate: VerbMem and KnowMem both went at least half of the way.
+    """Decide the gate: the share of forgetting is at least `GATE` in VerbMem and in KnowMem.
 
     Args:
         cell: metrics of the unquantized checkpoint.
-        target: those of the target model, unquantized.
-        retrain: those of the retrained model, unquantized.
+        target: metrics of the unquantized target model.
+        retrain: metrics of the unquantized retrained model.
 
     Returns:
-        None where the references cannot be told apart or a number is missing.
+        None if the references cannot be told apart or a metric is missing.
     """
     if untestable(target, retrain, GATED) or any(metric not in cell for metric in GATED):
         return None
@@ -125,19 +143,20 @@ def forgot(cell: Estimates, target: Estimates, retrain: Estimates) -> bool | Non
 def way_back(
     metric: str, quantized: Estimate, unquantized: Estimate, target: Estimate
 ) -> float | None:
-    """Recovery as a share of the way back to the target under the same quantizer.
+    """Recovery as a share of the distance to the target under the same quantizer.
 
-    0: as unlearned as before quantization; 1: the target's value; below 0: even less is left.
+    The share is 0 if nothing is recovered, 1 at the value of the target, and below 0 if
+    quantization removes more of the text.
 
     Args:
         metric: name of the metric.
-        quantized: the unlearned model at a precision.
-        unquantized: the same model before quantization.
-        target: the target model at that precision.
+        quantized: metric of the unlearned model at a precision.
+        unquantized: metric of the same model before quantization.
+        target: metric of the target model at that precision.
 
     Returns:
         None unless the target remembers more than the unquantized model, by more than the standard
-        error of their difference: elsewhere there is no way back.
+        error of the difference.
     """
     more, less = (unquantized, target) if metric == "privleak" else (target, unquantized)
     if not more.exceeds(less, 1.0) or more.value <= less.value:

@@ -1,4 +1,4 @@
-"""The leaderboard as data: one row per (method, finetuning, precision), from records alone."""
+"""Rows of the leaderboard, one per method, finetuning and precision, from records."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ..records.schema import METRICS, REFERENCES, UNQUANTIZED, Record
-from .estimates import (
-    Estimate,
-    Z,
-    mean_over_seeds,
-    of_auc,
-    of_metric,
-    of_record,
-)
+from .estimates import Estimate, Z, mean_over_seeds, of_auc, of_metric, of_record
 from .grouping import (
     FULL_BITS,
     Board,
@@ -32,13 +25,7 @@ from .grouping import (
     make_boards,
     quantizer_digest,
 )
-from .scores import (
-    FORGETTING,
-    combine,
-    forgot,
-    untestable,
-    way_back,
-)
+from .scores import FORGETTING, combine, forgot, untestable, way_back
 
 Estimates = dict[str, Estimate]
 
@@ -58,11 +45,11 @@ class Value:
     """A number of the table.
 
     Attributes:
-        mean: over seeds.
-        stderr: standard error over documents and, with several seeds, over seeds; None where it
-            is not known, and at an edge.
-        low: lower end of the 95% interval where all documents agree (an edge), otherwise None.
-        high: upper end of it.
+        mean: mean over seeds.
+        stderr: standard error over documents and, with several seeds, over seeds; None if it is
+            not known or if all documents agree.
+        low: lower end of the 95% interval if all documents agree, otherwise None.
+        high: upper end of the same interval.
         spread: sample standard deviation over seeds; None with a single one.
     """
 
@@ -75,22 +62,24 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """A row of the table.
 
     Attributes:
-        settings: digest of everything but precision and seed, to tell apart two rows of the
-            same method.
+        board: board of the row.
+        method: name of the method, or ``target`` or ``retrain``.
+        finetuning: ``full``, ``lora`` or ``none``.
+        precision: name of the precision.
+        settings: digest of all settings except precision and seed.
         quantizer: digest of the quantizer and its parameters.
-        records: of all seeds, in their order.
+        records: records in the order of their seeds.
         values: the four metrics; for each ``recovery_…`` in points and ``way_back_…`` as a share;
-            ``forget_quality`` and ``score``; one without a number is missing.
-        extra: scores of other tasks, in lm-eval's own units; one that a seed lacks is missing.
-        forgot: verdict of the gate on the unquantized checkpoint; None where it is not known.
+            ``forget_quality`` and ``score``. Numbers that cannot be computed are missing.
+        extra: scores of other tasks, in lm-eval's own units; missing if a seed lacks them.
+        forgot: result of the gate on the unquantized checkpoint; None if it is not known.
         setting: settings that tell the checkpoint from others of the same name; may be empty.
-        variant: the quantizer's digest where another one has the same name, otherwise empty.
-        ranked: True where the checkpoint has a score at all precisions that the board is ordered
-            by.
-        reasons: reasons for numbers and ranks that are missing.
+        variant: digest of the quantizer if another one has the same name, otherwise empty.
+        ranked: True if the checkpoint has scores at all precisions that order the board.
+        reasons: reasons for missing numbers and ranks.
     """
 
     board: Board
@@ -125,7 +114,7 @@ class Row:
 
     @property
     def dtype(self) -> str | None:
-        """Dtype of the weights that are not quantized; None where no record knows it."""
+        """Dtype of the weights that are not quantized; None if it is not recorded."""
         return next((r.dtype for r in self.records if r.dtype), self.records[0].dtype)
 
     @property
@@ -135,12 +124,12 @@ class Row:
 
     @property
     def is_quantized(self) -> bool:
-        """True where a quantizer took bits from the weights."""
+        """True if the weights have fewer than `FULL_BITS` bits."""
         return self.bits < FULL_BITS
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Reasons for missing numbers, failures included."""
+        """Reasons for missing numbers, including failures."""
         failures = (
             f"{r.status}: {r.reason}" for r in self.records if r.status != "done" or r.reason
         )
@@ -148,25 +137,25 @@ class Row:
 
     @property
     def checkpoint(self) -> tuple[str, ...]:
-        """Identity that its rows at all precisions share."""
+        """Identity of the checkpoint, shared by its rows at all precisions."""
         return self.board.title, self.method, self.finetuning, self.settings
 
     @property
     def precision_key(self) -> tuple[str, str]:
-        """Identity of the precision: its name and the quantizer's digest."""
+        """Identity of the precision: its name and the digest of the quantizer."""
         return self.precision, self.quantizer
 
 
 def build_table(records: Iterable[Record]) -> list[Row]:
-    """Build the rows of all boards: references first, then methods, best first.
+    """Build the rows of all boards: references, then methods, best first.
 
-    Methods are ordered by their score at the precisions of a board with the fewest bits at which
-    target and retrain can be told apart: the mean over all quantizers with that many bits. Those
-    that did not forget (the gate) come after all that did. Those that lack one of these scores and
-    checkpoints without a changed weight are not ranked and come last.
+    Methods are ordered by their mean score over the quantizers with the fewest bits at which target
+    and retrain can be told apart. Methods that did not forget (the gate) come after all that did.
+    Checkpoints that lack one of these scores or have no changed weight are not ranked and come
+    last.
 
     Raises:
-        InputError: two records are of one cell.
+        InputError: two records are of the same cell.
     """
     groups = group_records(records)
     boards = make_boards(groups)
@@ -179,10 +168,10 @@ def build_table(records: Iterable[Record]) -> list[Row]:
 
 
 def ranking_precisions(rows: Sequence[Row]) -> list[Row]:
-    """Target rows at the precisions that a board is ordered by; empty where none has scores.
+    """Target rows at the precisions that order a board; empty without scores.
 
     Args:
-        rows: of one board.
+        rows: rows of one board.
     """
     references = [row for row in rows if row.method == "target"]
     scored: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
@@ -191,7 +180,7 @@ def ranking_precisions(rows: Sequence[Row]) -> list[Row]:
             scored[row.checkpoint].add(row.precision_key)
     for width in sorted({row.bits for row in references}):
         members = [row for row in references if row.bits == width]
-        if any({row.precision_key for row in members} <= found for found in scored.values()):
+        if any({row.precision_key for row in members} <= keys for keys in scored.values()):
             return sorted(members, key=lambda row: row.precision)
     return []
 
@@ -216,7 +205,7 @@ def _row(key: Key, group: Group, board: Board, peers: Peers) -> Row:
             scores = combine(metrics, target, retrain)
             columns["forget_quality"].append(scores.forget_quality)
             columns["score"].append(scores.score)
-    means = {name: _mean(found, (key, name)) for name, found in columns.items()}
+    means = {name: _mean(estimates, (key, name)) for name, estimates in columns.items()}
     values = {name: _value(name, mean, columns[name]) for name, mean in means.items() if mean}
     if not is_reference and unquantized is not group:
         values |= _ways_back(key, means, before, target)
@@ -241,7 +230,7 @@ def _row(key: Key, group: Group, board: Board, peers: Peers) -> Row:
 
 
 def _estimates(record: Record | None, retrained: Record | None) -> Estimates:
-    """Metrics of a record that are numbers, with PrivLeak's zero from the retrained model."""
+    """Metrics of a record that have a number, with PrivLeak's zero from the retrained model."""
     if record is None:
         return {}
     zero = None
@@ -249,32 +238,33 @@ def _estimates(record: Record | None, retrained: Record | None) -> Estimates:
         retrained.examples.keys()
     ):
         zero = of_auc(retrained.examples["privleak/forget"], retrained.examples["privleak/holdout"])
-    found = {name: of_record(record, name, zero) for name in METRICS}
-    return {name: estimate for name, estimate in found.items() if estimate is not None}
+    estimates = {name: of_record(record, name, zero) for name in METRICS}
+    return {name: estimate for name, estimate in estimates.items() if estimate is not None}
 
 
 def _gate(key: Key, group: Group, peers: Peers) -> bool | None:
-    """Decide the gate on the unquantized checkpoint, on the means over its seeds."""
+    """Decide the gate for the unquantized checkpoint, by the means over its seeds."""
     unquantized = peers.unquantized(key)
     if not unquantized or unquantized.keys() != group.keys():
         return None
     record = first(unquantized)
-    place = key._replace(
-        precision=record.cell.precision,
-        quantizer=quantizer_digest(record.cell),
+    unquantized_key = key._replace(
+        precision=record.cell.precision, quantizer=quantizer_digest(record.cell)
     )
     target, retrain = (
-        _estimates(peers.reference(role, place, unquantized), None) for role in REFERENCES
+        _estimates(peers.reference(role, unquantized_key, unquantized), None) for role in REFERENCES
     )
     seeds = [_estimates(member, None) for member in unquantized.values()]
-    means = {name: _mean([seed.get(name) for seed in seeds], (place, name)) for name in METRICS}
+    means = {
+        name: _mean([seed.get(name) for seed in seeds], (unquantized_key, name)) for name in METRICS
+    }
     return forgot({name: mean for name, mean in means.items() if mean}, target, retrain)
 
 
 def _ways_back(
     key: Key, means: Mapping[str, Estimate | None], before: Mapping[int, Estimates], target: Any
 ) -> dict[str, Value]:
-    ways = {}
+    shares = {}
     for metric in METRICS:
         now = means.get(metric)
         then = _mean([seed.get(metric) for seed in before.values()], (key, metric, "before"))
@@ -282,16 +272,16 @@ def _ways_back(
             continue
         share = way_back(metric, now, then, target[metric])
         if share is not None:
-            ways[f"way_back_{metric}"] = Value(share)
-    return ways
+            shares[f"way_back_{metric}"] = Value(share)
+    return shares
 
 
 def _mean(numbers: Sequence[Estimate | None], key: Any) -> Estimate | None:
-    """Mean over seeds; None where a seed has no number."""
-    known = [number for number in numbers if number is not None]
-    if not known or len(known) < len(numbers):
+    """Mean over seeds; None if a seed has no number."""
+    estimates = [number for number in numbers if number is not None]
+    if not estimates or len(estimates) < len(numbers):
         return None
-    return mean_over_seeds(known, key)
+    return mean_over_seeds(estimates, key)
 
 
 def _value(name: str, mean: Estimate, seeds: Sequence[Estimate | None]) -> Value:
@@ -311,7 +301,7 @@ def _value(name: str, mean: Estimate, seeds: Sequence[Estimate | None]) -> Value
 
 
 def _extra(records: Sequence[Record]) -> dict[str, Value]:
-    """Scores of other tasks; one that a seed lacks is missing."""
+    """Scores of other tasks that all seeds have."""
     values = {}
     for name in sorted({name for record in records for name in record.extra}):
         seeds = [
@@ -326,22 +316,22 @@ def _extra(records: Sequence[Record]) -> dict[str, Value]:
 
 
 def _order(rows: list[Row]) -> list[Row]:
-    """Order the rows of a board and say which are not ranked."""
-    wanted = {row.precision_key: row.precision for row in ranking_precisions(rows)}
+    """Order the rows of a board and mark the ranked ones."""
+    ranking = {row.precision_key: row.precision for row in ranking_precisions(rows)}
     checkpoints: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         checkpoints[row.checkpoint].append(row)
     keys, ordered = {}, []
     for checkpoint, members in checkpoints.items():
         scores = {r.precision_key: r.values["score"].mean for r in members if "score" in r.values}
-        missing = [name for key, name in wanted.items() if key not in scores]
+        missing = [name for key, name in ranking.items() if key not in scores]
         top = max(members, key=lambda row: (row.bits, row.precision))
         if top.is_reference:
             keys[checkpoint] = (REFERENCES.index(top.method), False, 0.0, checkpoint)
             continue
         unchanged = any(record.is_unchanged for row in members for record in row.records)
-        ranked = bool(wanted) and not missing and not unchanged
-        score = fmean(scores[key] for key in wanted) if ranked else scores.get(top.precision_key)
+        ranked = bool(ranking) and not missing and not unchanged
+        score = fmean(scores[key] for key in ranking) if ranked else scores.get(top.precision_key)
         group = len(REFERENCES) + (not ranked)
         keys[checkpoint] = (group, not top.forgot, 1.0 if score is None else -score, checkpoint)
         if unchanged or missing:
@@ -362,9 +352,9 @@ def _by_precision(row: Row) -> tuple[Any, ...]:
 
 
 def precision(row: Row) -> str:
-    """A row's precision; the dtype of the weights where nothing is rounded.
+    """Precision of a row, or the dtype of the weights if nothing is rounded.
 
-    With the quantizer's digest where another one has the same name.
+    The digest of the quantizer follows if another one has the same name.
     """
     label = precision_label(row.precision, row.records[0].cell.quantizer, row.dtype)
     return label + (f" [{row.variant}]" if row.variant else "")
@@ -374,15 +364,15 @@ def precision_label(precision: str, quantizer: str, dtype: str | None) -> str:
     """Name of a precision in tables.
 
     Args:
-        precision: its name in the configuration.
+        precision: name of the precision in the configuration.
         quantizer: name of the quantizer.
-        dtype: dtype of the weights, shown for ``none``; None where it is not known.
+        dtype: dtype of the weights, shown for ``none``; None if it is not known.
     """
     return dtype if dtype and precision == quantizer == UNQUANTIZED else precision
 
 
 def by_board(rows: list[Row]) -> dict[Board, list[Row]]:
-    """The rows of every board, in order."""
+    """Group rows by board, in order."""
     boards: dict[Board, list[Row]] = {}
     for row in rows:
         boards.setdefault(row.board, []).append(row)

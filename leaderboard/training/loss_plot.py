@@ -1,4 +1,4 @@
-"""The loss curve of one unlearning run."""
+"""Loss curve of an unlearning run."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ TERMS = ("forget", "retain", "loss")
 
 
 def plot_losses(log: Path, path: Path) -> None:
-    """Draw forget, retain and whole loss per step from the JSON lines of a run.
+    """Draw the forget, retain and total loss of each optimizer step.
 
     Args:
-        log: ``loss.jsonl``.
-        path: the PNG to write.
+        log: ``loss.jsonl`` of the run, one JSON object per step.
+        path: PNG file to write.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    figure, panel = plt.subplots(figsize=(7, 4))
+    figure = Figure((7, 4), layout="tight")
+    axes = figure.subplots()
     for term in TERMS:
         points = [(entry["step"], entry[term]) for entry in entries if term in entry]
         if points:
-            panel.plot(*zip(*points, strict=True), label=term, linewidth=1)
-    panel.set_xlabel("step")
-    panel.set_ylabel("loss")
-    panel.grid(alpha=0.3)
-    panel.legend()
-    figure.tight_layout()
+            axes.plot(*zip(*points, strict=True), label=term, linewidth=1)
+    axes.set(xlabel="step", ylabel="loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
     figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -1,4 +1,4 @@
-"""Cast to bfloat16, the dtype in which the models of the literature are saved."""
+"""Cast to bfloat16, the dtype in which published unlearned models are saved."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 class BFloat16(Quantizer):
     """Cast all parameters to bfloat16.
 
-    Buffers keep their dtype: rotary frequencies lose positions in bfloat16. A saved folder loads
-    as bfloat16.
+    Buffers keep their dtype, since rotary frequencies in bfloat16 are too coarse for positions.
     """
 
     bits: ClassVar[int] = 16
 
     @torch.no_grad()
     def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Cast the floating parameters of ``model`` in place."""
+        """Cast the floating-point parameters of ``model`` in place."""
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(torch.bfloat16)
@@ -37,5 +36,5 @@ class BFloat16(Quantizer):
         return model
 
     def load(self, folder: Path) -> PreTrainedModel:
-        """Load a folder and cast it, in case another version saved it in another dtype."""
+        """Load a saved folder and cast it, in case it was saved in another dtype."""
         return self(super().load(folder))

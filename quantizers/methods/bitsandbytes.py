@@ -1,4 +1,4 @@
-"""4-bit and 8-bit quantization by bitsandbytes, through transformers' own integration."""
+"""4-bit and 8-bit quantization by bitsandbytes, through the integration of transformers."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ if TYPE_CHECKING:
 @register_quantizer("bnb-nf4", quant_type="nf4")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BitsAndBytes4bit(Quantizer):
-    """4-bit floats in blocks of 64 weights, one scale each.
+    """4-bit floats in blocks of 64 weights that share a scale.
 
-    ``bnb-fp4`` is what published unlearning code means by "4-bit": ``load_in_4bit`` with the
-    defaults of transformers, hence FP4 and not an integer grid. Computed in the model's dtype.
+    ``bnb-fp4`` is the "4-bit" of published unlearning code: ``load_in_4bit`` with the defaults of
+    transformers, which is FP4 and not an integer grid. Products are computed in the model's dtype.
 
     Attributes:
-        quant_type: ``"fp4"`` (e2m1) or ``"nf4"`` (quantiles of a normal distribution).
+        quant_type: Values of the grid, ``"fp4"`` (e2m1) or ``"nf4"`` (quantiles of a normal
+            distribution).
         double_quant: Quantize the scales too.
-        skip: Shell-style patterns of module names to leave as they are.
+        skip: Shell-style patterns of names of modules that are not quantized.
         quantize_head: Quantize the output head too.
     """
 
@@ -51,7 +52,7 @@ class BitsAndBytes4bit(Quantizer):
         """Replace every linear layer by bitsandbytes' ``Linear4bit``.
 
         Raises:
-            QuantizerError: bitsandbytes is missing, nothing to quantize, a layer cannot be
+            QuantizerError: bitsandbytes is not installed, nothing to quantize, a layer cannot be
                 replaced (see `replaceable_layers`), or a weight is not finite.
         """
         return _quantize(
@@ -65,7 +66,7 @@ class BitsAndBytes4bit(Quantizer):
         )
 
     def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
-        """Return the weight of a layer, outputs × inputs, in the dtype it was quantized from."""
+        """Return the weight of a layer, (outputs, inputs), in the model's original dtype."""
         from bitsandbytes.functional import dequantize_4bit
         from bitsandbytes.nn import Linear4bit
 
@@ -79,7 +80,7 @@ class BitsAndBytes4bit(Quantizer):
         _save(model, folder)
 
     def load(self, folder: Path) -> PreTrainedModel:
-        """Load such a folder, computing as before it was saved."""
+        """Load a saved folder."""
         return _compute_as_configured(super().load(folder))
 
 
@@ -89,11 +90,12 @@ class BitsAndBytes8bit(Quantizer):
     """LLM.int8(): int8 weights with a scale per output, int8 activations with a scale per token.
 
     Input features with a value beyond ``threshold`` are multiplied in floating point instead.
-    Weights and activations pass through float16 on their way to int8.
+    Weights and activations are cast to float16 before they are rounded to int8.
 
     Attributes:
-        threshold: Magnitude from which an input feature counts as an outlier; 0 for none.
-        skip: Shell-style patterns of module names to leave as they are.
+        threshold: Magnitude from which an input feature is an outlier, at least 0; 0 for no
+            outliers.
+        skip: Shell-style patterns of names of modules that are not quantized.
         quantize_head: Quantize the output head too.
     """
 
@@ -104,14 +106,14 @@ class BitsAndBytes8bit(Quantizer):
 
     @property
     def depends_on_batch(self) -> bool:
-        """True with a threshold: an outlier in any text decides for the feature in all texts."""
+        """True if there is a threshold: an outlier in one text affects the feature in all texts."""
         return self.threshold > 0
 
     def __call__(self, model: PreTrainedModel) -> PreTrainedModel:
         """Replace every linear layer by bitsandbytes' ``Linear8bitLt``.
 
         Raises:
-            QuantizerError: bitsandbytes is missing, nothing to quantize, a layer cannot be
+            QuantizerError: bitsandbytes is not installed, nothing to quantize, a layer cannot be
                 replaced (see `replaceable_layers`), or a weight is not finite.
         """
         return _quantize(
@@ -123,7 +125,7 @@ class BitsAndBytes8bit(Quantizer):
         )
 
     def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
-        """Return the weight of a layer in float32, outputs × inputs: index · scale / 127."""
+        """Return the weight of a layer, (outputs, inputs) float32: index · scale / 127."""
         from bitsandbytes.functional import int8_vectorwise_dequant
         from bitsandbytes.nn import Linear8bitLt
 
@@ -143,7 +145,7 @@ class BitsAndBytes8bit(Quantizer):
 def _quantize(
     model: PreTrainedModel, skip: tuple[str, ...], head: bool, **settings: Any
 ) -> PreTrainedModel:
-    """Do to a model in memory what ``from_pretrained(quantization_config=...)`` does on loading."""
+    """Quantize a model in memory as ``from_pretrained(quantization_config=...)`` would."""
     hf_quantizer = _hf_quantizer(**settings)
     layers = replaceable_layers(model, "bitsandbytes", skip=skip, head=head, plain=True)
     if any(type(module).__name__ == "Llama4TextExperts" for module in model.modules()):
@@ -160,17 +162,17 @@ def _quantize(
         name, (original, bias) = originals.popitem()
         key = f"{name}.weight"
         module = model.get_submodule(name)
-        if not hasattr(module, "source_cls"):  # kept in float32, by transformers' list
+        if not hasattr(module, "source_cls"):  # transformers keeps it in float32
             continue
         module.weight = convert({key: original.detach()}, model=model, full_layer_name=key)[key]
         module.bias = bias
     model.hf_quantizer = hf_quantizer
     hf_quantizer.postprocess_model(model)
-    model.train(model.training)  # the new layers start in training mode, where they differ
+    model.train(model.training)  # new layers are in training mode
     try_quantized(_compute_as_configured(model), "bitsandbytes")
     for module in model.modules():
         state: Any = getattr(module, "state", None)
-        if hasattr(state, "SCB"):  # back from where the first forward pass of int8 moves them
+        if hasattr(state, "SCB"):  # undo what the first forward pass of int8 does
             weight: Any = module.weight
             weight.CB, weight.SCB, state.CB, state.SCB = state.CB, state.SCB, None, None
     return model
@@ -179,8 +181,8 @@ def _quantize(
 def _save(model: PreTrainedModel, folder: Path) -> None:
     """Save under the names of the original checkpoint.
 
-    Where that joins or splits layers (HRM), quantized ones are saved under their own names, which
-    transformers reads too.
+    If these names would join or split quantized layers (HRM), the names of the model are used,
+    which transformers reads too.
     """
     from transformers.core_model_loading import revert_weight_conversion
 
@@ -190,15 +192,15 @@ def _save(model: PreTrainedModel, folder: Path) -> None:
         if type(module).__module__.startswith("bitsandbytes")
     }
     original = revert_weight_conversion(model, weights)
-    whole = all(any(weight is one for one in weights.values()) for weight in original.values())
-    model.save_pretrained(folder, save_original_format=whole)
+    same = all(any(weight is own for own in weights.values()) for weight in original.values())
+    model.save_pretrained(folder, save_original_format=same)
 
 
 def _left_alone(model: nn.Module, quantized: Collection[str]) -> list[str]:
-    """Names that keep transformers from replacing other linear layers than ``quantized``.
+    """List the modules that transformers must skip to replace the ``quantized`` layers only.
 
-    They are those of the largest parts that hold no quantized layer. transformers takes them for
-    regular expressions of which a beginning or an end may match.
+    These are the largest parts without a quantized layer. transformers uses the names as regular
+    expressions that match at the beginning or at the end.
     """
     above = {""} | {
         ".".join(path[:depth])
@@ -216,10 +218,10 @@ def _left_alone(model: nn.Module, quantized: Collection[str]) -> list[str]:
 
 
 def _compute_as_configured(model: PreTrainedModel) -> PreTrainedModel:
-    """Keep 4-bit layers from the bfloat16 shortcut that bitsandbytes takes on some processors.
+    """Turn off the bfloat16 kernel that bitsandbytes uses for 4-bit layers on some CPUs.
 
-    Where a CPU has AVX512-BF16 it ignores the compute dtype, rounds the scales to bfloat16 and
-    fails on layers whose inputs are no multiple of 64 or outputs of 32.
+    On a CPU with AVX512-BF16 it ignores the compute dtype, rounds the scales to bfloat16, and
+    fails unless inputs are a multiple of 64 and outputs of 32.
     """
     shortcut = "support_avx512bf16_for_cpu"
     for module in model.modules():
@@ -241,6 +243,6 @@ def _hf_quantizer(**settings: Any) -> Any:
         hf_quantizer.validate_environment()
     except (ImportError, RuntimeError) as error:
         raise QuantizerError(f"bitsandbytes cannot be used here: {error}") from error
-    # It says for every layer and forward pass that inputs pass through float16, as documented.
+    # It would warn in every layer and forward pass that inputs are cast to float16.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     return hf_quantizer

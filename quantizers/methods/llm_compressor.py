@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Int4(CalibratedQuantizer):
-    """4-bit integers in groups of input features, by a recipe of llm-compressor.
+    """Base of 4-bit integer quantizers that run a recipe of llm-compressor.
 
-    The model returned computes with the dequantized weights, in its own dtype. It is saved in the
-    compressed-tensors format, which a plain ``from_pretrained`` reads where that library is
-    installed. The format has no ``Conv1D``: such layers are saved dequantized.
+    The returned model computes with the dequantized weights, in its own dtype. It is saved in the
+    compressed-tensors format, which ``from_pretrained`` reads if that library is installed.
+    ``Conv1D`` layers, which the format does not support, are saved dequantized.
 
     Attributes:
-        group_size: Input features that share a scale; where a layer's inputs are no multiple of
-            it, the largest of 96, 64 and 32 below it that divides them, or else a row.
-        skip: Shell-style patterns of module names to leave as they are.
+        group_size: Number of input features that share a scale. If it does not divide a layer's
+            inputs, the largest smaller one of 96, 64 and 32 that does, or else the whole row.
+        skip: Shell-style patterns of names of modules that are not quantized.
         quantize_head: Quantize the output head too.
     """
 
@@ -50,14 +50,19 @@ class Int4(CalibratedQuantizer):
     symmetric: ClassVar[bool]
 
     def recipe(self, model: PreTrainedModel, schemes: dict[str, Any]) -> list[Any]:
-        """The modifiers to run, given quantization schemes as ``config_groups`` takes them."""
+        """Return the modifiers to run.
+
+        Args:
+            model: Model to quantize.
+            schemes: Quantization schemes, as ``config_groups`` of a modifier takes them.
+        """
         raise NotImplementedError
 
     def quantize(self, model: PreTrainedModel, windows: Sequence[Sequence[int]]) -> PreTrainedModel:
-        """Calibrate layer after layer, each on what the quantized layers before it put out.
+        """Quantize layer by layer, each calibrated on the outputs of the quantized layers before.
 
         Raises:
-            QuantizerError: llm-compressor is missing, nothing to quantize, a layer cannot be
+            QuantizerError: llm-compressor is not installed, nothing to quantize, a layer cannot be
                 replaced (see `replaceable_layers`), a weight is not finite, or the method fails
                 on this model.
         """
@@ -92,16 +97,16 @@ class Int4(CalibratedQuantizer):
         remove_dispatch(model)
 
     def load(self, folder: Path) -> PreTrainedModel:
-        """Load such a folder.
+        """Load a saved folder.
 
         Raises:
-            QuantizerError: llm-compressor, which brings the format, is missing.
+            QuantizerError: llm-compressor, which provides the format, is not installed.
         """
         _require_library()
         return super().load(folder)
 
     def _schemes(self, layers: list[LinearLayer]) -> dict[str, Any]:
-        """One scheme for each group size that the layers need, naming the layers."""
+        """Return one scheme per group size that the layers need."""
         from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 
         names = defaultdict(list)
@@ -127,16 +132,16 @@ class Int4(CalibratedQuantizer):
 @register_quantizer("gptq-int4")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPTQ(Int4):
-    """GPTQ (arXiv 2210.17323): column by column, later weights make up for earlier rounding.
+    """GPTQ (arXiv 2210.17323): later columns compensate the rounding errors of earlier ones.
 
-    Symmetric grid; the Hessian is damped by 1% of its mean diagonal, and columns are taken in
-    the order of decreasing activations.
+    The grid is symmetric, the Hessian is damped by 1% of its mean diagonal, and columns are
+    rounded in the order of decreasing activations.
     """
 
     symmetric = True
 
     def recipe(self, model: PreTrainedModel, schemes: dict[str, Any]) -> list[Any]:
-        """GPTQ's own modifier."""
+        """Return the GPTQ modifier."""
         from llmcompressor.modifiers.gptq import GPTQModifier
 
         return [GPTQModifier(config_groups=schemes)]
@@ -145,24 +150,24 @@ class GPTQ(Int4):
 @register_quantizer("awq-int4")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AWQ(Int4):
-    """AWQ (arXiv 2306.00978): input features with large activations are scaled up to be rounded.
+    """AWQ (arXiv 2306.00978): input features with large activations are scaled up before rounding.
 
-    The scales move into the normalization or projection before, found by a grid search; then
-    weights are rounded to the nearest on an asymmetric grid. Layers with nothing before them to
-    take the scales (the attention's output under grouped queries) are rounded unscaled.
+    A grid search chooses the scales, which are divided out of the preceding normalization or
+    projection; then weights are rounded to the nearest on an asymmetric grid. Layers without such
+    a predecessor (the attention's output under grouped queries) are rounded unscaled.
     """
 
     symmetric = False
 
     def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
-        """Return None: features were scaled, the weights are not those of the model given."""
+        """Return None: features are scaled, so weights do not correspond to the original's."""
         return None
 
     def recipe(self, model: PreTrainedModel, schemes: dict[str, Any]) -> list[Any]:
-        """AWQ's scaling, then rounding.
+        """Return the modifiers that scale and round.
 
         Raises:
-            QuantizerError: none of the layers is known to follow one that can be scaled.
+            QuantizerError: No layer of this architecture is known to follow one that can be scaled.
         """
         from compressed_tensors.utils import match_modules_set
         from llmcompressor.modifiers.quantization import QuantizationModifier
@@ -178,7 +183,7 @@ class AWQ(Int4):
         }
         quantized = {name for scheme in schemes.values() for name in scheme.targets}
         names = {module: name for name, module in model.named_modules()}
-        mappings = []  # by name, since the library fails on those whose layers are all skipped
+        mappings = []  # by name, since the library fails on a mapping without quantized layers
         for mapping in known.get(architecture, []):
             patterns = (mapping.smooth_layer, *mapping.balance_layers)
             for (scaled,), *following in match_modules_set(model, patterns):
@@ -198,7 +203,7 @@ def _require_library() -> None:
         raise QuantizerError(
             "llm-compressor is not installed; pip install 'lm-eval-muse[calibrated]' brings it"
         )
-    # It would say on standard output what it does to every layer.
+    # It would log every layer to standard output.
     os.environ.setdefault("LLM_COMPRESSOR_LOG_LEVEL", "ERROR")
 
 
@@ -212,19 +217,19 @@ def _run(model: PreTrainedModel, recipe: list[Any], windows: Sequence[Sequence[i
     from llmcompressor.pipelines.cache import IntermediatesCache
     from torch.fx._symbolic_trace import _wrapped_fns_to_patch
 
-    processor: Any = object()  # asked for, though it would only serve to encode text
+    processor: Any = object()  # required, though only used to encode text
     batches = [{"input_ids": torch.tensor([window])} for window in windows]
     with ExitStack() as stack:
         stack.enter_context(redirect_stderr(io.StringIO()))  # progress bars by the hundred
-        # Every traced model would stay in memory, in the namespace of its wrapped functions.
+        # Otherwise every traced model stays in memory, in the namespace of its functions.
         stack.callback(_wrapped_fns_to_patch.update, dict(_wrapped_fns_to_patch))
         stack.callback(_wrapped_fns_to_patch.clear)
-        # It reads the configuration from where the model came from, which need not exist.
+        # It reads the configuration from the model's source folder, which may not exist.
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         model.config.save_pretrained(folder)
         stack.enter_context(patch_attr(model.config, "_name_or_path", folder))
         stack.enter_context(patch_attr(GPTQModifier, "_log_rtn_fallback_summary", _refuse_fallback))
-        if not torch.accelerator.is_available():  # it pins memory without asking
+        if not torch.accelerator.is_available():  # it would pin memory, which needs an accelerator
             stack.enter_context(patch_attr(IntermediatesCache, "pin_memory", lambda *args: None))
         oneshot(
             model=model,
@@ -233,8 +238,8 @@ def _run(model: PreTrainedModel, recipe: list[Any], windows: Sequence[Sequence[i
             processor=processor,
             clear_sparse_session=True,  # which holds on to the model
         )
-        del model.save_pretrained  # its own copies code from, and a configuration of, the source
-        # There and back, the weights are those that a saved model will have.
+        del model.save_pretrained  # its override copies files from the source folder
+        # Compressed and decompressed, the weights are those of a saved model.
         compressor = ModelCompressor.from_pretrained_model(model)
         compressor.compress_model(model)
         compressor.decompress_model(model)
@@ -242,7 +247,7 @@ def _run(model: PreTrainedModel, recipe: list[Any], windows: Sequence[Sequence[i
 
 
 def _refuse_fallback(modifier: Any) -> None:
-    """Layers that GPTQ only rounds to the nearest must not pass as GPTQ's."""
+    """Raise an error if GPTQ has only rounded some layers to the nearest."""
     names = modifier._rtn_fallback_module_names
     if names:
         raise QuantizerError(

@@ -30,12 +30,12 @@ class Quanto(Quantizer):
     """Quantize linear layers with optimum-quanto and freeze them.
 
     int8 and float8 (e4m3) are symmetric with one scale per output; int4 and int2 are affine in
-    groups of 128 input features, or of the largest of 96, 64 and 32 that divides them, or else
-    per output. Scales are kept in the model's dtype. ``Conv1D`` layers become ``nn.Linear``.
+    groups of the largest of 128, 96, 64 and 32 input features that divides their number, or else
+    per output. Scales are in the model's dtype. ``Conv1D`` layers become ``nn.Linear``.
 
     Attributes:
-        weights: Dtype of the quantized weights: ``"int8"``, ``"int4"``, ``"int2"`` or ``"float8"``.
-        skip: Shell-style patterns of module names to leave as they are.
+        weights: Dtype of the quantized weights.
+        skip: Shell-style patterns of names of modules that are not quantized.
         quantize_head: Quantize the output head too.
     """
 
@@ -45,7 +45,7 @@ class Quanto(Quantizer):
 
     @property
     def bits(self) -> int:
-        """Bits per weight."""
+        """Bits per weight without scales."""
         return {"int8": 8, "int4": 4, "int2": 2, "float8": 8}[self.weights]
 
     @torch.no_grad()
@@ -53,7 +53,7 @@ class Quanto(Quantizer):
         """Replace every linear layer by quanto's ``QLinear``, its weight quantized and frozen.
 
         Raises:
-            QuantizerError: nothing to quantize, a layer cannot be replaced (see
+            QuantizerError: Nothing to quantize, a layer cannot be replaced (see
                 `replaceable_layers`), or a weight is not finite.
         """
         from optimum.quanto import freeze
@@ -64,7 +64,7 @@ class Quanto(Quantizer):
         return try_quantized(model, "quanto")
 
     def dequantize(self, module: nn.Module, parameter: str = "weight") -> Tensor | None:
-        """Return the weight of a layer, outputs × inputs, in the dtype of its scales."""
+        """Return the weight of a layer, (outputs, inputs), in the dtype of its scales."""
         from optimum.quanto import QLinear
 
         if isinstance(module, QLinear):
@@ -76,11 +76,11 @@ class Quanto(Quantizer):
         save_checkpoint(model, folder)
 
     def load(self, folder: Path) -> PreTrainedModel:
-        """Load such a checkpoint onto the CPU."""
+        """Load a saved checkpoint onto the CPU."""
         return load_checkpoint(folder, self._insert)
 
     def _insert(self, model: PreTrainedModel) -> None:
-        """Replace linear layers by ``QLinear`` modules that are not quantized yet."""
+        """Replace linear layers by ``QLinear`` modules with unquantized weights."""
         from optimum.quanto import quantize
 
         _unpack_without_compiler()
@@ -97,10 +97,10 @@ class Quanto(Quantizer):
 
 
 def _optimizer(weights: str) -> Any:
-    """Quanto's own choice of scales, but 1 where it would be 0.
+    """Return quanto's own optimizer of scales, with 1 in place of 0.
 
-    Dividing by a zero scale makes NaN of an all-zero row in float8, and is left to how the
-    device casts NaN to integers elsewhere.
+    With a scale of 0 an all-zero row would become NaN in float8, and depend on the device's cast
+    of NaN to integers in other dtypes.
     """
     from optimum.quanto import AbsmaxOptimizer, MaxOptimizer
 
@@ -118,15 +118,15 @@ def _optimizer(weights: str) -> Any:
 
 
 def _unpack_without_compiler() -> None:
-    """Let quanto unpack int4 and int2 on CPU with PyTorch's operators.
+    """Unpack int4 and int2 on CPU with PyTorch's operators.
 
-    It would otherwise compile the same from C++ into its installation at the first forward pass:
-    a minute's wait, and an error where no compiler is found.
+    Otherwise quanto compiles the same from C++ at the first forward pass, which takes a minute and
+    fails without a compiler.
     """
     from optimum.quanto.library.extensions import get_extension
 
     def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
         mask = 2**bits - 1
-        return torch.cat([(packed >> place) & mask for place in range(0, 8, bits)])
+        return torch.cat([(packed >> shift) & mask for shift in range(0, 8, bits)])
 
     get_extension("quanto_cpp")._lib = SimpleNamespace(unpack=unpack)

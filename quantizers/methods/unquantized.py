@@ -1,4 +1,4 @@
-"""Identity: the model as it is."""
+"""Identity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @register_quantizer("none")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unquantized(Quantizer):
-    """The model as it is, in the dtype in which it was loaded."""
+    """Leave the model unchanged, in the dtype in which it was loaded."""
 
     bits: ClassVar[None] = None
 

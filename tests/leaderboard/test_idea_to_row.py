@@ -1,4 +1,4 @@
-"""Steps of CONTRIBUTING from an idea to a row, through the command line."""
+"""Steps of docs/submissions.md from an idea to a row, through the command line."""
 
 from __future__ import annotations
 
@@ -19,13 +19,7 @@ from leaderboard.cli.common import err
 
 from .conftest import RECIPE, WORLD
 
-CONTRIBUTING = Path(__file__).parent.parent.parent / "CONTRIBUTING.md"
-SECTION = "## From an idea to a row"
-
-
-def section() -> str:
-    text = CONTRIBUTING.read_text(encoding="utf-8")
-    return text[text.index(SECTION) :].partition("\n## ")[0]
+DOCUMENT = Path(__file__).parents[2] / "docs" / "submissions.md"
 
 
 def test_every_step(
@@ -43,7 +37,7 @@ def test_every_step(
         monkeypatch.setattr(module, name, lambda small=small: small)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(err, "file", io.StringIO())
-    text = section()
+    text = DOCUMENT.read_text(encoding="utf-8")
     files = re.findall(r"`([\w.]+)`:\n\n```(?:py|yaml)\n(.*?)```", text, flags=re.DOTALL)
     assert [name for name, _ in files] == ["uniform.py", "grid.yaml"]
     for name, content in files:

@@ -43,7 +43,7 @@ def test_full_disk_ends_the_run_and_is_no_cells_fault(
     where = {
         "checkpoint": "leaderboard.training.train.save_model",
         "samples": "leaderboard.records.store.replace_file",
-        "record": "leaderboard.records.store.write_atomically",
+        "record": "leaderboard.records.store.write_new",
     }[place]
     with monkeypatch.context() as patch:
         config = RunConfig.model_validate(small_world.config(precisions=["none"]))
@@ -64,7 +64,7 @@ def test_out_of_memory_is_one_cells_fault(
     def exhaust(*arguments: Any, **keywords: Any) -> None:
         raise MemoryError("cannot allocate 3 GiB")
 
-    monkeypatch.setattr("leaderboard.execution.worker.unlearn", exhaust)
+    monkeypatch.setattr("leaderboard.execution.checkpoint.unlearn", exhaust)
     outcome = run(small_world.config(precisions=["none"]), tmp_path / "run", progress)
     assert outcome == Outcome(done=2, failed=1)
     (failed,) = [r for r in read_records(tmp_path / "run") if r.status == "failed"]
@@ -105,7 +105,7 @@ def test_signal_ends_with_one_line(
 
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run", "small")
-    half = [folder.path / place for place in ("records/.a.tmp", "samples/.b.tmp")]
+    half = [folder.path / place for place in ("records/.a.1.unfinished", "samples/.b.2.unfinished")]
     half += [folder.path / "checkpoints" / "stem" / ".model-x" / "weights"]
     for path in half:
         path.parent.mkdir(parents=True)

@@ -16,7 +16,8 @@ from quantizers import (
     register_quantizer,
     registry,
 )
-from quantizers.calibration import draw_windows, read_texts, without_overlap
+from quantizers.calibration import draw_windows, read_texts
+from quantizers.overlap import without_overlap
 from quantizers.registry import quantizer_name
 from quantizers.saving import load_quantized, read_quantizer, save_quantized
 
@@ -186,8 +187,8 @@ def test_no_text(seen_peak, llama):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"samples": 0}, "samples is 0; use a positive"),
-        ({"window": 1}, "window is 1; use at least"),
+        ({"samples": 0}, "samples=0: Input should be greater than 0"),
+        ({"window": 1}, "window=1: Input should be greater than or equal to 2"),
     ],
 )
 @pytest.mark.parametrize("name", ["gptq-int4", "awq-int4"])

@@ -1,15 +1,11 @@
 """`Quantizer.dequantize` against the libraries' own functions and against the layers' outputs."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from quantizers import Quantizer, QuantizerError, get_quantizer
-from quantizers.layers import linear_layers
-from quantizers.saving import load_quantized, save_quantized
 
 SQUARE = {  # 64 × 64: an error of orientation would not show in the shape
     "LlamaForCausalLM": "model.layers.0.self_attn.o_proj",
@@ -98,19 +94,3 @@ def test_bitsandbytes(model, name, dtype, tokens):
         assert before.dtype == dtype
     quantized(tokens)
     assert torch.equal(quantizer.dequantize(module), before)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_packed_equals_simulated(model, dtype, tmp_path):
-    model.to(dtype)
-    simulated = get_quantizer("rtn-int4")(copy.deepcopy(model))
-    quantizer = get_quantizer("rtn-int4-packed")
-    packed = quantizer(model)
-    save_quantized(packed, tmp_path, quantizer)
-    loaded = load_quantized(tmp_path)
-    for layer in linear_layers(simulated):
-        expected = outputs_first(layer.module, layer.weight)
-        for quantized in (packed, loaded):
-            weight = quantizer.dequantize(quantized.get_submodule(layer.name))
-            assert weight.dtype == dtype
-            assert torch.equal(weight, expected)

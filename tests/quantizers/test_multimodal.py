@@ -92,7 +92,7 @@ def checkpoint(request, tmp_path):
     return model, load_file(tmp_path / "original" / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", ["rtn-int4", "rtn-int4-packed", "quanto-int4", "bnb-nf4"])
+@pytest.mark.parametrize("name", ["rtn-int4", "quanto-int4", "bnb-nf4"])
 def test_only_the_language_model_is_quantized(checkpoint, logits, name, tmp_path):
     if name.startswith("bnb"):
         pytest.importorskip("bitsandbytes")
@@ -177,7 +177,7 @@ def test_a_tower_inside_the_decoder_is_no_language(logits):
     config = GitConfig(**TEXT, vision_config=VISION, max_position_embeddings=64)
     model = GitForCausalLM(config).eval()
     before = copy.deepcopy(model.state_dict())
-    for name in ("rtn-int4", "rtn-int4-packed"):
+    for name in ("rtn-int4", "quanto-int4"):
         quantized = get_quantizer(name)(copy.deepcopy(model))
         for key, value in before.items():
             if "image_encoder" in key or "visual_projection" in key:

@@ -12,7 +12,7 @@ from quantizers.layers import linear_layers
 from quantizers.methods.rtn import RoundToNearest
 from quantizers.saving import load_quantized, save_quantized
 
-REPLACING = ["bnb-nf4", "bnb-int8", "quanto-int8", "rtn-int4-packed"]
+REPLACING = ["bnb-nf4", "bnb-int8", "quanto-int8"]
 IN_PLACE = "; use rtn-int4 or rtn-int8, which round weights in place, or leave it out "
 UP = "model.layers.0.mlp.up_proj"
 
@@ -71,8 +71,7 @@ def test_rounding_in_place_keeps_such_a_subclass(llama):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("name", ["quanto-int8", "rtn-int8-packed"])
-def test_a_subclass_that_computes_the_same_is_replaced(logits, name, bias):
+def test_a_subclass_that_computes_the_same_is_replaced(logits, bias):
     torch.manual_seed(0)
     config = FalconConfig(
         hidden_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=300, bias=bias
@@ -80,7 +79,7 @@ def test_a_subclass_that_computes_the_same_is_replaced(logits, name, bias):
     model = FalconForCausalLM(config).eval()
     for parameter in model.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
-    quantizer = get_quantizer(name)
+    quantizer = get_quantizer("quanto-int8")
     quantized = quantizer(copy.deepcopy(model))
     for layer in linear_layers(model):
         weight = quantizer.dequantize(quantized.get_submodule(layer.name))
@@ -118,7 +117,7 @@ def test_a_weight_that_the_model_reads_by_itself(mamba, name, logits):
     assert logits(quantizer(mamba)).isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["quanto-int8", "quanto-int4", "rtn-int4-packed"])
+@pytest.mark.parametrize("name", ["quanto-int8", "quanto-int4"])
 def test_a_library_whose_weight_can_be_read(mamba, name, logits, tmp_path):
     quantizer = get_quantizer(name)
     quantized = quantizer(copy.deepcopy(mamba))
@@ -196,12 +195,11 @@ def test_a_model_that_runs_no_more_once_quantized(llama, monkeypatch):
     def fail(self, x):
         raise RuntimeError("no\n kernel")
 
-    monkeypatch.setattr("quantizers.methods.packed.PackedLinear.forward", fail)
+    monkeypatch.setattr("optimum.quanto.QLinear.forward", fail)
     with pytest.raises(
-        QuantizerError,
-        match=r"^LlamaForCausalLM does not run as rtn-int4-packed quantizes it: no kernel$",
+        QuantizerError, match=r"^LlamaForCausalLM does not run as quanto quantizes it: no kernel$"
     ):
-        get_quantizer("rtn-int4-packed")(llama)
+        get_quantizer("quanto-int4")(llama)
 
 
 def test_names_that_begin_alike(llama):

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from unlearners import (
+    Unlearner,
     UnlearnerError,
     get_unlearner,
     list_unlearners,
+    methods,
     register_unlearner,
 )
-from unlearners.base import Unlearner
 
 EXAMPLE = Path(__file__).parent / "example_package"
-BUILT_IN = {"ga", "ga_gdr", "ga_klr", "npo", "npo_gdr", "npo_klr", "simnpo", "task_vector", "sure"}
 
 
 def python(code: str, path: Path) -> subprocess.CompletedProcess[str]:
@@ -44,15 +44,25 @@ def fake_distribution(site: Path, name: str, entry_point: str, module: str = "")
     (site / f"{module_name}.py").write_text(module)
 
 
-def test_built_in_methods_are_listed_with_their_distribution() -> None:
-    owners = list_unlearners()
-    assert {name: owners[name] for name in BUILT_IN} == dict.fromkeys(BUILT_IN, "lm-eval-muse")
+def test_every_module_of_methods_registers_built_in_methods() -> None:
+    own = {name for name, owner in list_unlearners().items() if owner == "lm-eval-muse"}
+    modules = {type(get_unlearner(name)).__module__.rpartition(".")[2] for name in own}
+    assert modules == {
+        path.stem for path in Path(methods.__path__[0]).glob("*.py") if path.stem[0] != "_"
+    }
+
+
+def test_every_module_of_methods_has_a_test_to_copy() -> None:
+    tested = {path.stem for path in (Path(__file__).parent / "methods").glob("test_*.py")}
+    for path in Path(methods.__path__[0]).glob("*.py"):
+        if path.stem[0] != "_":
+            assert f"test_{path.stem}" in tested
 
 
 def test_importing_loads_no_torch(tmp_path) -> None:
     code = (
-        "import sys, unlearners, unlearners.training, unlearners.finetuning as f;"
-        "f.get_finetuning('lora'); assert 'torch' not in sys.modules;"
+        "import sys, unlearners; unlearners.get_finetuning('lora');"
+        "unlearners.TrainingSettings(); assert 'torch' not in sys.modules;"
         "unlearners.list_unlearners(); assert 'transformers' not in sys.modules"
     )
     result = python(code, tmp_path)
@@ -109,8 +119,8 @@ LIST = "import unlearners; unlearners.list_unlearners()"
         (
             "mine = broken_plugin:mine",
             "def mine(): pass",
-            "unlearner 'mine' of distribution broken-plugin is broken_plugin:mine, which is no "
-            "subclass of unlearners.Unlearner",
+            "unlearner 'mine' of distribution broken-plugin is broken_plugin:mine; the entry point "
+            "must name a subclass of unlearners.Unlearner",
         ),
         (
             "npo = broken_plugin:NPO",
@@ -174,7 +184,7 @@ def test_a_local_class_is_listed_as_local() -> None:
         ("xyz", {}, "unknown unlearner 'xyz': available: "),
         ("npo_gdr", {"betta": 1}, "no parameter 'betta': available: retain_weight, beta"),
         ("npo_gdr", {"beta": "high"}, "beta='high': Input should be a valid number"),
-        ("npo_gdr", {"retain": "klr"}, "retain='klr' is not possible, the name means 'gdr'"),
+        ("npo_gdr", {"retain": "klr"}, "'npo_gdr' means retain='gdr', not 'klr'; choose"),
     ],
 )
 def test_wrong_names_and_parameters(name, params, message) -> None:

@@ -18,8 +18,12 @@ _FINETUNINGS: dict[str, type[Finetuning]] = {cls.name: cls for cls in (FullFinet
 def get_finetuning(name: str, **params: Any) -> Finetuning:
     """Build the finetuning ``full`` or ``lora`` with the given parameters.
 
+    Args:
+        name: ``"full"`` or ``"lora"``.
+        **params: Parameters of `FullFinetuning` or `LoRA`.
+
     Raises:
-        UnlearnerError: an unknown name or parameter, or a value out of range.
+        UnlearnerError: An unknown name or parameter, or a bad value.
     """
     if name not in _FINETUNINGS:
         raise UnlearnerError(f"unknown finetuning '{name}': available: {', '.join(_FINETUNINGS)}")
@@ -31,4 +35,7 @@ def get_finetuning(name: str, **params: Any) -> Finetuning:
                 f"finetuning '{name}' has no parameter '{param}': "
                 f"available: {', '.join(known) or 'none'}"
             )
-    return cls(**params)
+    try:
+        return cls(**params)
+    except UnlearnerError as error:
+        raise UnlearnerError(f"finetuning '{name}': {error}") from error

@@ -1,4 +1,4 @@
-"""The low-rank adapter: the weights that it is for, its place around them, its merge."""
+"""Low-rank adapter: choice of its weights, attachment and merge."""
 
 from __future__ import annotations
 
@@ -25,48 +25,49 @@ from ..errors import UnlearnerError
 if TYPE_CHECKING:
     from ..weights import Edit
 
-# Mixers of Mamba hand the weights of these modules to kernels: PEFT refuses to adapt them.
+# Mixers of Mamba pass the weights of these modules to kernels: PEFT refuses to adapt them.
 PAST_THE_ADAPTER = {"out_proj", "conv1d"}
 MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
 
-# In models with experts PEFT takes modules of these names for experts as transformers 4 named
-# them, and adapts other weights. As names of parameters it takes them as they are.
+# In models with experts PEFT reads modules of these names as experts of transformers 4 and adapts
+# other weights. Names of parameters are not affected.
 NAMES_OF_OLD_EXPERTS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 
 
 class Targets(NamedTuple):
-    """Weights for an adapter, by dotted names of modules and of parameters."""
+    """Weights to adapt.
+
+    Attributes:
+        modules: Dotted names of modules.
+        parameters: Dotted names of parameters, of experts.
+    """
 
     modules: list[str]
     parameters: list[str]
 
 
 def find_targets(model: PreTrainedModel, targets: str | tuple[str, ...]) -> Targets:
-    """Weights of the language model that an adapter is for.
+    """Find the weights of the language model that are adapted.
 
     Args:
-        model: without an adapter.
-        targets: names, or their ends; or ``all-linear``, ``attention`` or ``mlp``: linear
-            projections and experts, all of them, those inside attention blocks or those outside.
-            Left out of these are the output head, weights that two modules share, and modules
-            that PEFT cannot adapt.
+        model: Model without an adapter.
+        targets: ``"all-linear"``, ``"attention"``, ``"mlp"``, or names of modules (see `LoRA`).
 
     Raises:
-        UnlearnerError: nothing has such a name.
+        UnlearnerError: No weight has such a name, or PEFT cannot adapt it.
     """
     if isinstance(targets, str):
-        found = _adaptable(model)
-        kept = {"all-linear": (True, False), "attention": (True,), "mlp": (False,)}[targets]
+        in_attention = {"all-linear": (True, False), "attention": (True,), "mlp": (False,)}[targets]
         modules, parameters = (
-            [name for name in names if bool(re.search("attn|attention", name)) in kept]
-            for names in found
+            [name for name in names if bool(re.search("attn|attention", name)) in in_attention]
+            for names in _adaptable(model)
         )
     else:
         modules, parameters = _named(model, targets)
     if not modules and not parameters:
         raise UnlearnerError(
-            f"lora targets={targets!r}: {type(model).__name__} has no such weight that an adapter "
-            "can be for; use another of all-linear, attention and mlp, or full finetuning"
+            f"lora targets={targets!r}: {type(model).__name__} has no such weight that PEFT can "
+            "adapt; use another of all-linear, attention and mlp, or full finetuning"
         )
     return Targets(modules, parameters)
 
@@ -88,37 +89,37 @@ def _adaptable(model: PreTrainedModel) -> Targets:
 
 
 def _named(model: PreTrainedModel, ends: tuple[str, ...]) -> Targets:
-    """Modules and experts whose names end so.
+    """Find modules and experts by the last parts of their names.
 
     Raises:
-        UnlearnerError: no name ends so, or an adapter cannot stand in for what has it.
+        UnlearnerError: No name matches, or PEFT cannot adapt one that does.
     """
     inside = dict(language_modules(model))
     experts = {weights.name for weights in expert_weights(model)}
-    found = {
+    names_by_end = {
         end: [name for name in (*inside, *experts) if f".{name}".endswith(f".{end}")]
         for end in ends
     }
-    for end, names in found.items():
+    for end, names in names_by_end.items():
         if not names:
             raise UnlearnerError(
                 f"lora targets={ends!r}: nothing in the language model of "
                 f"{type(model).__name__} has the name {end!r}"
             )
-    wanted = {name for names in found.values() for name in names}
+    wanted = {name for names in names_by_end.values() for name in names}
     modules = [name for name in inside if name in wanted]
     owners = Counter(id(p) for m in model.modules() for p in m._parameters.values())
     for name in modules:
         weight = getattr(inside[name], "weight", None)
         if weight is not None and owners[id(weight)] > 1:
             raise UnlearnerError(
-                f"lora targets={ends!r}: '{name}' shares its weight with another module, which an "
-                "adapter on one of them cannot be merged into; leave it out"
+                f"lora targets={ends!r}: '{name}' shares its weight with another module, so an adapter "
+                "on one of them cannot be merged; leave it out"
             )
         if isinstance(inside[name], nn.Linear) and not is_linear(inside[name]):
             raise UnlearnerError(
-                f"lora targets={ends!r}: '{name}' is a {type(inside[name]).__name__}, no linear "
-                "projection; leave it out"
+                f"lora targets={ends!r}: '{name}' is a {type(inside[name]).__name__}, not a "
+                "linear projection; leave it out"
             )
     return Targets(modules, sorted(wanted & experts))
 
@@ -132,18 +133,21 @@ def attach_adapter(
     targets: str | tuple[str, ...],
     dtype: torch.dtype,
 ) -> PreTrainedModel:
-    """Freeze the model and attach a fresh adapter (B = 0).
+    """Freeze the model and attach a new adapter (B = 0).
 
     Args:
-        model: changed in place.
-        rank: rank of the update B A.
-        alpha: scale of the update, divided by ``rank``.
-        dropout: probability with which an input of the adapter is dropped.
-        targets: weights to adapt, see ``find_targets``.
-        dtype: dtype of the adapter's weights.
+        model: Target model, changed in place.
+        rank: Rank of the update B A.
+        alpha: Scale of the update before division by ``rank``.
+        dropout: Dropout probability of the adapter's inputs.
+        targets: Weights to adapt (see `LoRA`).
+        dtype: Dtype of the adapter's weights.
+
+    Returns:
+        The model with the adapter around it.
 
     Raises:
-        UnlearnerError: ``targets`` names nothing, or a weight that PEFT cannot adapt.
+        UnlearnerError: ``targets`` matches no weight, or one that PEFT cannot adapt.
     """
     modules, parameters = find_targets(model, targets)
     for weights in expert_weights(model):
@@ -174,9 +178,9 @@ def attach_adapter(
     _check_adapted(adapted, targets, {*modules, *parameters})
     for layer in _layers(adapted):
         if not isinstance(layer, ParamWrapper):
-            # PEFT takes no dropout where it adapts a parameter, not even for the other layers
+            # With target_parameters PEFT refuses dropout in the configuration of all layers.
             layer.lora_dropout["default"] = nn.Dropout(dropout)
-    # By default every checkpoint would ask the hub whether the vocabulary has changed.
+    # By default every checkpoint asks the hub whether the vocabulary has changed.
     save = partial(adapted.save_pretrained, save_embedding_layers=False)
     adapted.save_pretrained = save  # type: ignore[method-assign]
     for name, parameter in adapted.named_parameters():
@@ -186,7 +190,7 @@ def attach_adapter(
 
 
 def _also_matched(model: PreTrainedModel, modules: list[str]) -> Iterator[str]:
-    """Other modules that PEFT would adapt: it compares the ends of names."""
+    """Yield other modules that PEFT would adapt, since it compares the ends of names."""
     ends = tuple(f".{name}" for name in modules)
     wanted = {*modules}
     for name, _ in model.named_modules():
@@ -195,17 +199,17 @@ def _also_matched(model: PreTrainedModel, modules: list[str]) -> Iterator[str]:
 
 
 def _check_adapted(adapted: PeftModel, targets: str | tuple[str, ...], wanted: set[str]) -> None:
-    found = set()
+    adapted_names = set()
     for name, module in adapted.get_base_model().named_modules():
         name = name.replace(".base_layer", "")
         if isinstance(module, ParamWrapper):
-            found.add(f"{name}.{module.parameter_name}")
+            adapted_names.add(f"{name}.{module.parameter_name}")
         elif isinstance(module, LoraLayer):
-            found.add(name)
-    if found != wanted:
+            adapted_names.add(name)
+    if adapted_names != wanted:
         raise UnlearnerError(
             f"lora targets={targets!r}: PEFT cannot adapt exactly these weights (first that "
-            f"differs: {min(found ^ wanted)}); name others"
+            f"differs: {min(adapted_names ^ wanted)}); name others"
         )
 
 
@@ -218,12 +222,15 @@ def _adapted_weight(layer: LoraLayer) -> nn.Parameter:
 
 
 def changed_parameters(model: nn.Module, reached: Collection[nn.Parameter]) -> int:
-    """Number of parameters in the weights that training changes, an adapter's own aside.
+    """Count the parameters of the model in weights that training can change.
 
     Args:
-        model: in training, with an adapter or without.
-        reached: parameters that a gradient reaches. An adapter is not among them where the model
-            reads its weight past it, or does not use it for text.
+        model: Model in training, with an adapter or without.
+        reached: Parameters with a gradient. Those of an adapter have none if the model reads the
+            adapted weight directly, or does not use it for text.
+
+    Returns:
+        Number of trained parameters, or with an adapter of parameters in adapted weights.
     """
     layers = _layers(model)
     if not layers:
@@ -237,14 +244,22 @@ def changed_parameters(model: nn.Module, reached: Collection[nn.Parameter]) -> i
 
 @torch.no_grad()
 def merge_adapter(model: PreTrainedModel, edit: Edit) -> PreTrainedModel:
-    """Add (alpha / rank) B A to every weight in float32 and round once to the weight's dtype."""
+    """Add (alpha / rank) B A to every weight in float32 and round once to the weight's dtype.
+
+    Args:
+        model: Model with a trained adapter.
+        edit: Function from target and trained values of a weight to its final value.
+
+    Returns:
+        The model without the adapter.
+    """
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()
     for layer in _layers(model):
         weight = _adapted_weight(layer)
         dtype = weight.dtype
-        weight.data = weight.float()  # experts' update comes in the dtype of their weight
+        weight.data = weight.float()  # the update of experts has the dtype of their weight
         update = typed(LoraLinear, layer).get_delta_weight("default")
         weight.data = edit(weight.data, weight + update).to(dtype)
     return typed(PeftModel, model).unload()

@@ -1,10 +1,16 @@
-"""Base class of finetunings: the weights that are trained, and the way back to one model."""
+"""Base class of finetunings."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import ConfigDict
+
+from quantizers.parameters import validate_fields
+
+from ..errors import UnlearnerError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +25,20 @@ if TYPE_CHECKING:
 class Finetuning(abc.ABC):
     """Preparation of a model for training, and the way back to one set of weights.
 
-    The implementation imports peft when it is needed, so that a configuration is cheap to read.
+    Implementations import peft only in these methods, so that a configuration is cheap to read.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Validate and convert every field by its annotation.
+
+        Raises:
+            UnlearnerError: A value is of the wrong type or out of range.
+        """
+        validate_fields(self, UnlearnerError)
 
     @abc.abstractmethod
     def prepare(
@@ -31,15 +47,16 @@ class Finetuning(abc.ABC):
         """Make the model ready for training.
 
         Args:
-            model: the target model, changed in place.
-            dtype: of the weights that are trained.
-            originals: file for the target's weights, where ``finish`` is to edit with them.
+            model: Target model, changed in place.
+            dtype: Dtype of the weights that are trained.
+            originals: File to which the target's weights are saved for ``finish``; None if the
+                method does not edit weights.
 
         Returns:
-            the model to train, with or without an adapter around it.
+            The model to train, with or without an adapter around it.
 
         Raises:
-            UnlearnerError: the model has nothing to train.
+            UnlearnerError: The model has nothing to train.
         """
 
     @abc.abstractmethod
@@ -50,19 +67,24 @@ class Finetuning(abc.ABC):
         originals: Path | None,
         edit: Edit,
     ) -> PreTrainedModel:
-        """The trained model as one set of weights.
+        """Return the trained model as one set of weights.
 
         Args:
-            model: what ``prepare`` returned, trained.
-            dtypes: by parameter name, those the model came in.
-            originals: the file given to ``prepare``.
-            edit: from target and trained value of a weight, float32, to its final value.
+            model: Model that ``prepare`` returned, trained.
+            dtypes: Original dtype of every parameter, by name.
+            originals: The file given to ``prepare``.
+            edit: Function from a weight's target and trained values, float32, to its final value.
         """
 
     def save_adapter(self, model: PreTrainedModel, folder: Path) -> None:  # noqa: B027
-        """Save what ``prepare`` has put around the model, if anything."""
+        """Save the adapter that ``prepare`` attached, if any.
+
+        Args:
+            model: Model that ``prepare`` returned, trained.
+            folder: Folder of the adapter, created if missing.
+        """
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters as JSON-compatible values; ``get_finetuning(name, **d)`` takes them."""
+        """Return the fields as JSON values; ``get_finetuning(name, **values)`` restores them."""
         fields = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}

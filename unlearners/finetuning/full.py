@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FullFinetuning(Finetuning):
-    """Every weight of the language model is trained."""
+    """Train every weight of the language model."""
 
     name: ClassVar[str] = "full"
 
     def prepare(
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None
     ) -> PreTrainedModel:
-        """Cast the weights to ``dtype``, and freeze all others."""
+        """Cast the weights of the language model to ``dtype`` and freeze all others."""
         from .. import weights
 
         if originals is not None and not originals.exists():
@@ -40,7 +40,7 @@ class FullFinetuning(Finetuning):
         originals: Path | None,
         edit: Edit,
     ) -> PreTrainedModel:
-        """Edit the weights if originals were kept, and cast them back."""
+        """Edit the weights if their originals were saved, and restore the dtypes."""
         from .. import weights
 
         if originals is not None:

@@ -1,11 +1,12 @@
-"""Finetuning of a low-rank adapter, merged afterwards."""
+"""Finetuning of a low-rank adapter, which is merged after training."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from ..validation import COUNT, POSITIVE, SHARE, Rule, check
+from pydantic import Field, PositiveFloat, PositiveInt
+
 from .base import Finetuning
 
 if TYPE_CHECKING:
@@ -17,62 +18,44 @@ if TYPE_CHECKING:
     from ..weights import Edit
 
 
-TARGETS = ("all-linear", "mlp", "attention")
-_LORA_RULES: dict[str, Rule] = {
-    "rank": COUNT,
-    "alpha": POSITIVE,
-    "dropout": SHARE,
-    "targets": (
-        lambda v: v in TARGETS if isinstance(v, str) else _is_names(v),
-        f"{', '.join(TARGETS)} or a list of names",
-    ),
-}
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, tuple) and value != () and all(isinstance(v, str) for v in value)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoRA(Finetuning):
     """A low-rank adapter on linear projections (arXiv 2106.09685): W + (alpha / rank) B A.
 
-    Experts that are kept in one tensor have an adapter each, through PEFT's ``target_parameters``.
-    Of a multimodal model only the language model is adapted.
+    Experts that share a tensor get one adapter each, through PEFT's ``target_parameters``. Only
+    the language model of a multimodal model is adapted.
 
     Attributes:
-        rank: of B A.
-        alpha: scale of the update, divided by the rank.
-        dropout: probability with which the adapter's inputs are dropped in training. Experts, and
-            the MLPs next to them, have none: PEFT adds their update to the weight itself.
-        targets: ``all-linear``, ``attention`` or ``mlp`` (every linear projection and expert,
-            those inside or those outside attention blocks; never the output head, a weight that
-            two modules share, or what PEFT cannot adapt), or names of modules.
+        rank: Rank r of the update B A.
+        alpha: Scale of the update before division by the rank.
+        dropout: Dropout probability of the adapter's inputs in training, 0 to below 1. It has no
+            effect on experts and on the MLPs next to them, where PEFT adds the update to the
+            weight itself.
+        targets: Weights to adapt. ``"all-linear"`` is every linear projection and expert,
+            ``"attention"`` those inside attention blocks, ``"mlp"`` those outside; none of these
+            includes the output head, a weight that two modules share, or a module that PEFT
+            cannot adapt. Otherwise the names of modules, or their last parts.
     """
 
     name: ClassVar[str] = "lora"
 
-    rank: int = 16
-    alpha: float = 32
-    dropout: float = 0.05
-    targets: str | tuple[str, ...] = "all-linear"
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    targets: (
+        Literal["all-linear", "mlp", "attention"] | Annotated[tuple[str, ...], Field(min_length=1)]
+    ) = "all-linear"
 
     def __post_init__(self) -> None:
-        """Check every parameter.
-
-        Raises:
-            UnlearnerError: the first one that is out of range.
-        """
-        if isinstance(self.targets, list):
-            object.__setattr__(self, "targets", tuple(self.targets))
-        check(self, _LORA_RULES, "lora ")
+        """Validate every field; write an integral ``alpha`` as an integer."""
+        super().__post_init__()
         if self.alpha == int(self.alpha):  # 32 and 32.0 are one setting, and one record
             object.__setattr__(self, "alpha", int(self.alpha))
 
     def prepare(
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None
     ) -> PreTrainedModel:
-        """Freeze the model as it is and attach an adapter whose weights are in ``dtype``."""
+        """Freeze the model and attach an adapter whose weights are in ``dtype``."""
         from .adapter import attach_adapter
 
         return attach_adapter(
@@ -95,7 +78,7 @@ class LoRA(Finetuning):
         originals: Path | None,
         edit: Edit,
     ) -> PreTrainedModel:
-        """Merge the edited update: in float32, rounded once to the weight's dtype."""
+        """Merge the edited update in float32 and round once to the weight's dtype."""
         from .adapter import merge_adapter
 
         return merge_adapter(model, edit)

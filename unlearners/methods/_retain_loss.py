@@ -1,4 +1,4 @@
-"""Retain losses, shared by the methods that keep utility with one."""
+"""Retain losses, shared by the methods that preserve utility with one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from .. import losses
 from ..errors import UnlearnerError
 from ..method import Need
-from ..validation import NOT_NEGATIVE, one_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     from ..data import Batch
     from ..reference import Reference
 
-# none, gradient descent on the retain set, or KL to the reference there
 Retain = Literal["none", "gdr", "klr"]
+"""No retain loss, gradient descent on the retain set, or KL divergence from the reference there."""
+
 NEEDS: dict[Retain, frozenset[Need]] = {
     "none": frozenset(),
     "gdr": frozenset({"retain"}),
@@ -27,14 +27,11 @@ NEEDS: dict[Retain, frozenset[Need]] = {
 }
 
 
-RULES = {"retain": one_of(*NEEDS), "retain_weight": NOT_NEGATIVE}
-
-
 def refuse_idle_weight(retain: Retain, retain_weight: float) -> None:
-    """Refuse a weight that has nothing to weigh.
+    """Refuse a retain weight without a retain loss.
 
     Raises:
-        UnlearnerError: naming it.
+        UnlearnerError: The weight would have no effect.
     """
     if retain == "none" and retain_weight != 1:
         raise UnlearnerError(
@@ -51,7 +48,20 @@ def with_retain(
     batch: Batch,
     reference: Reference,
 ) -> Mapping[str, torch.Tensor]:
-    """``forget + retain_weight * retain``, and both terms."""
+    """Add a weighted retain loss to a forget loss.
+
+    Args:
+        forget: Forget loss, a scalar.
+        retain: Kind of retain loss R: token-mean NLL (``"gdr"``), or KL(p_ref || p_theta)
+            (``"klr"``), both on the retain windows of the batch.
+        retain_weight: Weight λ of the retain loss.
+        model: Model in training.
+        batch: Batch of the forget loss.
+        reference: Reference, with logits for ``"klr"``.
+
+    Returns:
+        ``"loss"``, forget + λ R, and the terms ``"forget"`` and ``"retain"``; scalars.
+    """
     if retain == "none":
         return {"loss": forget, "forget": forget}
     ids = batch.retain.input_ids

@@ -1,4 +1,4 @@
-"""Training that moves only chosen rows of the weights."""
+"""Training of selected rows of the weights only."""
 
 from __future__ import annotations
 
@@ -21,11 +21,18 @@ if TYPE_CHECKING:
 def salient_rows(
     model: PreTrainedModel, forget: Windows, percentile: float
 ) -> dict[nn.Parameter, torch.Tensor]:
-    """The rows to train of every matrix that is trained; vectors are frozen.
+    """Select the rows with the largest gradient norms of the forget set's NLL.
+
+    Vectors are frozen. The matrices A of a LoRA adapter have no rows of a weight: they are trained
+    and not in the result.
+
+    Args:
+        model: Model in training, with the weights of the target.
+        forget: All forget windows.
+        percentile: Percentile of the norms of all rows above which a row is selected.
 
     Returns:
-        parameter to (rows,) bool; (experts, rows) where one tensor holds several. A LoRA's A has no
-        rows of a weight: it is absent, and trained.
+        Mask by parameter: (rows,) bool, or (experts, rows) for a tensor of several experts.
     """
     matrices = []
     for name, parameter in model.named_parameters():
@@ -38,22 +45,22 @@ def salient_rows(
             losses.token_nll(model(input_ids=ids).logits, ids).backward()
     norms = {p: p.grad.float().norm(dim=-1) for p in matrices if p.grad is not None}
     model.zero_grad()
-    every = torch.cat([norm.flatten() for norm in norms.values()])
-    threshold = torch.quantile(every, percentile / 100)
+    all_norms = torch.cat([norm.flatten() for norm in norms.values()])
+    threshold = torch.quantile(all_norms, percentile / 100)
     return {parameter: norm > threshold for parameter, norm in norms.items()}
 
 
 class MaskedRows(TrainerCallback):
-    """The objective of a run in which only chosen rows move.
+    """Objective of a run in which only selected rows are trained.
 
     Args:
-        objective: gives the losses.
-        rows: parameter to (rows,) or (experts, rows) bool, those that are trained.
+        objective: Object whose loss is used.
+        rows: Mask of the trained rows by parameter, (rows,) or (experts, rows) bool.
     """
 
     def __init__(self, objective: Objective, rows: dict[nn.Parameter, torch.Tensor]) -> None:
         self.loss = objective.loss
-        self._held = {parameter: ~chosen for parameter, chosen in rows.items()}
+        self._held = {parameter: ~trained for parameter, trained in rows.items()}
         self._values: dict[nn.Parameter, torch.Tensor] = {}
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -61,13 +68,13 @@ class MaskedRows(TrainerCallback):
         for parameter, held in self._held.items():
             if parameter.grad is not None:
                 parameter.grad[held] = 0
-        # Weight decay moves rows without a gradient, too.
+        # Weight decay changes rows without a gradient too.
         groups = [g for g in kwargs["optimizer"].param_groups if g.get("weight_decay")]
         decayed = [p for group in groups for p in group["params"] if p in self._held]
         self._values = {p: p.detach()[self._held[p]] for p in decayed}
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Put held rows back that weight decay has moved."""
+        """Restore held rows that weight decay has changed."""
         with torch.no_grad():
             for parameter, values in self._values.items():
                 parameter[self._held[parameter]] = values

@@ -6,18 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import NonNegativeFloat
+
 from .. import losses
 from ..base import Unlearner
 from ..method import Need
 from ..registry import register_unlearner
-from ..validation import check
-from ._retain_loss import (
-    NEEDS,
-    RULES,
-    Retain,
-    refuse_idle_weight,
-    with_retain,
-)
+from ._retain_loss import NEEDS, Retain, refuse_idle_weight, with_retain
 
 if TYPE_CHECKING:
     import torch
@@ -32,33 +27,34 @@ if TYPE_CHECKING:
 @register_unlearner("ga_klr", retain="klr")
 @dataclass(frozen=True, kw_only=True)
 class GradientAscent(Unlearner):
-    """Maximise the negative log-likelihood of the forget set (arXiv 2210.01504).
+    """Gradient ascent on the forget set (arXiv 2210.01504).
 
-    Loss: ``-NLL(forget) + retain_weight * R``, R the token-mean NLL (``gdr``) or
-    KL(p_ref || p_theta) (``klr``) on the retain set. The forget term has no lower bound.
+    Loss: ``-NLL(forget) + retain_weight * R``, where NLL is a token mean and R is the token-mean
+    NLL (``gdr``) or KL(p_ref || p_theta) (``klr``) on the retain set. The forget term has no lower
+    bound.
 
     Attributes:
-        retain: fixed by the registered name.
-        retain_weight: lambda.
+        retain: Retain loss, fixed by the registered name.
+        retain_weight: Weight λ of the retain loss, at least 0.
     """
 
     retain: Retain = "none"
-    retain_weight: float = 1.0
+    retain_weight: NonNegativeFloat = 1.0
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        check(self, RULES)
+        """Validate every field; refuse a retain weight without a retain loss."""
+        super().__post_init__()
         refuse_idle_weight(self.retain, self.retain_weight)
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Needs of the retain loss."""
+        """Inputs of the retain loss."""
         return NEEDS[self.retain]
 
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference
     ) -> Mapping[str, torch.Tensor]:
-        """Negated NLL of the forget windows, plus the weighted retain loss."""
+        """Compute the negated NLL of the forget windows plus the weighted retain loss."""
         ids = batch.forget.input_ids
         forget = -losses.token_nll(model(input_ids=ids).logits, ids)
         return with_retain(forget, self.retain, self.retain_weight, model, batch, reference)

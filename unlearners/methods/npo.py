@@ -6,18 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import NonNegativeFloat, PositiveFloat
+
 from .. import losses
 from ..base import Unlearner
 from ..method import Need
 from ..registry import register_unlearner
-from ..validation import POSITIVE, check
-from ._retain_loss import (
-    NEEDS,
-    RULES,
-    Retain,
-    refuse_idle_weight,
-    with_retain,
-)
+from ._retain_loss import NEEDS, Retain, refuse_idle_weight, with_retain
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +25,17 @@ if TYPE_CHECKING:
 def npo_forget(
     model: PreTrainedModel, batch: Batch, reference: Reference, beta: float
 ) -> torch.Tensor:
-    """NPO of the forget windows: a scalar."""
+    """Compute the NPO loss of the forget windows (arXiv 2404.05868, Eq. 3).
+
+    Args:
+        model: Model in training.
+        batch: Batch whose forget windows are used.
+        reference: Reference with the log-probabilities of the forget windows.
+        beta: Inverse temperature.
+
+    Returns:
+        A scalar, the mean over the windows.
+    """
     ids = batch.forget.input_ids
     log_probs = losses.sequence_log_probs(model(input_ids=ids).logits, ids)
     return losses.npo(log_probs - reference.log_probs(batch.forget), beta)
@@ -41,34 +46,34 @@ def npo_forget(
 @register_unlearner("npo_klr", retain="klr")
 @dataclass(frozen=True, kw_only=True)
 class NPO(Unlearner):
-    """Treat forget text as dispreferred (arXiv 2404.05868, Eq. 3; arXiv 2602.13151, Eq. 1).
+    """Negative preference optimization (arXiv 2404.05868, Eq. 3; arXiv 2602.13151, Eq. 1).
 
-    Loss: ``-(2 / beta) log sigmoid(-beta * log(P_theta(y) / P_ref(y))) + retain_weight * R``, P of
-    the whole window, R as in gradient ascent.
+    Loss: ``-(2 / beta) log sigmoid(-beta * log(P_theta(y) / P_ref(y))) + retain_weight * R``, where
+    P is the probability of a whole window and R the retain loss as in gradient ascent.
 
     Attributes:
-        retain: fixed by the registered name.
-        retain_weight: lambda.
-        beta: inverse temperature.
+        retain: Retain loss, fixed by the registered name.
+        retain_weight: Weight λ of the retain loss, at least 0.
+        beta: Inverse temperature, above 0; towards 0 the gradient becomes that of ascent.
     """
 
     retain: Retain = "none"
-    retain_weight: float = 1.0
-    beta: float = 0.1
+    retain_weight: NonNegativeFloat = 1.0
+    beta: PositiveFloat = 0.1
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        check(self, RULES | {"beta": POSITIVE})
+        """Validate every field; refuse a retain weight without a retain loss."""
+        super().__post_init__()
         refuse_idle_weight(self.retain, self.retain_weight)
 
     @property
     def needs(self) -> frozenset[Need]:
-        """The reference's log-probabilities and the needs of the retain loss."""
+        """Log-probabilities of the reference, and inputs of the retain loss."""
         return NEEDS[self.retain] | {"forget_log_probs"}
 
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference
     ) -> Mapping[str, torch.Tensor]:
-        """NPO of the forget windows, plus the weighted retain loss."""
+        """Compute the NPO loss of the forget windows plus the weighted retain loss."""
         forget = npo_forget(model, batch, reference, self.beta)
         return with_retain(forget, self.retain, self.retain_weight, model, batch, reference)

@@ -6,18 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import NonNegativeFloat, PositiveFloat
+
 from .. import losses
 from ..base import Unlearner
 from ..method import Need
 from ..registry import register_unlearner
-from ..validation import POSITIVE, check
-from ._retain_loss import (
-    NEEDS,
-    RULES,
-    Retain,
-    refuse_idle_weight,
-    with_retain,
-)
+from ._retain_loss import NEEDS, Retain, refuse_idle_weight, with_retain
 
 if TYPE_CHECKING:
     import torch
@@ -31,36 +26,37 @@ if TYPE_CHECKING:
 @register_unlearner("simnpo_gdr", retain="gdr")
 @dataclass(frozen=True, kw_only=True)
 class SimNPO(Unlearner):
-    """NPO without a reference model, on length-normalised likelihood (arXiv 2410.07163).
+    """NPO with a length-normalised likelihood and without a reference model (arXiv 2410.07163).
 
-    Loss: ``-(2 / beta) log sigmoid(beta * (NLL / length - delta)) + retain_weight * R``.
+    Loss: ``-(2 / beta) log sigmoid(beta * (NLL / length - delta)) + retain_weight * R``, where NLL
+    is that of a whole window and R the retain loss as in gradient ascent.
 
     Attributes:
-        retain: fixed by the registered name.
-        retain_weight: lambda.
-        beta: inverse temperature.
-        delta: margin, in nats per token.
+        retain: Retain loss, fixed by the registered name.
+        retain_weight: Weight λ of the retain loss, at least 0.
+        beta: Inverse temperature, above 0.
+        delta: Margin of the reward, in nats per token.
     """
 
     retain: Retain = "none"
-    retain_weight: float = 1.0
-    beta: float = 4.5
+    retain_weight: NonNegativeFloat = 1.0
+    beta: PositiveFloat = 4.5
     delta: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        check(self, RULES | {"beta": POSITIVE})
+        """Validate every field; refuse a retain weight without a retain loss."""
+        super().__post_init__()
         refuse_idle_weight(self.retain, self.retain_weight)
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Needs of the retain loss."""
+        """Inputs of the retain loss."""
         return NEEDS[self.retain]
 
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference
     ) -> Mapping[str, torch.Tensor]:
-        """SimNPO of the forget windows, plus the weighted retain loss."""
+        """Compute the SimNPO loss of the forget windows plus the weighted retain loss."""
         ids = batch.forget.input_ids
         mean_nll = losses.sequence_mean_nll(model(input_ids=ids).logits, ids)
         forget = losses.simnpo(mean_nll, self.beta, self.delta)

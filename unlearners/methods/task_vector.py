@@ -1,4 +1,4 @@
-"""Task arithmetic: learn the forget set, then go the other way."""
+"""Task arithmetic: learn the forget set, then subtract the update."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import PositiveFloat
+
 from .. import losses
 from ..base import Unlearner
 from ..registry import register_unlearner
-from ..validation import POSITIVE, check
 
 if TYPE_CHECKING:
     import torch
@@ -22,29 +23,25 @@ if TYPE_CHECKING:
 @register_unlearner("task_vector")
 @dataclass(frozen=True, kw_only=True)
 class TaskVector(Unlearner):
-    """Subtract what overfitting on the forget set adds (arXiv 2212.04089; MUSE, Sec. 4.1).
+    """Negation of a task vector (arXiv 2212.04089; MUSE, arXiv 2407.06460, Sec. 4.1).
 
     The model is trained on the forget set to theta_overfit; the result is
     ``theta - alpha * (theta_overfit - theta)``.
 
     Attributes:
-        alpha: how far to go.
+        alpha: Scale of the subtracted update, above 0.
     """
 
-    alpha: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Check the parameter."""
-        check(self, {"alpha": POSITIVE})
+    alpha: PositiveFloat = 5.0
 
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference
     ) -> Mapping[str, torch.Tensor]:
-        """NLL of the forget windows."""
+        """Compute the token-mean NLL of the forget windows."""
         ids = batch.forget.input_ids
         forget = losses.token_nll(model(input_ids=ids).logits, ids)
         return {"loss": forget, "forget": forget}
 
     def edit(self, original: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
-        """Step away from the overfit weight."""
+        """Subtract the scaled update; all weights float32 and of one shape."""
         return original - self.alpha * (trained - original)

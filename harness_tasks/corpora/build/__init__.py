@@ -1,1 +1,1 @@
-"""Building a corpus in MUSE's shape from a user's own text."""
+"""Build a corpus in MUSE's layout from a user's own text."""

@@ -1,4 +1,4 @@
-"""Makes a corpus folder in MUSE's layout from documents and questions; nothing is random."""
+"""Build a corpus folder in MUSE's layout from documents and questions, deterministically."""
 
 from __future__ import annotations
 
@@ -14,53 +14,36 @@ from ...cache import build_once
 from ..corpus import NAMES
 from ..rows import DOCUMENT
 from ...errors import CorpusError
-from .separability import (
-    FEWEST,
-    Blind,
-    Separation,
-    blind,
-)
-from .cutting import (
-    Cutter,
-    Piece,
-    matched,
-    passage,
-    pieces,
-    spread,
-)
+from .cutting import Cutter, Piece, evenly_spaced, match_lengths, passage, split_pieces
+from .documents import Source, abbreviate_list, check_overlap, read_source, sha256
 from .layout import FOLDS, folds, write_splits
 from .questions import read_questions
-from .documents import (
-    Source,
-    read_source,
-    refuse_shared,
-    sha256,
-    some,
-)
+from .separability import MIN_TEXTS, Separability, Separation, measure_separability
 
 RECIPE_FILE = "corpus.json"
 FORMAT = 1
-LEAST = 8
-"""Tokens below which a cut has no room to fall between words."""
+MIN_LENGTH = 8
+"""Minimum length in tokens; a cut in a shorter text has no room to fall between words."""
 SIDES = {"forget": "raw/forget", "retain": "raw/retain1", "holdout": "raw/holdout"}
 PACKAGES = ("lm-eval-muse", "transformers", "tokenizers", "scikit-learn")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How documents are chosen and cut; lengths in tokens, without special ones.
+class BuildSettings:
+    """Choice and lengths of documents; lengths are in tokens without special tokens.
 
     Attributes:
-        max_documents: only the first so many of every side.
-        min_tokens: shorter documents are left out.
-        max_tokens: longer documents end behind the last sentence that fits.
-        prompt_tokens: of a passage of VerbMem, what the model is given.
-        continuation_tokens: and what it is to go on with; at most half of a short document.
-        text_tokens: the longest text for PrivLeak.
-        examples: the most passages, and texts of each side; evenly spaced where there are more.
+        max_documents: maximum number of documents of each side; the first ones are used.
+        min_tokens: minimum length of a document; shorter ones are left out.
+        max_tokens: maximum length of a document; longer ones are cut after a sentence.
+        prompt_tokens: length of the prompt of a VerbMem passage.
+        continuation_tokens: length of its continuation; at most half of a short document.
+        text_tokens: maximum length of a PrivLeak text.
+        examples: maximum number of passages, and of PrivLeak texts of each side; evenly spaced
+            ones are used.
 
     Raises:
-        CorpusError: a number that cannot be.
+        CorpusError: a value is too small, or ``max_tokens`` is below ``min_tokens``.
     """
 
     max_documents: int | None = None
@@ -73,9 +56,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            least = LEAST if name.endswith("_tokens") else 1
-            if value is not None and value < least:
-                raise CorpusError(f"{name} is {value}, must be at least {least}")
+            minimum = MIN_LENGTH if name.endswith("_tokens") else 1
+            if value is not None and value < minimum:
+                raise CorpusError(f"{name} is {value}, must be at least {minimum}")
         if self.max_tokens is not None and self.max_tokens < self.min_tokens:
             raise CorpusError(
                 f"max_tokens is {self.max_tokens}, below min_tokens, which is {self.min_tokens}"
@@ -83,14 +66,14 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """What one column of a file holds.
+class ColumnSummary:
+    """Summary of one column of a file.
 
     Attributes:
-        file: for example ``verbmem/forget``.
-        column: for example ``prompt``.
-        entries: how many.
-        tokens: the ``least``, the ``most`` and the ``median``; None where they are not counted.
+        file: name of the split, such as ``verbmem/forget``.
+        column: name of the column, such as ``prompt``.
+        entries: number of rows.
+        tokens: ``least``, ``median`` and ``most`` tokens of a row; None if they are not counted.
     """
 
     file: str
@@ -100,26 +83,26 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Built:
-    """What was made and from what, as ``corpus.json`` keeps it.
+class CorpusManifest:
+    """Content and origin of a built corpus, written to ``corpus.json``.
 
     Attributes:
-        format: of this file.
-        sources: name and SHA-256 of what each side, and the questions, were made from.
+        format: version of the file's format.
+        sources: name and SHA-256 of the source of each side and of the questions.
         tokenizer: name and SHA-256 of the tokenizer.
-        settings: lengths and numbers.
-        files: what the files hold.
-        blind: what tells forget from holdout without a model; None where there are too few texts.
-        warnings: one line each.
-        packages: versions.
+        settings: settings of the build.
+        files: summaries of the columns of the files.
+        blind: separability of forget and holdout texts; None with too few texts.
+        warnings: messages of one line.
+        packages: versions by package.
     """
 
     format: int
     sources: dict[str, dict[str, str]]
     tokenizer: dict[str, str]
-    settings: Settings
-    files: list[Row]
-    blind: Blind | None
+    settings: BuildSettings
+    files: list[ColumnSummary]
+    blind: Separability | None
     warnings: list[str]
     packages: dict[str, str]
 
@@ -130,22 +113,22 @@ def build_corpus(
     tokenizer: str,
     *,
     questions: Path | None = None,
-    settings: Settings | None = None,
-) -> Built:
-    """Make a corpus folder, whole or not at all; the same input gives the same bytes.
+    settings: BuildSettings | None = None,
+) -> CorpusManifest:
+    """Build a corpus folder, completely or not at all; the same input gives the same bytes.
 
     Args:
-        folder: where to; must not exist.
-        sides: where the documents of ``forget``, ``retain`` and ``holdout`` are, as
-            ``read_source`` takes them.
-        tokenizer: folder or hub id; lengths are counted with it.
-        questions: as ``read_questions`` takes them.
-        settings: lengths and numbers.
+        folder: folder to create; must not exist.
+        sides: paths of the ``forget``, ``retain`` and ``holdout`` documents, for ``read_source``.
+        tokenizer: folder or hub id of the tokenizer that counts lengths.
+        questions: path of the questions, for ``read_questions``.
+        settings: choice and lengths of documents.
 
     Raises:
-        CorpusError: something cannot be used; the message names it.
+        CorpusError: the folder exists or cannot be written, a source cannot be used, or a text is
+            on two sides.
     """
-    settings = settings or Settings()
+    settings = settings or BuildSettings()
     if folder.exists():
         raise CorpusError(f"{folder} exists already: choose another folder")
     if folder.name in NAMES:
@@ -156,15 +139,28 @@ def build_corpus(
     chosen = {
         side: _choose(side, source, cutter, settings, warnings) for side, source in sources.items()
     }
-    documents = {side: [piece.document for piece in found] for side, found in chosen.items()}
-    warnings += refuse_shared(documents)
-    pairs = _pairs(chosen, settings)
-    splits, rows = _splits(chosen, pairs, settings)
+    documents = {side: [piece.document for piece in pieces] for side, pieces in chosen.items()}
+    warnings += check_overlap(documents)
+    texts = {
+        side: [text for document in pieces for text in split_pieces(document, settings.text_tokens)]
+        for side, pieces in chosen.items()
+    }
+    pairs = match_lengths(texts["forget"], texts["holdout"], settings.examples)
+    plain = {name: chosen[side] for side, name in SIDES.items()} | {
+        "privleak/forget": [text for text, _ in pairs],
+        "privleak/holdout": [text for _, text in pairs],
+    }
+    # no score uses these texts, which MUSE has; they get the lengths of the others
+    retain_pairs = match_lengths(plain["privleak/forget"], texts["retain"], settings.examples)
+    plain["privleak/retain"] = [text for _, text in retain_pairs]
+    splits, summaries = _splits(plain, chosen["forget"], settings)
     digests = {side: {"name": s.name, "sha256": s.sha256} for side, s in sources.items()}
     if questions:
         asked = read_questions(questions, documents)
         splits |= asked.splits
-        rows += [Row(name, "question", len(entries)) for name, entries in asked.splits.items()]
+        summaries += [
+            ColumnSummary(name, "question", len(rows)) for name, rows in asked.splits.items()
+        ]
         warnings += asked.warnings
         digests["questions"] = {"name": questions.name, "sha256": sha256(questions)}
     else:
@@ -172,138 +168,120 @@ def build_corpus(
             "no questions: muse_knowmem and muse_utility will miss knowmem/forget_qa.json, and "
             "grids, which run all four tasks, cannot use the corpus"
         )
-    told = _tell_apart(pairs)
-    built = Built(
+    # one text of each document: the parts of a document share its names
+    forget, holdout = (
+        list({piece.document.place: piece.text for piece in side}.values())
+        for side in zip(*pairs, strict=True)
+    )
+    separability = measure_separability(forget, holdout)
+    manifest = CorpusManifest(
         format=FORMAT,
         sources=digests,
         tokenizer={"name": cutter.name, "sha256": cutter.sha256},
         settings=settings,
-        files=rows,
-        blind=told,
-        warnings=warnings + _blind_warnings(told),
+        files=summaries,
+        blind=separability,
+        warnings=warnings + _separability_warnings(separability),
         packages={name: version(name) for name in PACKAGES},
     )
 
     def write(temporary: Path) -> None:
         write_splits(temporary, splits)
-        text = json.dumps(dataclasses.asdict(built), indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False) + "\n"
         (temporary / RECIPE_FILE).write_text(text, encoding="utf-8")
 
     try:
         build_once(folder, write)
     except OSError as error:
         raise CorpusError(f"{folder}: cannot be written: {error.strerror}") from error
-    return built
+    return manifest
 
 
 def _choose(
-    side: str, source: Source, cutter: Cutter, settings: Settings, warnings: list[str]
+    side: str, source: Source, cutter: Cutter, settings: BuildSettings, warnings: list[str]
 ) -> list[Piece]:
-    """The documents that are taken, in tokens."""
-    most = settings.max_tokens
-    found = [
-        cutter.shortened(document, most) if most else cutter.whole(document)
+    """Cut the documents of a side to their maximum length and leave out short ones."""
+    limit = settings.max_tokens
+    pieces = [
+        cutter.shortened(document, limit) if limit else cutter.whole(document)
         for document in source.documents
     ]
-    short = [piece for piece in found if len(piece) < settings.min_tokens]
-    taken = [piece for piece in found if len(piece) >= settings.min_tokens]
-    if not taken:
-        longest = max(len(piece) for piece in found)
+    short = [piece for piece in pieces if len(piece) < settings.min_tokens]
+    chosen = [piece for piece in pieces if len(piece) >= settings.min_tokens]
+    if not chosen:
+        longest = max(len(piece) for piece in pieces)
         raise CorpusError(
             f"{side}: no document has min_tokens, {settings.min_tokens}, or more; the longest of "
-            f"{len(found)} has {longest}"
+            f"{len(pieces)} has {longest}"
         )
     if short:
-        places = some([piece.document.place for piece in short])
+        places = abbreviate_list([piece.document.place for piece in short])
         warnings.append(f"{side}: shorter than {settings.min_tokens} tokens: {places}")
-    return taken[: settings.max_documents]
-
-
-def _pairs(chosen: Mapping[str, Sequence[Piece]], settings: Settings) -> list[tuple[Piece, Piece]]:
-    """Forget and holdout texts for PrivLeak, of the same length two by two."""
-    forget, holdout = (_texts(chosen[side], settings) for side in ("forget", "holdout"))
-    return matched(forget, holdout, settings.examples)
-
-
-def _texts(documents: Sequence[Piece], settings: Settings) -> list[Piece]:
-    return [text for document in documents for text in pieces(document, settings.text_tokens)]
+    return chosen[: settings.max_documents]
 
 
 def _splits(
-    chosen: Mapping[str, Sequence[Piece]],
-    pairs: Sequence[tuple[Piece, Piece]],
-    settings: Settings,
-) -> tuple[dict[str, Sequence[Any]], list[Row]]:
-    """The splits that need no questions, and what they hold."""
-    most = settings.prompt_tokens + settings.continuation_tokens
-    cut = [
+    plain: Mapping[str, Sequence[Piece]], forget: Sequence[Piece], settings: BuildSettings
+) -> tuple[dict[str, Sequence[Any]], list[ColumnSummary]]:
+    """Make the splits other than ``knowmem``, and summaries of their columns.
+
+    Args:
+        plain: pieces of the splits of plain text.
+        forget: forget documents, for VerbMem's passages.
+        settings: lengths and number of the passages.
+    """
+    length = settings.prompt_tokens + settings.continuation_tokens
+    cuts = [
         (number, *passage(piece, settings.continuation_tokens))
-        for number, document in enumerate(chosen["forget"])
-        for piece in pieces(document, most)
+        for number, document in enumerate(forget)
+        for piece in split_pieces(document, length)
     ]
-    full = [(number, prompt, rest) for number, prompt, rest in cut if rest.text.strip()]
-    if not full:
+    passages = [(number, prompt, rest) for number, prompt, rest in cuts if rest.text.strip()]
+    if not passages:
         raise CorpusError("forget: nothing but white space where a passage would go on")
-    passages = spread(full, settings.examples)
-    forget = [text for text, _ in pairs]
-    # no score looks at them; MUSE has them, and so they are as long as the others
-    retain = matched(forget, _texts(chosen["retain"], settings), settings.examples)
-    plain = {name: chosen[side] for side, name in SIDES.items()} | {
-        "privleak/forget": forget,
-        "privleak/holdout": [text for _, text in pairs],
-        "privleak/retain": [text for _, text in retain],
-    }
+    passages = evenly_spaced(passages, settings.examples)
     splits: dict[str, Sequence[Any]] = {
-        name: [piece.text.strip() for piece in found] for name, found in plain.items()
+        name: [piece.text.strip() for piece in pieces] for name, pieces in plain.items()
     }
     splits["verbmem/forget"] = [
         {"prompt": prompt.text.lstrip(), "gt": rest.text.rstrip(), DOCUMENT: number}
         for number, prompt, rest in passages
     ]
-    if len(chosen["forget"]) >= FOLDS:
+    if len(forget) >= FOLDS:
         splits |= folds(splits["raw/forget"])
-    rows = [_row(name, "text", found) for name, found in plain.items()]
-    rows.append(_row("verbmem/forget", "prompt", [prompt for _, prompt, _ in passages]))
-    rows.append(_row("verbmem/forget", "gt", [rest for _, _, rest in passages]))
-    return splits, rows
+    summaries = [_summary(name, "text", pieces) for name, pieces in plain.items()]
+    summaries.append(_summary("verbmem/forget", "prompt", [prompt for _, prompt, _ in passages]))
+    summaries.append(_summary("verbmem/forget", "gt", [rest for _, _, rest in passages]))
+    return splits, summaries
 
 
-def _row(file: str, column: str, found: Sequence[Piece]) -> Row:
-    lengths = [len(piece) for piece in found]
+def _summary(file: str, column: str, pieces: Sequence[Piece]) -> ColumnSummary:
+    lengths = [len(piece) for piece in pieces]
     median = round(statistics.median(lengths))
     tokens = {"least": min(lengths), "median": median, "most": max(lengths)}
-    return Row(file, column, len(found), tokens)
+    return ColumnSummary(file, column, len(pieces), tokens)
 
 
-def _tell_apart(pairs: Sequence[tuple[Piece, Piece]]) -> Blind | None:
-    """Without a model, and with one text of each document."""
-    forget, holdout = (
-        list({piece.document.place: piece.text for piece in side}.values())
-        for side in zip(*pairs, strict=True)
-    )
-    return blind(forget, holdout)
-
-
-def _blind_warnings(told: Blind | None) -> list[str]:
+def _separability_warnings(separability: Separability | None) -> list[str]:
     remedy = "choose holdout documents of the same source, time and topics"
-    if told is None:
+    if separability is None:
         return [
-            f"with fewer than {FEWEST} documents of forget or holdout nothing can be said on "
+            f"with fewer than {MIN_TEXTS} documents of forget or holdout nothing can be said on "
             f"whether they differ by themselves, which PrivLeak would measure: {remedy}"
         ]
     warnings = []
-    if told.by_words:
+    if separability.by_words:
         warnings.append(
-            f"{_difference('words', told.words)}: {', '.join(told.forget_words)} speak for "
-            f"forget, {', '.join(told.holdout_words)} for holdout; {remedy}"
+            f"{_difference('words', separability.words)}: {', '.join(separability.forget_words)} "
+            f"speak for forget, {', '.join(separability.holdout_words)} for holdout; {remedy}"
         )
-    if told.by_length:
-        warnings.append(f"{_difference('length', told.length)}; {remedy}")
+    if separability.by_length:
+        warnings.append(f"{_difference('length', separability.length)}; {remedy}")
     return warnings
 
 
-def _difference(what: str, told: Separation) -> str:
+def _difference(feature: str, separation: Separation) -> str:
     return (
-        f"forget and holdout differ by their {what} (AUC {told.auc:.2f} ± {told.stderr:.2f} "
-        "without any model), and PrivLeak would measure that"
+        f"forget and holdout differ by their {feature} (AUC {separation.auc:.2f} ± "
+        f"{separation.stderr:.2f} without any model), and PrivLeak would measure that"
     )

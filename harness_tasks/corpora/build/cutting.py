@@ -1,6 +1,6 @@
-"""Documents in tokens: cut to passages for VerbMem and to texts of matched length for PrivLeak.
+"""Cut documents into passages for VerbMem and texts of matched lengths for PrivLeak.
 
-Every piece is a part of the document's own characters; tokens only say where to cut.
+Every piece is a part of the document's own characters; tokens only give the positions of cuts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REACH = 16
-"""Tokens that a cut may move by to fall between two words."""
+"""Maximum number of tokens that a cut is moved by to fall between two words."""
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|[。！？]|\n")
 
 
@@ -32,10 +32,10 @@ class Piece:
     """A run of a document's tokens.
 
     Attributes:
-        document: the whole of it.
-        ends: for every token of the document, the index of the character behind it.
-        start: first token of the piece.
-        stop: the token behind its last.
+        document: the whole document.
+        ends: for every token of the document, the index of the character after it.
+        start: index of the first token.
+        stop: index after the last token.
     """
 
     document: Document
@@ -49,18 +49,24 @@ class Piece:
     @property
     def text(self) -> str:
         """The characters of the piece."""
-        return self.document.text[self._behind(self.start) : self._behind(self.stop)]
+        return self.document.text[self._character_after(self.start) : self._character_after(self.stop)]
 
     def part(self, start: int, stop: int) -> Piece:
-        """Tokens ``start`` to ``stop`` of this piece, as a piece."""
+        """Return tokens ``start`` to ``stop`` of this piece as a piece."""
         return dataclasses.replace(self, start=self.start + start, stop=self.start + stop)
 
     def word_end(self, count: int, *, forward: bool = False) -> int:
-        """How many tokens to take for a cut near ``count`` to fall between two words.
+        """Find a cut near ``count`` tokens that falls between two words.
 
-        At most ``count`` of them, or at least with ``forward``. A cut before white space is
-        preferred to one behind it, which a prompt should not end with; where no word ends near
-        by, as in writing without spaces, it stays.
+        A cut before white space is preferred to one after it, since a prompt should not end with
+        white space. If no word ends nearby, as in writing without spaces, the cut stays.
+
+        Args:
+            count: number of tokens before the cut.
+            forward: move the cut towards the end of the piece instead of its beginning.
+
+        Returns:
+            Number of tokens before the cut, at most ``count``, or at least with ``forward``.
         """
         if count >= len(self):
             return len(self)
@@ -69,23 +75,23 @@ class Piece:
         lengths = [length for length in (ahead if forward else back) if length < len(self)]
         for step in (0, -1):
             for length in lengths:
-                at = self._behind(self.start + length) + step
-                if self.document.text[at : at + 1].isspace():
+                index = self._character_after(self.start + length) + step
+                if self.document.text[index : index + 1].isspace():
                     return length
         return count
 
-    def _behind(self, count: int) -> int:
+    def _character_after(self, count: int) -> int:
         return self.ends[count - 1] if count else 0
 
 
 class Cutter:
-    """Cuts by the tokens of a tokenizer, special ones left out.
+    """Cuts documents by the tokens of a tokenizer, without special tokens.
 
     Args:
         name: folder or hub id of a tokenizer, or of a model with one.
 
     Raises:
-        CorpusError: none can be loaded from there, or it does not tell where its tokens stand.
+        CorpusError: the tokenizer cannot be loaded, or gives no positions of its tokens.
     """
 
     def __init__(self, name: str) -> None:
@@ -101,16 +107,16 @@ class Cutter:
                 f"no tokenizer can be loaded from {name}: {one_line(error)}"
             ) from error
         if not self._tokenizer.is_fast:
-            raise CorpusError(f"{name}: a slow tokenizer, which does not say where its tokens are")
+            raise CorpusError(f"{name}: a slow tokenizer, which does not give the positions of its tokens")
         self.name = Path(name).resolve().name if Path(name).is_dir() else name
 
     @cached_property
     def sha256(self) -> str:
-        """Of the tokenizer's vocabulary and rules."""
+        """SHA-256 of the tokenizer's vocabulary and rules."""
         return hashlib.sha256(self._tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
     def whole(self, document: Document) -> Piece:
-        """A document as a piece."""
+        """Return a document as a piece."""
         encoded = self._tokenizer(
             document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
@@ -119,71 +125,78 @@ class Cutter:
             ends[-1] = len(document.text)
         return Piece(document, tuple(ends), 0, len(ends))
 
-    def shortened(self, document: Document, most: int) -> Piece:
-        """A document of at most ``most`` tokens: cut behind its last sentence or line that fits.
+    def shortened(self, document: Document, max_tokens: int) -> Piece:
+        """Cut a document of more than ``max_tokens`` tokens after its last sentence that fits.
 
-        Behind a word, where that would leave less than half of what fits.
+        It is cut after a word if the sentence would leave less than half of what fits.
         """
         piece = self.whole(document)
-        if len(piece) <= most:
+        if len(piece) <= max_tokens:
             return piece
-        limit = len(piece.part(0, most).text)
+        limit = len(piece.part(0, max_tokens).text)
         ends = [m.end() for m in _SENTENCE_END.finditer(document.text) if m.end() <= limit]
         if not ends or ends[-1] < limit / 2:
-            ends = [len(piece.part(0, piece.word_end(most)).text)]
+            ends = [len(piece.part(0, piece.word_end(max_tokens)).text)]
         return self.whole(Document(document.text[: ends[-1]].strip(), document.place))
 
 
-def pieces(document: Piece, length: int) -> list[Piece]:
-    """The document, where it has at most ``length`` tokens; else as many such as it holds.
+def split_pieces(document: Piece, length: int) -> list[Piece]:
+    """Split a document into consecutive pieces of at most ``length`` tokens.
 
-    They follow each other from its beginning, cut between words, none beginning with white space;
-    what is left at the end is left out.
+    Cuts fall between words, and no piece begins with white space. The remainder of a longer
+    document is left out.
     """
     if len(document) <= length:
         return [document]
-    found = []
+    pieces = []
     start = 0
     while len(document) - start >= length:
         rest = document.part(start, len(document))
         if not rest.part(0, 1).text.strip():
             start += 1
             continue
-        found.append(rest.part(0, rest.word_end(length)))
-        start += len(found[-1])
-    return found
+        pieces.append(rest.part(0, rest.word_end(length)))
+        start += len(pieces[-1])
+    return pieces
 
 
 def passage(piece: Piece, continuation: int) -> tuple[Piece, Piece]:
-    """Prompt and continuation: the last ``continuation`` tokens, at most half of the piece."""
+    """Split a piece into prompt and continuation.
+
+    The continuation has the last ``continuation`` tokens, at most half of the piece.
+    """
     cut = piece.word_end(len(piece) - min(continuation, len(piece) // 2), forward=True)
     return piece.part(0, cut), piece.part(cut, len(piece))
 
 
-def matched(
-    forget: Sequence[Piece], holdout: Sequence[Piece], most: int
+def match_lengths(
+    forget: Sequence[Piece], holdout: Sequence[Piece], limit: int
 ) -> list[tuple[Piece, Piece]]:
-    """Pairs of one length: the shortest with the shortest, and so on, the longer one cut.
+    """Pair pieces by rank of length and cut the longer one of each pair.
 
-    There are as many pairs as the smaller side has pieces, and no more than ``most``; of a larger
-    side, pieces evenly spaced by length. They stand in the order of the forget pieces.
+    Of the larger side, pieces evenly spaced by length are taken.
+
+    Args:
+        forget: pieces of forget documents.
+        holdout: pieces of holdout documents.
+        limit: maximum number of pairs.
+
+    Returns:
+        Pairs of pieces of equal length in tokens, in the order of the forget pieces.
     """
-    count = min(len(forget), len(holdout), most)
-    ranked = zip(_by_length(forget, count), _by_length(holdout, count), strict=True)
-    pairs = sorted(ranked, key=lambda pair: pair[0][0])
-    return [
-        (one.part(0, length), other.part(0, length))
-        for (_, one), (_, other) in pairs
-        for length in [min(len(one), len(other))]
-    ]
+    count = min(len(forget), len(holdout), limit)
+    forget_order, holdout_order = (
+        evenly_spaced(sorted(range(len(side)), key=lambda index: len(side[index])), count)
+        for side in (forget, holdout)
+    )
+    pairs = []
+    for i, j in sorted(zip(forget_order, holdout_order, strict=True)):
+        length = min(len(forget[i]), len(holdout[j]))
+        pairs.append((forget[i].part(0, length), holdout[j].part(0, length)))
+    return pairs
 
 
-def spread(items: Sequence[T], most: int) -> list[T]:
-    """Evenly spaced items, where there are more than ``most``."""
-    count = min(len(items), most)
+def evenly_spaced(items: Sequence[T], limit: int) -> list[T]:
+    """Return all items, or ``limit`` evenly spaced ones of a longer sequence."""
+    count = min(len(items), limit)
     return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
-
-
-def _by_length(items: Sequence[Piece], count: int) -> list[tuple[int, Piece]]:
-    """``count`` pieces, the shortest first, each with its place in ``items``."""
-    return spread(sorted(enumerate(items), key=lambda item: len(item[1])), count)

@@ -1,4 +1,4 @@
-"""A user's documents: read from plain text, JSON lines or a JSON list, and compared."""
+"""Read a user's documents from plain text, JSON or JSON lines, and compare them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from typing import Any
 from unlearners.files import sha256
 
 from ...errors import CorpusError
-from ..rows import checked_row, read_json, shown
+from ..rows import checked_row, printable, read_json
 
 PLAIN = (".txt", ".md")
 LINES = (".jsonl", ".ndjson")
 RUN = 13
-"""Words in a row that two documents have in common only where one has them from the other."""
+"""Length in words of the runs that documents are compared by."""
 SAME = 0.5
-"""Share of the shorter document's runs from which on two documents are the same text."""
+"""Minimum share of the shorter document's runs for two documents to be the same text."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text, and where in its source it stands: ``a.txt``, ``entry 2`` or ``line 3``."""
+    """A text of the user.
+
+    Attributes:
+        text: its text, without surrounding white space.
+        place: its position in the source: ``a.txt``, ``entry 2`` or ``line 3``.
+    """
 
     text: str
     place: str
@@ -35,13 +40,13 @@ class Document:
 
 @dataclass(frozen=True)
 class Source:
-    """What one side of a corpus is made from.
+    """The documents of one side of a corpus.
 
     Attributes:
-        name: of the file or folder.
-        sha256: of the file; of a folder, over the names and digests of the files read.
-        documents: in the order of the file, or of the names; none empty, none twice.
-        notes: what was left out, for people.
+        name: name of the file or folder.
+        sha256: digest of the file; for a folder, over the names and digests of the files read.
+        documents: documents in the order of the file or of the names, none empty or repeated.
+        notes: messages on what was left out.
     """
 
     name: str
@@ -51,43 +56,41 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Read documents, without the white space around them.
+    """Read documents and strip surrounding white space.
 
     Args:
-        path: a folder of ``.txt`` and ``.md`` files, folders in it included, or one such file: a
-            document each. Or a ``.json`` list of texts or of ``{"text": …}``, or the same as
-            ``.jsonl``, one a line.
+        path: folder of ``.txt`` and ``.md`` files (searched recursively) or a single one, with one
+            document per file; or a ``.json`` list or ``.jsonl`` file of texts or ``{"text": …}``.
 
     Raises:
-        CorpusError: no such file, another kind of file, not UTF-8, or no document in it.
+        CorpusError: the file is missing, of another kind or not UTF-8, or holds no document.
     """
     if path.is_dir():
         files, others = _plain_files(path)
-        found = [_document(_read_utf8(path / name), path, shown(name)) for name in files]
+        documents = [_document(_read_utf8(path / name), path, printable(name)) for name in files]
         digest = hashlib.sha256()
         for name in files:
             digest.update(os.fsencode(name) + b"\0" + bytes.fromhex(sha256(path / name)))
         identity = digest.hexdigest()
     else:
         others = []
-        found = list(_documents(path))
+        documents = list(_documents(path))
         identity = sha256(path)
-    notes = (
-        [f"not read, because not .txt or .md: {some([shown(name) for name in others])}"]
-        if others
-        else []
-    )
-    documents = _without_repeats(found, notes)
+    notes = []
+    if others:
+        names = abbreviate_list([printable(name) for name in others])
+        notes.append(f"not read, because not .txt or .md: {names}")
+    documents = _without_repeats(documents, notes)
     if not documents:
         raise CorpusError(f"{path}: no document in it; {'; '.join(notes) or 'it is empty'}")
     return Source(path.resolve().name, identity, documents, notes)
 
 
 def read_rows(path: Path) -> Iterator[tuple[Any, str]]:
-    """The entries of a JSON list or of JSON lines, each with its place in the file.
+    """Yield the entries of a JSON list or of JSON lines, each with its position in the file.
 
     Raises:
-        CorpusError: no such file, or not that.
+        CorpusError: the file is missing or of another format.
     """
     if path.suffix.lower() == ".json":
         rows = read_json(path)
@@ -95,71 +98,76 @@ def read_rows(path: Path) -> Iterator[tuple[Any, str]]:
             raise CorpusError(f"{path}: expected a list; one object a line goes into a .jsonl file")
         yield from ((row, f"entry {number}") for number, row in enumerate(rows))
         return
-    # not splitlines(): a JSON string may hold U+2028, which is a line's end for that
+    # not splitlines(), which also splits at U+2028; a JSON string may hold that
     for number, line in enumerate(_read_utf8(path).split("\n"), 1):
         if line.strip():
             try:
                 yield json.loads(line), f"line {number}"
             except (ValueError, RecursionError) as error:
-                where = f"{path}, line {number}"
-                raise CorpusError(f"{where}: cannot be read as JSON ({error})") from None
+                raise CorpusError(
+                    f"{path}, line {number}: cannot be read as JSON ({error})"
+                ) from None
 
 
-def refuse_shared(sides: Mapping[str, Sequence[Document]]) -> list[str]:
-    """Refuse a text that stands in two sides of a corpus.
+def check_overlap(sides: Mapping[str, Sequence[Document]]) -> list[str]:
+    """Refuse a text that is on two sides of a corpus.
 
-    Two documents are the same text where half of the shorter one's runs of 13 words, in any
-    case and white space, stand in the other; a shorter document counts as one run.
+    Two documents are the same text if they share half of the shorter one's runs of 13 words,
+    ignoring case and white space. A document of fewer words is a single run.
 
     Args:
         sides: documents by ``forget``, ``retain``, ``holdout``.
 
     Returns:
-        a warning for every pair of sides with less than that in common.
+        One warning for every pair of sides that share shorter passages.
 
     Raises:
-        CorpusError: naming both places.
+        CorpusError: a document is on two sides; the message names both.
     """
+    # `quantizers.calibration.without_overlap` drops a text at its first shared run, ignores
+    # punctuation and never drops a short text; here runs are counted and short texts compared.
     hashes = {
         side: [{hash(run) for run in _runs(document.text)} for document in documents]
         for side, documents in sides.items()
     }
     warnings = []
-    for one, other in itertools.combinations(sides, 2):
-        where = {key: i for i, found in enumerate(hashes[one]) for key in found}
+    for first, second in itertools.combinations(sides, 2):
+        index_by_hash = {key: i for i, runs in enumerate(hashes[first]) for key in runs}
         places, passage = [], ""
-        for document, found in zip(sides[other], hashes[other], strict=True):
-            for i, common in sorted(Counter(where[k] for k in found if k in where).items()):
-                twin = sides[one][i]
-                share = common / min(len(found), len(hashes[one][i]))
+        for document, runs in zip(sides[second], hashes[second], strict=True):
+            common_runs = Counter(index_by_hash[key] for key in runs if key in index_by_hash)
+            for i, count in sorted(common_runs.items()):
+                twin = sides[first][i]
+                share = count / min(len(runs), len(hashes[first][i]))
                 if share >= SAME:
                     raise CorpusError(
-                        f"{one}, {twin.place}, and {other}, {document.place}, have {share:.0%} of "
-                        "their text in common: a text can be on one side only"
+                        f"{first}, {twin.place}, and {second}, {document.place}, have {share:.0%} "
+                        "of their text in common: a text can be on one side only"
                     )
                 places.append(f"{document.place} (with {twin.place})")
-                passage = passage or next(r for r in _runs(document.text) if hash(r) in where)
+                if not passage:
+                    passage = next(r for r in _runs(document.text) if hash(r) in index_by_hash)
         if places:
             warnings.append(
-                f"{other} and {one} have {RUN} words or more in common in {some(places)}, for "
-                f"example {passage!r}"
+                f"{second} and {first} have {RUN} words or more in common in "
+                f"{abbreviate_list(places)}, for example {passage!r}"
             )
     return warnings
 
 
 def normalised(text: str) -> str:
-    """The text in lower case with single spaces, for comparisons."""
+    """Return the text in lower case with single spaces, for comparisons."""
     return " ".join(text.casefold().split())
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
-    """So many names as a message can bear."""
-    rest = f", … ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+def abbreviate_list(names: Sequence[str], limit: int = 3) -> str:
+    """Join at most ``limit`` names for a message, and give the total of a longer list."""
+    rest = f", … ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
 
 
 def _plain_files(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the files to read, and of others; hidden ones are neither."""
+    """List the names of the files to read and of other files, without hidden ones."""
     root = folder.resolve()
     files, others = [], []
     for path in folder.rglob("*"):
@@ -185,8 +193,8 @@ def _documents(path: Path) -> Iterator[Document]:
             yield _document(text, path, place)
     else:
         kinds = ", ".join((*PLAIN, ".json", *LINES))
-        there = "cannot tell how to read it" if path.exists() else "no such file or folder"
-        raise CorpusError(f"{path}: {there}; expected a folder or one of {kinds}")
+        reason = "cannot tell how to read it" if path.exists() else "no such file or folder"
+        raise CorpusError(f"{path}: {reason}; expected a folder or one of {kinds}")
 
 
 def _document(text: str, source: Path, place: str) -> Document:
@@ -210,20 +218,20 @@ def _read_utf8(path: Path) -> str:
 
 
 def _without_repeats(documents: list[Document], notes: list[str]) -> list[Document]:
-    """The documents that say something, and something new; ``notes`` takes what is left out."""
+    """Drop empty and repeated documents, and append a message on each kind to ``notes``."""
     empty: list[str] = []
     repeats: list[str] = []
-    kept: dict[str, Document] = {}
+    by_text: dict[str, Document] = {}
     for document in documents:
         if not document.text:
             empty.append(document.place)
-        elif first := kept.get(key := normalised(document.text)):
+        elif first := by_text.get(key := normalised(document.text)):
             repeats.append(f"{document.place} (as {first.place})")
         else:
-            kept[key] = document
-    notes += [f"empty: {some(empty)}"] if empty else []
-    notes += [f"the same text twice: {some(repeats)}"] if repeats else []
-    return list(kept.values())
+            by_text[key] = document
+    notes += [f"empty: {abbreviate_list(empty)}"] if empty else []
+    notes += [f"the same text twice: {abbreviate_list(repeats)}"] if repeats else []
+    return list(by_text.values())
 
 
 def _runs(text: str) -> Iterator[str]:

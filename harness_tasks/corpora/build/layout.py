@@ -1,4 +1,4 @@
-"""The files of a corpus folder, written."""
+"""Write the files of a corpus folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDS = 4
 
 
 def write_splits(folder: Path, splits: Mapping[str, Sequence[Any]]) -> None:
-    """Write rows by ``<config>/<split>``, as ``<folder>/<config>/<split>.json``."""
+    """Write the rows of each ``<config>/<split>`` to ``<folder>/<config>/<split>.json``."""
     for name, rows in splits.items():
         path = folder / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -20,12 +20,12 @@ def write_splits(folder: Path, splits: Mapping[str, Sequence[Any]]) -> None:
 
 
 def encoded(rows: Sequence[Any]) -> bytes:
-    """What the file of a split holds."""
+    """Encode rows as the file of a split."""
     return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def folds(documents: Sequence[str]) -> dict[str, Sequence[str]]:
-    """The forget sets of MUSE's scalability (growing) and sustainability (one after another)."""
+    """Divide documents into MUSE's forget sets of scalability (growing) and sustainability."""
     ends = [round(fold * len(documents) / FOLDS) for fold in range(FOLDS + 1)]
     splits: dict[str, Sequence[str]] = {}
     for fold, (start, end) in enumerate(itertools.pairwise(ends), start=1):

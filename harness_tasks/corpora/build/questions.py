@@ -1,4 +1,4 @@
-"""A user's questions, checked, as the splits of ``knowmem``."""
+"""Read a user's questions as the splits of ``knowmem``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from ..rows import DOCUMENT, shown
+from ..rows import DOCUMENT, printable
 from ...errors import CorpusError
-from .documents import (
-    Document,
-    normalised,
-    read_rows,
-    some,
-)
+from .documents import Document, abbreviate_list, normalised, read_rows
 
-SHOWN = 10
-"""Answered questions in a prompt of MUSE's."""
+IN_CONTEXT = 10
+"""Number of answered questions in MUSE's prompt."""
 SPLITS = ("forget", "retain")
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -29,12 +24,12 @@ class Question(BaseModel):
     """One entry of the user's file.
 
     Attributes:
-        question: whose answer is in a document of its split.
-        answer: the shortest text that is right.
+        question: a question that a document of the split answers.
+        answer: shortest correct answer.
         split: ``forget`` or ``retain``.
-        icl: true where it is shown with its answer before the others, instead of being asked.
-        document: name or number of the document that it is about, the same for all questions on
-            it; VerbMem's passages have the number of the forget document, from 0.
+        icl: True to show the question with its answer in the prompt instead of asking it.
+        document: name or number of the document that the question is about; VerbMem's passages
+            have the number of the forget document, from 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -48,11 +43,11 @@ class Question(BaseModel):
 
 @dataclass(frozen=True)
 class Questions:
-    """The question sets.
+    """Question sets of a corpus.
 
     Attributes:
-        splits: ``knowmem/forget_qa`` and so on, as rows.
-        warnings: possible mistakes, for people.
+        splits: rows by ``knowmem/forget_qa`` and the like.
+        warnings: messages on possible mistakes.
     """
 
     splits: dict[str, list[dict[str, Any]]]
@@ -63,17 +58,17 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
     """Read and check questions.
 
     Args:
-        path: a ``.json`` list or ``.jsonl``.
-        documents: of ``forget`` and ``retain``, where the answers are looked for.
+        path: ``.json`` list or ``.jsonl`` file.
+        documents: documents of ``forget`` and ``retain``, searched for the answers.
 
     Raises:
         CorpusError: an entry is not a ``Question``, a question is repeated, only some questions
-            of a split have a document, or a split has no questions to ask or none to show.
+            of a split name a document, or a split has no questions to ask or none to show.
     """
     if path.suffix.lower() not in (".json", ".jsonl", ".ndjson"):
         raise CorpusError(f"{path}: questions are a .json list or .jsonl")
     places: dict[str, str] = {}
-    found: list[tuple[Question, str]] = []
+    questions: list[tuple[Question, str]] = []
     for question, place in _entries(path):
         first = places.setdefault(normalised(question.question), place)
         if first != place:
@@ -81,20 +76,20 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
                 f"{path}, {place}: asks what {first} asks; a question is asked or shown once, of "
                 "one split"
             )
-        found.append((question, place))
+        questions.append((question, place))
     splits: dict[str, list[dict[str, Any]]] = {}
     warnings = []
     for split in SPLITS:
-        asked = [(q, place) for q, place in found if q.split == split and not q.icl]
-        shown = [(q, place) for q, place in found if q.split == split and q.icl]
+        asked = [(q, place) for q, place in questions if q.split == split and not q.icl]
+        shown = [(q, place) for q, place in questions if q.split == split and q.icl]
         if not asked or not shown:
             raise CorpusError(
                 f'{path}: has {len(asked)} questions to ask with "split": "{split}", and '
-                f'{len(shown)} to show before them, with "icl": true; MUSE has 100 and {SHOWN}'
+                f'{len(shown)} to show before them, with "icl": true; MUSE has 100 and {IN_CONTEXT}'
             )
-        if len(shown) < SHOWN:
+        if len(shown) < IN_CONTEXT:
             warnings.append(
-                f"knowmem/{split}_qa_icl has {len(shown)} pairs, MUSE's prompt takes {SHOWN}: "
+                f"knowmem/{split}_qa_icl has {len(shown)} pairs, MUSE's prompt takes {IN_CONTEXT}: "
                 f"lm_eval takes them with --num_fewshot {len(shown)}, a grid refuses the corpus"
             )
         text = "\n".join(normalised(document.text) for document in documents[split])
@@ -102,7 +97,7 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
         if absent:
             warnings.append(
                 f"{len(absent)} of {len(asked)} answers do not stand in the {split} documents: "
-                f"{some(absent)}"
+                f"{abbreviate_list(absent)}"
             )
         splits[f"knowmem/{split}_qa"] = _rows(asked, path)
         splits[f"knowmem/{split}_qa_icl"] = _rows(shown, path)
@@ -115,12 +110,12 @@ def _entries(path: Path) -> Iterator[tuple[Question, str]]:
             yield Question.model_validate(row), place
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            name = shown(".".join(map(str, first["loc"]))) or "entry"
+            name = printable(".".join(map(str, first["loc"]))) or "entry"
             raise CorpusError(f"{path}, {place}: {name}: {first['msg']}") from None
 
 
 def _rows(questions: Sequence[tuple[Question, str]], path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, with a document in all or in none."""
+    """Make the rows of a file; either all questions name a document or none does."""
     rows = [{"question": q.question, "answer": q.answer} for q, _ in questions]
     without = [place for q, place in questions if q.document is None]
     if len(without) == len(rows):

@@ -1,4 +1,7 @@
-"""Can forget and holdout texts be told apart without any model? Then PrivLeak measures topics."""
+"""Test for a difference of forget and holdout texts that needs no model.
+
+With such a difference PrivLeak measures topics instead of membership.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,20 @@ import numpy as np
 
 from ...scoring import auc_and_stderr
 
-FEWEST = 10
-"""Texts of each side below which nothing is said."""
+MIN_TEXTS = 10
+"""Minimum number of texts of each side."""
 FOLDS = 5
-FAR = 0.1
-"""Distance from 0.5 that matters, where it is also above two standard errors."""
+MIN_GAP = 0.1
+"""Distance of an AUC from 0.5 that counts, if it also exceeds two standard errors."""
 
 
 @dataclass(frozen=True)
 class Separation:
-    """How well something tells holdout from forget texts.
+    """Separation of holdout from forget texts by one score.
 
     Attributes:
-        auc: 0.5 where it cannot.
-        stderr: DeLong's.
+        auc: area under the ROC curve; 0.5 if the score does not separate them.
+        stderr: DeLong's standard error of the AUC.
     """
 
     auc: float
@@ -30,14 +33,14 @@ class Separation:
 
 
 @dataclass(frozen=True)
-class Blind:
-    """What can be told without a model.
+class Separability:
+    """Separation of forget and holdout texts without a model.
 
     Attributes:
-        words: by a linear classifier of words and length, on texts it was not fitted to.
+        words: by a linear classifier of words and length, cross-validated.
         length: by the number of characters alone.
-        forget_words: the words that speak most for forget.
-        holdout_words: the words that speak most for holdout.
+        forget_words: words that are the strongest evidence of forget.
+        holdout_words: words that are the strongest evidence of holdout.
     """
 
     words: Separation
@@ -47,23 +50,23 @@ class Blind:
 
     @property
     def by_words(self) -> bool:
-        """Whether words tell; a fitted classifier below 0.5 has found nothing."""
-        return _far(self.words.auc - 0.5, self.words.stderr)
+        """True if words separate the sides; a classifier below 0.5 has found nothing."""
+        return _is_far(self.words.auc - 0.5, self.words.stderr)
 
     @property
     def by_length(self) -> bool:
-        """Whether length tells, longer or shorter."""
-        return _far(abs(self.length.auc - 0.5), self.length.stderr)
+        """True if length separates the sides in either direction."""
+        return _is_far(abs(self.length.auc - 0.5), self.length.stderr)
 
 
-def blind(forget: Sequence[str], holdout: Sequence[str]) -> Blind | None:
-    """Measure it; None with fewer than ten texts of either.
+def measure_separability(forget: Sequence[str], holdout: Sequence[str]) -> Separability | None:
+    """Measure the separation of two sets of texts; None with fewer than ten texts of either.
 
     Args:
-        forget: texts, each from another document: two parts of one would be told by its names.
-        holdout: likewise.
+        forget: one text per document; the names in a document would identify its other parts.
+        holdout: one text per document.
     """
-    if min(len(forget), len(holdout)) < FEWEST:
+    if min(len(forget), len(holdout)) < MIN_TEXTS:
         return None
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -84,20 +87,20 @@ def blind(forget: Sequence[str], holdout: Sequence[str]) -> Blind | None:
         method="decision_function",
     )
     classifier.fit(texts, is_holdout)
-    weights = classifier[-1].coef_[0][:-1]  # the last is the length's
+    weights = classifier[-1].coef_[0][:-1]  # the last weight is that of the length
     names = words.get_feature_names_out()
-    telling = [str(names[i]) for i in np.argsort(weights, kind="stable") if names[i].isalpha()]
+    evidence = [str(names[i]) for i in np.argsort(weights, kind="stable") if names[i].isalpha()]
     characters = _lengths(texts)[:, 0]
-    return Blind(
+    return Separability(
         words=_separation(scores, is_holdout),
         length=_separation(characters, is_holdout),
-        forget_words=telling[:5],
-        holdout_words=telling[:-6:-1],
+        forget_words=evidence[:5],
+        holdout_words=evidence[:-6:-1],
     )
 
 
-def _far(distance: float, stderr: float) -> bool:
-    return distance >= FAR and distance > 2 * stderr
+def _is_far(distance: float, stderr: float) -> bool:
+    return distance >= MIN_GAP and distance > 2 * stderr
 
 
 def _lengths(texts: Sequence[str]) -> np.ndarray:

@@ -89,7 +89,7 @@ def test_new_precision_uses_the_old_checkpoint(
     def no_training(*arguments: Any, **keywords: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("leaderboard.execution.worker.unlearn", no_training)
+    monkeypatch.setattr("leaderboard.execution.checkpoint.unlearn", no_training)
     config = small_world.config(precisions=["none", "rtn-int8"])
     assert run(config, finished).done == 3
 
@@ -102,7 +102,7 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(
     def diverge(*arguments: Any, **keywords: Any) -> None:
         raise DivergedError(step=7, loss=float("nan"))
 
-    monkeypatch.setattr("leaderboard.execution.worker.unlearn", diverge)
+    monkeypatch.setattr("leaderboard.execution.checkpoint.unlearn", diverge)
     outcome = run(small_world.config(precisions=["none"]), tmp_path / "run")
     assert outcome == Outcome(done=2, failed=1, kept=0)
     (failed,) = [r for r in read_records(tmp_path / "run") if r.status != "done"]
@@ -152,7 +152,7 @@ def test_scores_do_not_depend_on_survival(
     def fail(*arguments: Any) -> None:
         raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
 
-    monkeypatch.setattr(f"leaderboard.execution.survival.SurvivalMeter.{method}", fail)
+    monkeypatch.setattr(f"leaderboard.evaluation.survival.SurvivalMeter.{method}", fail)
     content = small_world.config(precisions=["rtn-int4"])
     assert run(content, tmp_path / "run").failed == 0
     (record,) = (

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from leaderboard.errors import InputError
 from leaderboard.records import schema
 from leaderboard.records import survival as survival_schema
 from leaderboard.records.json_text import dumps
@@ -182,15 +181,7 @@ def test_a_file_is_read_back(make: MakeRecord, tmp_path) -> None:
     path = tmp_path / f"{record.cell.stem}.json"
     path.write_text(record_text(record))
     found = read_record(path)
-    assert found.model_copy(update={"sha256": None}) == record
-    assert found.sha256 is not None
-
-
-def test_a_changed_number_is_noticed(make: MakeRecord, tmp_path) -> None:
-    path = tmp_path / "record.json"
-    path.write_text(record_text(make("npo")).replace("50.0", "51.0", 1))
-    with pytest.raises(InputError, match="not as it was written"):
-        read_record(path)
+    assert found == record
 
 
 def test_a_record_fits_a_screen(make: MakeRecord) -> None:

@@ -1,21 +1,13 @@
-"""Reference rows from publications: read, refused where wrong, shown and never ranked."""
+"""Reference rows from publications: read, refused if wrong."""
 
-import io
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from leaderboard.errors import InputError
-from leaderboard.records.schema import Record
-from leaderboard.report.markdown import markdown
-from leaderboard.report.terminal import print_table
 from leaderboard.standings.published import FOLDER, read_published
-from leaderboard.standings.table import build_table
 
-MakeRecord = Callable[..., Record]
 HEADER = "source,corpus,method,finetuning,precision,verbmem,knowmem,privleak,utility"
 
 
@@ -69,19 +61,3 @@ def test_a_wrong_row_is_refused(tmp_path: Path, line: str, message: str) -> None
     (tmp_path / "wrong.csv").write_text(f"{HEADER}\n{line}\n")
     with pytest.raises(InputError, match=message):
         read_published(["news"], tmp_path)
-
-
-def test_reported_rows_stand_apart(make: MakeRecord) -> None:
-    """In tables of their own: the measured one is what it is without them."""
-    rows = build_table([make("npo_gdr")])
-    reported = read_published(["news"])
-    text = markdown("t", rows, reported=reported)
-    before, after = text.split("### news, reported")
-    assert before.rstrip() in markdown("t", rows)
-    assert "arXiv:2407.06460 (MUSE)" in after
-    assert "| target | none | bf16 |" in after
-    screen = io.StringIO()
-    print_table(Console(file=screen, width=120), "t", rows, reported)
-    assert "news, reported: arXiv:2407.06460 (MUSE)" in screen.getvalue()
-    assert "news: 33 more reported rows, of grids" in screen.getvalue()
-    assert "reported: numbers from publications" in " ".join(screen.getvalue().split())

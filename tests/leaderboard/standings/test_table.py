@@ -1,44 +1,21 @@
-import io
+"""Rows, order and derived numbers of the table."""
+
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from leaderboard.errors import InputError
-from leaderboard.records.schema import Metric, ModelId, Record
+from leaderboard.records.schema import ModelId, Record
 from leaderboard.report.markdown import markdown
-from leaderboard.report.terminal import print_table
-from leaderboard.standings.grouping import settings_digest
 from leaderboard.standings.table import build_table
 
 MakeRecord = Callable[..., Record]
+Recorded = Callable[..., Record]
 TARGET = (100.0, 80.0, -100.0, 80.0)
 RETRAIN = (20.0, 30.0, 0.0, 78.0)
-
-
-@pytest.fixture
-def references(make: MakeRecord) -> list[Record]:
-    return [
-        make(role, precision, values)
-        for precision in ("none", "rtn-int4")
-        for role, values in (("target", TARGET), ("retrain", RETRAIN))
-    ]
-
-
-def recorded(record: Record, training: dict[str, Any] | None = None, **cell: Any) -> Record:
-    """The record with another cell, or another training in it."""
-    changed = record.cell.training.model_copy(update=training or {})
-    return record.model_copy(
-        update={"cell": record.cell.model_copy(update={"training": changed, **cell})}
-    )
-
-
-def scored(record: Record, **extra: float) -> Record:
-    """The record with scores of other tasks."""
-    metrics = {f"arc/{name}": Metric(value=value, stderr=0.01) for name, value in extra.items()}
-    return record.model_copy(update={"extra": metrics})
+GOOD = (20.0, 30.0, -10.0, 80.0)
+FAIR = (40.0, 50.0, -30.0, 70.0)
 
 
 def names(records: list[Record]) -> list[tuple[str, str, str]]:
@@ -118,7 +95,7 @@ def test_no_score_without_references(make: MakeRecord) -> None:
 
 @pytest.mark.parametrize("other", [{"limit": 5}, {"subset": "test"}, {"extra_tasks": ("arc",)}])
 def test_another_evaluation_is_compared_with_its_own_references(
-    make: MakeRecord, references: list[Record], other: dict[str, Any]
+    make: MakeRecord, references: list[Record], other: dict[str, Any], recorded: Recorded
 ) -> None:
     """Utility 40 of the target's 80, and of 40 where the target was evaluated like the method."""
     ours = make("npo", "rtn-int4", (20.0, 30.0, 0.0, 40.0))
@@ -133,37 +110,9 @@ def test_another_evaluation_is_compared_with_its_own_references(
     assert first.seeds == second.seeds == 1
 
 
-def test_titles_of_boards(make: MakeRecord) -> None:
-    """What is left out is said; extra tasks only where they tell two boards apart."""
-    record = make("npo")
-    half = recorded(record, limit=5, subset="test")
-    assert [row.board.title for row in build_table([half])] == ["news, test half, first 5 examples"]
-    more = recorded(record, extra_tasks=("arc",))
-    assert [row.board.title for row in build_table([more])] == ["news"]
-    assert [row.board.title for row in build_table([more, record])] == ["news", "news with arc"]
-    other_text = record.cell.training.corpus.model_copy(update={"fingerprint": "g"})
-    titles = {
-        row.board.title for row in build_table([record, recorded(record, {"corpus": other_text})])
-    }
-    assert len(titles) == 2
-    assert all(title.startswith("news [") for title in titles)
-
-
-def test_the_same_text_from_elsewhere_is_the_same_board(make: MakeRecord) -> None:
-    record = make("npo")
-    local = record.cell.training.corpus.model_copy(update={"source": "local", "revision": None})
-    rows = build_table([record, recorded(record, {"corpus": local, "method": "ga"})])
-    assert len({row.board for row in rows}) == 1
-
-
-def test_two_records_of_one_cell_are_refused(make: MakeRecord) -> None:
-    """Copies under two names, as after a merge of folders: neither silently takes the place."""
-    record = make("npo", seed=1)
-    with pytest.raises(InputError, match="two records are of the same cell: news--npo--full--none"):
-        build_table([record, record.model_copy(update={"metrics": {}})])
-
-
-def test_each_method_has_its_own_target(make: MakeRecord, references: list[Record]) -> None:
+def test_each_method_has_its_own_target(
+    make: MakeRecord, references: list[Record], recorded: Recorded
+) -> None:
     """Two targets in one folder: utility 40 of 80, and of 50."""
     other = {"model": ModelId(name="another", revision="r")}
     records = [
@@ -176,7 +125,9 @@ def test_each_method_has_its_own_target(make: MakeRecord, references: list[Recor
     assert scores == [pytest.approx(100 * 2 * 0.8 / 1.8), pytest.approx(100 * 2 / 3)]
 
 
-def test_two_retrained_models_are_none(make: MakeRecord, references: list[Record]) -> None:
+def test_two_retrained_models_are_none(
+    make: MakeRecord, references: list[Record], recorded: Recorded
+) -> None:
     other = {"model": ModelId(name="another", revision="r")}
     records = [make("npo", "rtn-int4"), recorded(references[3], other), *references]
     (row,) = (row for row in build_table(records) if row.method == "npo")
@@ -184,77 +135,10 @@ def test_two_retrained_models_are_none(make: MakeRecord, references: list[Record
     assert row.forgot is None
 
 
-def test_quantizers_of_one_name_are_told_apart(make: MakeRecord) -> None:
-    record = make("npo", "rtn-int4")
-    rows = build_table([record, recorded(record, quantizer_params={"group_size": 64})])
-    assert len(rows) == 2
-    assert all(f"rtn-int4 \\[{row.quantizer}\\]" in markdown("t", rows) for row in rows)
-
-
 def test_what_is_no_finite_number_is_missing(make: MakeRecord) -> None:
     record = make("npo", values=(math.inf, math.nan, -50.0, 80.0))
     (row,) = build_table([record])
     assert set(row.values) == {"privleak", "utility"}
-
-
-def test_other_tasks_have_a_section(make: MakeRecord) -> None:
-    """0.5 and 0.7: mean 0.6, its error √(0.01² + 0.1²); one that a seed lacks has no number."""
-    records = [
-        scored(make("npo"), acc=0.5, f1=0.1),
-        scored(make("npo", seed=1), acc=0.7),
-    ]
-    rows = build_table(records)
-    assert rows[0].extra.keys() == {"arc/acc"}
-    section = markdown("t", rows).split("### news, other tasks")[1]
-    assert "| Method | Finetuning | Precision | arc/acc |" in section
-    assert "| npo | full | float32 | 0.600 ±0.100 |" in section
-
-
-def test_other_settings_are_another_row(make: MakeRecord) -> None:
-    rows = build_table([make("npo", settings={"epochs": n, "batch_size": 8}) for n in (1, 2)])
-    assert sorted(row.setting for row in rows) == ["epochs 1", "epochs 2"]
-    named = [make("npo", settings={"weights_dtype": of}) for of in ("bfloat16", "float32")]
-    assert sorted(row.setting for row in build_table(named)) == ["bfloat16", "float32"]
-    assert "| npo [epochs 1] | full | float32 |" in markdown("t", rows).replace("\\", "")
-
-
-def test_other_models_are_told_apart_by_digests(make: MakeRecord) -> None:
-    """What the settings do not tell, the first two, and what they do, the third."""
-    records = [make("npo", settings={"epochs": n}) for n in (1, 1, 2)]
-    training = records[1].cell.training
-    other = training.model_copy(update={"model": ModelId(name="other", revision="r")})
-    cell = records[1].cell.model_copy(update={"training": other})
-    records[1] = records[1].model_copy(update={"cell": cell})
-    assert sorted(row.setting for row in build_table(records)) == sorted(
-        [settings_digest(training), settings_digest(other), "epochs 2"]
-    )
-
-
-def test_hostile_names_stay_text(make: MakeRecord) -> None:
-    rows = build_table([make("<script>alert(1)</script> | [bold]x[/bold] \u202e\x1b[31m")])
-    text = markdown("t", rows)
-    assert "<script>" not in text
-    assert r"\|" in text
-    assert "\u202e" not in text
-    assert r"\\u202e" in text
-    screen = io.StringIO()
-    print_table(Console(file=screen, width=200), "t", rows)
-    assert "[bold]x[/bold]" in screen.getvalue()
-    assert r"\u202e\x1b[31m" in screen.getvalue()
-
-
-@pytest.mark.parametrize("width", [80, 120, 160])
-def test_terminal_cuts_no_number(make: MakeRecord, references: list[Record], width: int) -> None:
-    screen = io.StringIO()
-    rows = build_table([make("npo_gdr", "rtn-int4", (45.0, 38.0, -12.3, 80.0)), *references])
-    print_table(Console(file=screen, width=width), "demo", rows)
-    assert "…" not in "".join(line for line in screen.getvalue().splitlines() if "npo" in line)
-    assert "-12.3" in screen.getvalue()
-    assert ("±1.5" in screen.getvalue()) == (width >= 140)
-
-
-GOOD = (20.0, 30.0, -10.0, 80.0)
-FAIR = (40.0, 50.0, -30.0, 70.0)
 
 
 def test_fewer_precisions_do_not_lift_a_method(make: MakeRecord, references: list[Record]) -> None:
@@ -294,7 +178,7 @@ def test_several_quantizers_with_as_many_bits_count_alike(
 
 
 def test_bits_are_the_quantizers_and_not_the_labels(
-    make: MakeRecord, references: list[Record]
+    make: MakeRecord, references: list[Record], recorded: Recorded
 ) -> None:
     """A 4-bit quantizer called `w4` or `g64` is what the board is ordered by."""
     renamed = [
@@ -371,7 +255,9 @@ def test_bf16_is_the_baseline_where_nothing_else_is(
     assert row.values["recovery_verbmem"].mean == pytest.approx(15)
 
 
-def test_models_in_two_dtypes_are_compared_with_their_own(make: MakeRecord) -> None:
+def test_models_in_two_dtypes_are_compared_with_their_own(
+    make: MakeRecord, recorded: Recorded
+) -> None:
     def in_bfloat16(record: Record) -> Record:
         return recorded(record, {"dtype": "bfloat16"}).model_copy(update={"dtype": "bfloat16"})
 

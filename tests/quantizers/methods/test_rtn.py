@@ -59,7 +59,7 @@ def test_it_is_the_same_model_object(llama):
     assert get_quantizer("rtn-int8")(llama) is llama
 
 
-@pytest.mark.parametrize("name", ["rtn-int4", "rtn-int4-packed", "quanto-int8"])
+@pytest.mark.parametrize("name", ["rtn-int4", "quanto-int8"])
 def test_tied_weights_are_untouched(name):
     model = tied_llama()
     embeddings = model.get_input_embeddings().weight.clone()
@@ -68,7 +68,7 @@ def test_tied_weights_are_untouched(name):
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
-@pytest.mark.parametrize("name", ["rtn-int4", "rtn-int4-packed", "quanto-int8"])
+@pytest.mark.parametrize("name", ["rtn-int4", "quanto-int8"])
 def test_a_tied_head_cannot_be_asked_for(name):
     with pytest.raises(QuantizerError, match="'lm_head' shares its weight with the embeddings"):
         get_quantizer(name, quantize_head=True)(tied_llama())
@@ -89,7 +89,7 @@ def test_skipped_layers_stay(llama):
     assert changed == {f"model.layers.1.{kind}.weight" for kind in kinds}
 
 
-@pytest.mark.parametrize("name", ["rtn-int4", "rtn-int4-packed", "quanto-int8"])
+@pytest.mark.parametrize("name", ["rtn-int4", "quanto-int8"])
 def test_nothing_to_quantize_is_an_error(llama, name):
     with pytest.raises(QuantizerError, match="nothing to quantize in LlamaForCausalLM"):
         get_quantizer(name, skip=["*"])(llama)
@@ -100,7 +100,7 @@ def test_a_pattern_that_matches_nothing_is_an_error(llama):
         get_quantizer("rtn-int4", skip=["*.dense"])(llama)
 
 
-@pytest.mark.parametrize("name", ["rtn-int4", "rtn-int4-packed", "quanto-int8"])
+@pytest.mark.parametrize("name", ["rtn-int4", "quanto-int8"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_not_finite_are_refused(llama, name, value):
     with torch.no_grad():

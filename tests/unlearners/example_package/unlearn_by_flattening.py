@@ -1,4 +1,4 @@
-"""Flatten: raise the entropy of what the model says on the forget set, keep the retain set."""
+"""Flatten: raise the entropy of predictions on the forget set, train on the retain set."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic import NonNegativeFloat
 
-from unlearners import Unlearner, UnlearnerError, losses
+from unlearners import Batch, Need, Reference, Unlearner, losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from unlearners.data import Batch
-    from unlearners.method import Need
-    from unlearners.reference import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +20,10 @@ class Flatten(Unlearner):
     """Minimise the negative entropy on forget windows plus ``retain_weight`` x NLL on retain.
 
     Attributes:
-        retain_weight: weight of the retain loss.
+        retain_weight: Weight of the retain loss, at least 0.
     """
 
-    retain_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the weight."""
-        if self.retain_weight < 0:
-            raise UnlearnerError(f"retain_weight={self.retain_weight}: expected at least 0")
+    retain_weight: NonNegativeFloat = 1.0
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -41,7 +33,7 @@ class Flatten(Unlearner):
     def loss(
         self, model: PreTrainedModel, batch: Batch, reference: Reference
     ) -> Mapping[str, torch.Tensor]:
-        """Both terms and their weighted sum."""
+        """Compute both terms and their weighted sum."""
         log_probs = model(input_ids=batch.forget.input_ids).logits.float().log_softmax(-1)
         forget = (log_probs.exp() * log_probs).sum(-1).mean()
         ids = batch.retain.input_ids

@@ -204,12 +204,16 @@ def test_configurations_survive_json() -> None:
         ("qlora", {}, "unknown finetuning 'qlora': available: full, lora"),
         ("full", {"rank": 4}, "'full' has no parameter 'rank': available: none"),
         ("lora", {"r": 4}, "'lora' has no parameter 'r': available: rank, alpha, dropout, targets"),
-        ("lora", {"rank": 0}, "rank=0: expected"),
-        ("lora", {"rank": 2.5}, "rank=2.5: expected"),
-        ("lora", {"alpha": 0}, "alpha=0: expected"),
-        ("lora", {"dropout": 1}, "dropout=1: expected"),
-        ("lora", {"targets": "all"}, "targets='all': expected all-linear, mlp, attention"),
-        ("lora", {"targets": []}, r"targets=\(\): expected"),
+        ("lora", {"rank": 0}, "finetuning 'lora': rank=0: Input should be greater than 0"),
+        ("lora", {"rank": 2.5}, "rank=2.5: Input should be a valid integer"),
+        ("lora", {"alpha": 0}, "alpha=0: Input should be greater than 0"),
+        ("lora", {"dropout": 1}, "dropout=1: Input should be less than 1"),
+        (
+            "lora",
+            {"targets": "all"},
+            "targets='all': Input should be 'all-linear', 'mlp' or 'atten",
+        ),
+        ("lora", {"targets": []}, r"targets=\[\]: .* at least 1 item"),
     ],
 )
 def test_bad_configurations_are_named(name, params, message) -> None:
