@@ -1,7 +1,7 @@
-"""Tasks for every lm-eval that can be installed: all that differs from 0.4 to 0.5 is here.
+"""Compatibility with lm-eval 0.4 and 0.5; all differences between them are handled here.
 
-0.5 gives ``construct_requests`` the document's number instead of a tuple, keeps metrics in scorers,
-reads documents late, and hides the index of tasks.
+0.5 passes the document's number to ``construct_requests`` instead of a tuple, keeps metrics in
+scorers, reads documents lazily, and hides the index of tasks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lm_eval.api.task import ConfigurableTask
 
 
 def task_index(manager: Any) -> dict[str, Any]:
-    """The index of a `lm_eval.tasks.TaskManager`, by name of task, group or tag."""
+    """Return the index of a `lm_eval.tasks.TaskManager` by name of task, group or tag."""
     return manager.task_index if hasattr(manager, "task_index") else manager._task_index
 
 
@@ -31,16 +31,16 @@ def make_request(
     idx: int = 0,
     target: Any = None,
 ) -> Instance:
-    """Make a request of a model.
+    """Make a request to a model.
 
     Args:
-        request_type: method of the model.
-        doc: the document that it is about.
-        arguments: of the method.
+        request_type: name of the model's method.
+        doc: document of the request.
+        arguments: arguments of the method.
         task: name of the task.
         doc_id: number of the document.
         idx: position of the response among those of the document.
-        target: what lm-eval's log of samples shows as the right answer.
+        target: correct answer in lm-eval's log of samples.
     """
     names = {field.name for field in dataclasses.fields(Instance)}
     version: dict[str, Any] = (
@@ -59,13 +59,13 @@ def make_request(
 
 
 class Task(ConfigurableTask):
-    """Task defined in Python and YAML whose subclasses need not know the version of lm-eval.
+    """Base class of tasks that is independent of the version of lm-eval.
 
     Args:
         config: fields of the YAML.
 
     Attributes:
-        REQUEST_TYPE: method of the model that most requests of the task are sent to.
+        REQUEST_TYPE: name of the model's method for the main requests of the task.
         predict_only: True with ``--predict_only``.
     """
 
@@ -75,9 +75,10 @@ class Task(ConfigurableTask):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config=config)
-        # lm-eval evens out the requests of its processes by this name; no YAML may give ours
+        # lm-eval balances the requests of its processes by this name, and accepts only its own
+        # names in a YAML
         self.OUTPUT_TYPE = self.REQUEST_TYPE
-        self.test_docs()  # reads them; what is wrong with a corpus is told when a task is loaded
+        self.test_docs()  # read now, so that a broken corpus is an error of loading the task
 
     def request(
         self,
@@ -87,7 +88,15 @@ class Task(ConfigurableTask):
         arguments: tuple[Any, ...],
         idx: int = 0,
     ) -> Instance:
-        """Make a request within ``construct_requests``, whose keyword arguments are ``call``."""
+        """Make a request within ``construct_requests``.
+
+        Args:
+            call: keyword arguments of ``construct_requests``.
+            request_type: name of the model's method.
+            doc: document of the request.
+            arguments: arguments of the method.
+            idx: position of the response among those of the document.
+        """
         doc_id = call["doc_id"] if "doc_id" in call else call["metadata"][1]
         return make_request(
             request_type,
@@ -100,7 +109,7 @@ class Task(ConfigurableTask):
         )
 
     def doc_to_target(self, doc: Mapping[str, Any], doc_to_target: Any = None) -> Any:
-        """The text of a column as it is; lm-eval 0.5 makes a number of digits."""
+        """Return the text of a column unchanged; lm-eval 0.5 converts digits to a number."""
         column = doc_to_target or self.config.doc_to_target
         return doc[column] if column in doc else super().doc_to_target(doc, doc_to_target)
 
@@ -112,9 +121,15 @@ class Task(ConfigurableTask):
         samples: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Documents and their numbers; those of ``--samples`` by their place in that list.
+        """Yield numbered documents; those of ``--samples`` by their position in that list.
 
-        lm-eval logs ``samples[number]`` in either version, but 0.5 does not number them so.
+        Both versions of lm-eval log ``samples[number]``, but 0.5 numbers documents differently.
+
+        Args:
+            rank: index of this process.
+            world_size: number of processes.
+            samples: indices of the documents to evaluate; None for all.
+            **kwargs: further arguments of lm-eval.
         """
         if not samples:
             return super().doc_iterator(rank=rank, world_size=world_size, **kwargs)
@@ -122,31 +137,31 @@ class Task(ConfigurableTask):
         return itertools.islice(enumerate(chosen), rank, None, world_size)
 
     def apply_filters(self) -> None:
-        """Filter the responses; what a document asks of the model beside them is no text."""
+        """Filter the responses of ``REQUEST_TYPE``; other responses are no texts."""
         instances = self._instances
         responses, others = (
-            [each for each in instances if (each.request_type == self.REQUEST_TYPE) is is_response]
+            [r for r in instances if (r.request_type == self.REQUEST_TYPE) is is_response]
             for is_response in (True, False)
         )
         self._instances = responses
         super().apply_filters()
         self._instances = instances
-        for other in others:
-            passed = other.resps if hasattr(self, "_scorers") else other.resps[0]
-            other.filtered_resps = dict.fromkeys(responses[0].filtered_resps, passed)
+        for instance in others:
+            unfiltered = instance.resps if hasattr(self, "_scorers") else instance.resps[0]
+            instance.filtered_resps = dict.fromkeys(responses[0].filtered_resps, unfiltered)
 
     def override_metric(self, metric_name: str) -> None:
         """Replace the metrics, as ``--predict_only`` does."""
         self.predict_only = metric_name == "bypass"
-        self.OUTPUT_TYPE = "generate_until"  # lm-eval 0.5 must know it, and the metric must, too
+        self.OUTPUT_TYPE = "generate_until"  # a name that lm-eval 0.5 and the metric know
         super().override_metric(metric_name)
         self.OUTPUT_TYPE = self.REQUEST_TYPE
 
     def higher_is_better(self) -> dict[str, bool | None]:
-        """The YAML's; lm-eval 0.5 takes null for True."""
+        """Return the YAML's values; lm-eval 0.5 reads null as True."""
         return {entry["metric"]: entry.get("higher_is_better") for entry in self.config.metric_list}
 
     def aggregate(self, bootstrap_iters: int | None = None) -> tuple[dict[str, Any], int]:
-        """Aggregate metrics; no AUC by lm-eval 0.5's bootstrap, since its error is a metric."""
-        closed = all(function is mean for function in self.aggregation().values())
-        return super().aggregate(bootstrap_iters if closed else 0)
+        """Aggregate metrics, without lm-eval 0.5's bootstrap of AUCs (their errors are metrics)."""
+        only_means = all(function is mean for function in self.aggregation().values())
+        return super().aggregate(bootstrap_iters if only_means else 0)

@@ -1,4 +1,4 @@
-"""``--model hf-muse``: lm-eval's Hugging Face model, its weights passed through transforms."""
+"""lm-eval model ``hf-muse``: a Hugging Face model with transformed weights."""
 
 from __future__ import annotations
 
@@ -34,36 +34,36 @@ from .transforms import Unlearning, merge_adapter
 
 @register_model("hf-muse")
 class MuseHFLM(HFLM):
-    """HFLM whose model is first merged with an adapter, then unlearned, then quantized.
+    """HFLM with a model that is merged with an adapter, unlearned, and quantized, in this order.
 
-    Takes HFLM's arguments and those below. A transform's own parameters follow its name and a
-    dot: ``quantizer=rtn-int4,quantizer.group_size=64``, ``unlearner.beta=0.1``,
-    ``finetuning.rank=16``, ``training.epochs=5``. With no transform it gives what HFLM gives,
-    and generates faster.
+    A transform's parameters are prefixed with its name and a dot:
+    ``quantizer=rtn-int4,quantizer.group_size=64``, ``unlearner.beta=0.1``,
+    ``finetuning.rank=16``, ``training.epochs=5``. Without transforms the results are those of
+    HFLM, generated faster.
 
     Args:
-        pretrained: name or folder of the model, a folder of ``lm-eval-muse quantize`` included, or
-            the model itself, which is then consumed.
+        pretrained: hub id or folder of the model (a folder of ``lm-eval-muse quantize`` included),
+            or the model itself, which is consumed.
         peft: adapter to merge, in float32, rounded once to the model's dtype.
         unlearner: name of an unlearning method; needs ``corpus``.
-        finetuning: which weights it trains, ``full`` or ``lora``.
-        corpus: corpus to unlearn and to calibrate on, a name or a folder; the tasks of the group
+        finetuning: name of the choice of trained weights, ``full`` or ``lora``.
+        corpus: name or folder of the corpus for unlearning and calibration; the tasks of the group
             ``muse`` use it too.
         data_dir: folder that holds the corpora.
         forget: split of the corpus with the documents to unlearn.
         retain: split of the corpus with the documents to keep.
-        output_dir: where unlearning keeps its checkpoints and losses; None for a temporary folder.
+        output_dir: folder for checkpoints and losses of unlearning; None for a temporary folder.
         quantizer: name of a quantizer.
         **kwargs: HFLM's arguments, and parameters of the transforms.
 
     Raises:
-        CorpusError, UnlearnerError, QuantizerError: a transform is not possible as asked; names
-            and parameters are checked before the model is loaded.
+        CorpusError, UnlearnerError, QuantizerError: a transform is not possible; names and
+            parameters are checked before the model is loaded.
         ModelError: the checkpoint is incomplete, or is an adapter.
 
     Attributes:
-        progress_bar: called in place of tqdm, where it is set, to count the requests answered.
-        needs_eos: False, for the requests of MUSE: a tokenizer without an EOS token will do.
+        progress_bar: optional replacement of tqdm that counts answered requests.
+        needs_eos: False, so that requests of MUSE accept a tokenizer without an EOS token.
     """
 
     AUTO_MODEL_CLASS: Any
@@ -85,12 +85,12 @@ class MuseHFLM(HFLM):
         quantizer: str | None = None,
         **kwargs: Any,
     ) -> None:
-        # lm-eval reads `corpus=1984` as a number
+        # lm-eval parses `corpus=1984` as a number
         peft, unlearner, corpus, data_dir, output_dir, quantizer = map(
             _text, (peft, unlearner, corpus, data_dir, output_dir, quantizer)
         )
         finetuning, forget, retain = str(finetuning), str(forget), str(retain)
-        own = {
+        parameters = {
             transform: _pop_parameters(transform, kwargs)
             for transform in ("unlearner", "finetuning", "training", "quantizer")
         }
@@ -103,23 +103,23 @@ class MuseHFLM(HFLM):
             refuse_rounded(pretrained if isinstance(pretrained, str) else pretrained.name_or_path)
             unlearn = Unlearning(
                 name=unlearner,
-                unlearner=get_unlearner(unlearner, **own["unlearner"]),
-                finetuning=get_finetuning(finetuning, **own["finetuning"]),
-                training=_training(own["training"]),
+                unlearner=get_unlearner(unlearner, **parameters["unlearner"]),
+                finetuning=get_finetuning(finetuning, **parameters["finetuning"]),
+                training=_training(parameters["training"]),
                 corpus=load_corpus(corpus, data_dir),
                 forget=forget,
                 retain=retain,
                 output_dir=output_dir,
             )
         if quantizer:
-            quantize = get_quantizer(quantizer, **own["quantizer"])
+            quantize = get_quantizer(quantizer, **parameters["quantizer"])
             if isinstance(quantize, CalibratedQuantizer) and corpus is None:
-                raise CorpusError(f"quantizer={quantizer} needs corpus=, whose retain set it sees")
+                raise CorpusError(f"quantizer={quantizer} needs corpus=, for the text of its retain set")
 
         super().__init__(pretrained=pretrained, peft=peft, **kwargs)
         self._pad_within_vocabulary()
         if hasattr(self, "accelerator") and self.device.type == "cpu":
-            # HFLM shares the documents out between processes on GPUs only
+            # HFLM distributes documents over processes on GPUs only
             self._rank = self.accelerator.local_process_index
             self._world_size = self.accelerator.num_processes
         if peft:
@@ -140,10 +140,10 @@ class MuseHFLM(HFLM):
         }
 
     def _pad_within_vocabulary(self) -> None:
-        """Replace a padding token that the model has no embedding of.
+        """Replace a padding token without an embedding in the model.
 
-        HFLM adds such a token to a tokenizer with no EOS, padding or unknown token. Padding is
-        masked, so any token serves.
+        HFLM adds such a token to a tokenizer that has no EOS, padding or unknown token. Padding is
+        masked, so any token can be used.
         """
         if self.tokenizer.eos_token_id is not None:
             return
@@ -151,9 +151,9 @@ class MuseHFLM(HFLM):
             self.tokenizer.pad_token_id = self.tokenizer.bos_token_id or 0
 
     def _create_model(self, pretrained: str, *args: Any, **kwargs: Any) -> None:
-        """HFLM's way, or a folder that ``lm-eval-muse quantize`` wrote; complete in either case.
+        """Load a model as HFLM does, or from a folder of ``lm-eval-muse quantize``.
 
-        A multimodal checkpoint is loaded whole.
+        A multimodal checkpoint is loaded completely.
 
         Raises:
             ModelError: a tensor is missing, unexpected or of another shape.
@@ -162,8 +162,8 @@ class MuseHFLM(HFLM):
             self._model = load_quantized(pretrained)
             return
         own = self.AUTO_MODEL_CLASS
-        whole = auto_class(self.config) if self.backend == "causal" else own
-        self.AUTO_MODEL_CLASS = CompleteLoader(whole)
+        loaded_class = auto_class(self.config) if self.backend == "causal" else own
+        self.AUTO_MODEL_CLASS = CompleteLoader(loaded_class)
         try:
             super()._create_model(pretrained, *args, **kwargs)
         finally:
@@ -172,32 +172,42 @@ class MuseHFLM(HFLM):
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, *args: Any, **kwargs: Any
     ) -> list[int]:
-        """HFLM's token ids; HFLM cannot encode where the tokenizer has neither BOS nor EOS."""
+        """Encode as HFLM does; also without BOS and EOS tokens, which HFLM does not support.
+
+        Args:
+            string: text to encode.
+            add_special_tokens: add the tokenizer's special tokens; None for HFLM's default.
+            *args: further arguments of HFLM.
+            **kwargs: further arguments of HFLM.
+
+        Returns:
+            Token ids.
+        """
         if add_special_tokens is None and self.prefix_token_id is None:
             add_special_tokens = self.add_bos_token is not False
         return super().tok_encode(string, add_special_tokens, *args, **kwargs)
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
-        """HFLM's text; empty for the EOS token of a tokenizer that has none."""
+        """Decode as HFLM does; a missing EOS token (None) gives an empty text."""
         return "" if tokens is None else super().tok_decode(tokens, skip_special_tokens)
 
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any
     ) -> torch.Tensor:
-        """HFLM's tokens; without an EOS token, only length and stop strings end them."""
+        """Generate as HFLM does; without an EOS token, end at length and stop strings only."""
         if self.eot_token_id is None:
             # an empty stop string would end every text at once
             stop, kwargs["eos_token_id"] = [string for string in stop if string], None
         return super()._model_generate(context, max_length, stop, **kwargs)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """HFLM's texts, faster where decoding is greedy and the model's cache is plain."""
+        """Generate HFLM's texts, faster if decoding is greedy and the model's cache is plain."""
         if generation.is_supported(self, requests):
             return generation.generate_until(self, requests, disable_tqdm)
         return super().generate_until(requests, disable_tqdm)
 
     def get_model_info(self) -> dict[str, Any]:
-        """HFLM's description of the model, with the resolved settings of its transforms."""
+        """Return HFLM's description of the model with the settings of its transforms."""
         return super().get_model_info() | self.transforms
 
 
@@ -206,7 +216,7 @@ def _text(value: Any) -> str | None:
 
 
 def _pop_parameters(transform: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take the arguments ``<transform>.<name>`` out of ``kwargs``."""
+    """Remove the arguments ``<transform>.<name>`` from ``kwargs`` and return them by name."""
     prefix = f"{transform}."
     names = [name for name in kwargs if name.startswith(prefix)]
     return {name.removeprefix(prefix): kwargs.pop(name) for name in names}

@@ -94,7 +94,7 @@ class Quantizer:
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write a model that this quantizer returned.
 
-        The default writes an ordinary Hugging Face folder. A quantizer whose modules
+        The default writes an ordinary Hugging Face folder. A subclass with modules that
         ``from_pretrained`` cannot load overrides this method together with `load`.
 
         Args:

@@ -9,7 +9,6 @@ import pkgutil
 import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -36,8 +35,8 @@ class PluginRegistry(Generic[T]):
     Args:
         kind: Word for the classes in messages, ``"quantizer"``.
         base: Class that all registered classes inherit from.
-        methods: Package of the built-in classes. Its modules register them when imported; those
-            whose names begin with an underscore are skipped.
+        methods: Name of the package of the built-in classes. Its modules register them when
+            imported; modules with a leading underscore are skipped.
         group: Entry-point group of other distributions.
         error_class: Class of all errors raised here.
         check: Called with name and class before a class is registered; raises to refuse it.
@@ -47,7 +46,7 @@ class PluginRegistry(Generic[T]):
         self,
         kind: str,
         base: type[T],
-        methods: ModuleType,
+        methods: str,
         *,
         group: str,
         error_class: type[ValueError],
@@ -149,13 +148,14 @@ class PluginRegistry(Generic[T]):
 
     def _discover(self) -> dict[str, str]:
         """Import built-in modules and entry points; return the distribution of every name."""
-        for module in pkgutil.iter_modules(self.methods.__path__):
+        package = importlib.import_module(self.methods)
+        for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
-                importlib.import_module(f"{self.methods.__name__}.{module.name}")
+                importlib.import_module(f"{self.methods}.{module.name}")
         distributions = {
             name: DISTRIBUTION
             for name, entry in self._objs.items()
-            if entry.cls.__module__.startswith(f"{self.methods.__name__}.")
+            if entry.cls.__module__.startswith(f"{self.methods}.")
         }
         for point in entry_points(group=self.group):
             owner = point.dist.name if point.dist else point.value

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from . import methods
 from .base import Quantizer
 from .errors import QuantizerError
 from .plugin_registry import PluginRegistry
@@ -28,7 +27,7 @@ def _require_bits(name: str, cls: type[Quantizer]) -> None:
 registry: PluginRegistry[Quantizer] = PluginRegistry(
     "quantizer",
     Quantizer,
-    methods,
+    "quantizers.methods",
     group=ENTRY_POINT_GROUP,
     error_class=QuantizerError,
     check=_require_bits,

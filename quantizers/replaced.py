@@ -144,11 +144,11 @@ class _Watch(TorchFunctionMode):
         self._names = names
         self._running: list[nn.Module] = []
 
-    def enter(self, module: nn.Module, inputs: Any) -> None:
+    def enter(self, module: nn.Module, *args: Any) -> None:
         """Forward pre-hook of the layers."""
         self._running.append(module)
 
-    def leave(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+    def leave(self, module: nn.Module, *args: Any) -> None:
         """Forward hook of the layers."""
         self._running.pop()
 

@@ -184,9 +184,7 @@ class _UpdateSums(NamedTuple):
 
 def _update_sums(pair: LayerPair) -> _UpdateSums:
     old, new = pair.weights()
-    if (
-        new.shape[0] < new.shape[1]
-    ):  # so that ΔWᵀΔW, with eigenvalues σ², is the smaller Gram matrix
+    if new.shape[0] < new.shape[1]:  # ΔWᵀΔW, with eigenvalues σ², is then smaller
         old, new = old.T, new.T
     sums = torch.zeros(2, dtype=torch.float64, device=new.device)
     gram = torch.zeros(2 * new.shape[1:], dtype=_compute_dtype(new), device=new.device)

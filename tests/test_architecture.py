@@ -1,4 +1,4 @@
-"""Layers of the packages: imports go down only, validation is never by assert, imports are light."""
+"""Architecture: imports go down, imports are light, docstrings keep the conventions."""
 
 import ast
 import subprocess
@@ -148,4 +148,34 @@ def test_docstrings_begin_with_a_noun_or_an_imperative() -> None:
                 text = ast.get_docstring(node) or ""
                 if text.split(" ")[0] in QUESTION_WORDS:
                     found.append(f"{module}: {text.splitlines()[0]}")
+    assert found == []
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef, str]]:
+    """Public functions and methods with their docstrings."""
+    for module, path in PATHS.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        nested = {
+            inner
+            for outer in ast.walk(tree)
+            if isinstance(outer, ast.FunctionDef)
+            for inner in ast.walk(outer)
+            if inner is not outer
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node not in nested and node.name[0] != "_":
+                yield module, node, ast.get_docstring(node) or ""
+
+
+def test_three_arguments_are_documented() -> None:
+    """Commands have their help texts; a method that overrides one is documented there."""
+    documented = {node.name for _, node, text in functions() if "Args:" in text}
+    found = []
+    for module, node, text in functions():
+        arguments = [a.arg for a in (*node.args.args, *node.args.kwonlyargs)]
+        is_command = any("command" in ast.dump(decorator) for decorator in node.decorator_list)
+        if len([a for a in arguments if a not in ("self", "cls")]) < 3 or is_command:
+            continue
+        if "Args:" not in text and node.name not in documented and not node.name.startswith("on_"):
+            found.append(f"{module}.{node.name}")
     assert found == []

@@ -71,7 +71,6 @@ def test_wheel_holds_what_runs(wheel: Path) -> None:
         "leaderboard/report/page.css",
         "leaderboard/report/page.html.j2",
         "leaderboard/report/page.js",
-        "leaderboard/report/plots.css",
     } <= names
     assert not [name for name in names if name.startswith(("tests/", "leaderboard/results/"))]
 

@@ -32,7 +32,7 @@ def sequence_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 
 def sequence_mean_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Compute the mean negative log-likelihood per token of each sequence, (B,) float32, in nats."""
+    """Compute the mean negative log-likelihood per token of each sequence, (B,) float32."""
     return -sequence_log_probs(logits, labels) / (labels[:, 1:] != IGNORE).sum(1)
 
 
@@ -68,7 +68,7 @@ def simnpo(mean_nll: torch.Tensor, beta: float, delta: float) -> torch.Tensor:
 
 
 def kl(reference: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """KL(p_ref || p_theta) of the next-token distributions (arXiv 2407.06460).
+    """KL(p_ref || p_theta) of the next-token distributions, the KLR loss of arXiv 2602.13151.
 
     Args:
         reference: (B, T, V), logits of the reference model.

@@ -81,7 +81,7 @@ class Method:
         return AdamW(parameters, lr=training.learning_rate)
 
     def begin(self, model: PreTrainedModel, forget: Windows) -> Objective:
-        """Return the object whose ``loss`` is used in one run; this one unless overridden.
+        """Return the object with the ``loss`` of one run; this one unless overridden.
 
         A method with state or hooks returns a new object for the run. If that is a
         ``TrainerCallback``, the Trainer calls it at every event: ``on_pre_optimizer_step`` after

@@ -42,12 +42,21 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
+        """Compute states · weightᵀ + bias, (N, out_features) float32.
+
+        Args:
+            ctx: Context of autograd.
+            states: (N, in_features) float32.
+            weight: (out_features, in_features) float32.
+            bias: (out_features,) float32 or None.
+        """
         ctx.save_for_backward(states, weight)
         return _product(states, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Compute the gradients for a gradient of the outputs, (N, out_features) float32."""
         states, weight = ctx.saved_tensors
         needs_states, needs_weight, needs_bias = ctx.needs_input_grad
         rows = gradient.contiguous()  # a gradient of stride 0, as of sum(), is 250 times slower
@@ -84,7 +93,7 @@ def onednn_linears(model: nn.Module) -> Iterator[None]:
     Without ``LM_EVAL_MUSE_ONEDNN=1`` nothing changes.
 
     Args:
-        model: Model whose ``nn.Linear`` modules, but not those of subclasses, are switched.
+        model: Model to switch. Subclasses of ``nn.Linear`` are not switched.
     """
     linears = [
         module

@@ -29,7 +29,7 @@ class Reference:
         self._logits = logits
 
     def log_probs(self, windows: Windows) -> torch.Tensor:
-        """Return the log-probability of whole forget windows under theta_ref, (B,) float32, in nats.
+        """Return log P_ref of whole forget windows, (B,) float32, in nats.
 
         Raises:
             UnlearnerError: These are retain windows, or ``needs`` does not declare the quantity.

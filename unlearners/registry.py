@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from quantizers.plugin_registry import PluginRegistry
 
-from . import methods
 from .base import Unlearner
 from .errors import UnlearnerError
 
@@ -15,7 +14,11 @@ ENTRY_POINT_GROUP = "lm_eval_muse.unlearners"
 U = TypeVar("U", bound=type[Unlearner])
 
 registry: PluginRegistry[Unlearner] = PluginRegistry(
-    "unlearner", Unlearner, methods, group=ENTRY_POINT_GROUP, error_class=UnlearnerError
+    "unlearner",
+    Unlearner,
+    "unlearners.methods",
+    group=ENTRY_POINT_GROUP,
+    error_class=UnlearnerError,
 )
 
 

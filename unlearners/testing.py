@@ -1,7 +1,6 @@
-"""The contract of every method, whoever wrote it, checked on a model of a few thousand weights.
+"""Test of the contract of a method on a model of 30,000 weights.
 
-``tests/unlearners/test_testing.py`` holds the registered methods to it, and
-``lm-eval-muse submit`` a method that wants a row in the leaderboard.
+``lm-eval-muse submit`` runs it for every submitted method; authors can call it in their tests.
 """
 
 from __future__ import annotations
@@ -30,27 +29,27 @@ DATA = UnlearningData(
     forget=("Mira Voss repaired church organs in Tarn,", " and slept beside the largest of them."),
     retain=("Salt lowers the freezing point of water.",),
 )
-# Six forget windows: a full batch and one that is not.
+# Six forget windows: one full batch and one partial batch.
 SETTINGS = TrainingSettings(
     learning_rate=1e-2, max_steps=2, batch_size=4, window=16, save_steps=None
 )
 
 
 def check_contract(name: str, **params: Any) -> None:
-    """Hold a registered method to what the training loop and the leaderboard rely on.
+    """Check that a registered method meets the assumptions of the training loop.
 
-    It is a documented frozen dataclass whose parameters survive JSON, and its ``needs`` has known
-    entries only. With full finetuning and
-    with LoRA, in float32 and bfloat16, it changes weights and keeps them finite; two runs with
-    one seed give the same bits; everything else about the model and the tokenizer stays as it
-    was, and under LoRA all but the adapter. Its loss is a mean over windows.
+    The method is a documented frozen dataclass whose parameters survive JSON, and ``needs``
+    contains known entries only. With full finetuning and with LoRA, in float32 and bfloat16, it
+    changes weights and keeps them finite; two runs with one seed give the same bits; nothing else
+    about the model and the tokenizer changes, and with LoRA only the adapter does. The loss is a
+    mean over windows.
 
     Args:
-        name: of the method.
-        **params: its parameters.
+        name: Registered name of the method.
+        **params: Parameters of the method.
 
     Raises:
-        UnlearnerError: the first thing it does not keep, in one line.
+        UnlearnerError: The method breaks the contract; the message is the first finding.
     """
     unlearner = get_unlearner(name, **params)
     _check_configuration(name, unlearner)
@@ -66,7 +65,7 @@ def _check_configuration(name: str, unlearner: Unlearner) -> None:
     if own is None or not (own.frozen and own.eq):
         raise _broken(name, f"{cls.__name__} lacks @dataclass(frozen=True, kw_only=True)")
     if not cls.__doc__ or cls.__doc__.startswith(f"{cls.__name__}("):  # what dataclass writes
-        raise _broken(name, f"{cls.__name__} has no docstring that says what it does")
+        raise _broken(name, f"{cls.__name__} has no docstring")
     try:
         text = json.dumps(unlearner.to_dict(), allow_nan=False)
         again = get_unlearner(name, **json.loads(text))
@@ -79,41 +78,42 @@ def _check_configuration(name: str, unlearner: Unlearner) -> None:
 
 
 def _check_run(name: str, unlearner: Unlearner, finetuning: Finetuning, dtype: Dtype) -> None:
-    where = f"{finetuning.name} finetuning in {dtype}"
+    setup = f"{finetuning.name} finetuning in {dtype}"
     settings = dataclasses.replace(SETTINGS, weights_dtype=dtype)
     before = _tiny_model(dtype)
     tokenizer = _tokenizer()
-    kept = _description(before, tokenizer)
+    expected = _description(before, tokenizer)
     if isinstance(finetuning, LoRA):
         finetuning = _watched(finetuning, before, name)
-    unlearned, log = _run(name, where, unlearner, tokenizer, finetuning, settings, seed=1)
+    unlearned, log = _run(name, setup, unlearner, tokenizer, finetuning, settings, seed=1)
 
-    for what, found in _description(unlearned, tokenizer).items():
-        if found != kept[what]:
-            raise _broken(name, f"{where} leaves another {what}: {_changes(kept[what], found)}")
+    for part, state in _description(unlearned, tokenizer).items():
+        if state != expected[part]:
+            changes = _changes(expected[part], state)
+            raise _broken(name, f"{setup} leaves another {part}: {changes}")
     for step in log:
         for term, value in step.items():
             if not math.isfinite(value):
-                raise _broken(name, f"{where}: {term} is {value} at step {step['step']:.0f}")
+                raise _broken(name, f"{setup}: {term} is {value} at step {step['step']:.0f}")
     weights = dict(unlearned.named_parameters())
     if all(weights[key].equal(weight) for key, weight in before.named_parameters()):
-        raise _broken(name, f"{where} changes no weight")
-    again, _ = _run(name, where, unlearner, tokenizer, finetuning, settings, seed=2)
+        raise _broken(name, f"{setup} changes no weight")
+    again, _ = _run(name, setup, unlearner, tokenizer, finetuning, settings, seed=2)
     for key, weight in again.named_parameters():
         if not weight.equal(weights[key]):
-            raise _broken(name, f"{where} gives another {key} when it is run again")
+            raise _broken(name, f"{setup} gives another {key} when it is run again")
 
 
 def _check_mean(name: str, unlearner: Unlearner) -> None:
-    """One batch of four and two of two have the same loss if it is a mean over windows."""
-    found = []
+    """Compare the losses of one batch of four and of two batches of two."""
+    logs = []
     for size in (4, 2):
         settings = dataclasses.replace(
             SETTINGS, batch_size=size, gradient_accumulation_steps=4 // size, max_steps=1
         )
-        where = f"full finetuning with batches of {size}"
-        found.append(_run(name, where, unlearner, _tokenizer(), FullFinetuning(), settings, 1)[1])
-    whole, halves = (log[0]["loss"] for log in found)
+        setup = f"full finetuning with batches of {size}"
+        logs.append(_run(name, setup, unlearner, _tokenizer(), FullFinetuning(), settings, 1)[1])
+    whole, halves = (log[0]["loss"] for log in logs)
     if not math.isclose(whole, halves, rel_tol=1e-3, abs_tol=1e-4):
         raise _broken(
             name,
@@ -124,14 +124,14 @@ def _check_mean(name: str, unlearner: Unlearner) -> None:
 
 def _run(
     name: str,
-    where: str,
+    setup: str,
     unlearner: Unlearner,
     tokenizer: PreTrainedTokenizerBase,
     finetuning: Finetuning,
     settings: TrainingSettings,
     seed: int,
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
-    """The unlearned model and the log of its losses; no result may depend on ``seed``."""
+    """Return the unlearned model and its loss log; neither may depend on the global ``seed``."""
     import torch
     from transformers import PreTrainedModel, set_seed
 
@@ -150,17 +150,17 @@ def _run(
         except _Broken:
             raise
         except DivergedError as error:
-            raise _broken(name, f"{where}: {error}") from error
+            raise _broken(name, f"{setup}: {error}") from error
         except Exception as error:
-            raise _broken(name, f"{where}: {type(error).__name__}: {error}") from error
+            raise _broken(name, f"{setup}: {type(error).__name__}: {error}") from error
         lines = Path(folder, "loss.jsonl").read_text(encoding="utf-8").splitlines()
     if not isinstance(unlearned, PreTrainedModel):
-        raise _broken(name, f"{where} returns a {type(unlearned).__name__}, not a model")
+        raise _broken(name, f"{setup} returns a {type(unlearned).__name__}, not a model")
     return torch.nn.Module.to(unlearned, "cpu"), [json.loads(line) for line in lines]
 
 
 def _watched(lora: LoRA, before: PreTrainedModel, name: str) -> LoRA:
-    """The same LoRA, which refuses a base model that is not ``before`` any more at its merge."""
+    """Return the same LoRA with a check at the merge that the base model is unchanged."""
 
     class Watched(LoRA):
         def finish(self, model: Any, *args: Any) -> PreTrainedModel:
@@ -179,7 +179,7 @@ def _watched(lora: LoRA, before: PreTrainedModel, name: str) -> LoRA:
 def _description(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, dict[str, Any]]:
-    """Everything about a model and its tokenizer that unlearning leaves alone."""
+    """Describe everything about a model and its tokenizer that unlearning must not change."""
     modules = {name or "model": module for name, module in model.named_modules()}
     parameters = dict(model.named_parameters())
     return {
@@ -209,14 +209,14 @@ def _description(
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Entries that only one of the two has, or that differ; cut where the list is long."""
+    """List the entries that differ, in at most 200 characters."""
     names = [name for name in before | after if before.get(name) != after.get(name)]
-    found = ", ".join(f"{name} was {before.get(name)}, is {after.get(name)}" for name in names)
-    return found[:200]
+    text = ", ".join(f"{name} was {before.get(name)}, is {after.get(name)}" for name in names)
+    return text[:200]
 
 
 def _tiny_model(dtype: Dtype) -> PreTrainedModel:
-    """A target of 30,000 weights, the same every time."""
+    """Return a new copy of the target model."""
     import torch
 
     return torch.nn.Module.to(copy.deepcopy(_target()), getattr(torch, dtype))
@@ -224,7 +224,7 @@ def _tiny_model(dtype: Dtype) -> PreTrainedModel:
 
 @cache
 def _target() -> PreTrainedModel:
-    """A Llama that knows the text it is to forget: a bounded loss would not move another one."""
+    """Train a Llama on the text, since a bounded loss would not change a model that ignores it."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -243,7 +243,7 @@ def _target() -> PreTrainedModel:
         initializer_range=0.1,
     )
     torch.manual_seed(0)
-    # eager attention gives the same bits every time, on a GPU too
+    # eager attention is deterministic, on a GPU too
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     ids = cut_windows(tokenizer, [*DATA.forget, *DATA.retain], SETTINGS.window)
@@ -256,14 +256,14 @@ def _target() -> PreTrainedModel:
 
 
 def _tokenizer() -> PreTrainedTokenizerBase:
-    """Bytes: it needs no files."""
+    """Return a tokenizer of bytes, which needs no files."""
     from transformers import ByT5Tokenizer
 
     return ByT5Tokenizer(extra_ids=0)
 
 
 class _Broken(UnlearnerError):
-    """A finding of a check, not the method's own error."""
+    """Finding of a check, as opposed to the method's own error."""
 
 
 def _broken(name: str, what: str) -> _Broken:

@@ -45,9 +45,8 @@ class TrainingSettings:
             an update that is small compared to its weight has no effect.
         mixed_precision: ``"bf16"`` computes the forward pass under bfloat16 autocast; None
             computes in the weights' own dtype.
-        disable_dropout: Turn the model's own dropout off in training, as it is off in the
-            reference. The dropout of LoRA is not affected. Noise in the routers of experts is
-            turned off too.
+        disable_dropout: Turn the model's own dropout off in training, as in the reference. The
+            dropout of LoRA is not affected. Noise in the routers of experts is turned off too.
         gradient_checkpointing: Recompute activations in the backward pass to save memory.
         save_steps: Optimizer steps between checkpoints; None saves none, so that an interrupted
             run starts again.

@@ -1,7 +1,7 @@
-"""Greedy generation for many prompts at once: what ``hf-muse`` does faster than lm-eval's ``hf``.
+"""Batched greedy generation of ``hf-muse``, faster than that of lm-eval's ``hf``.
 
-The tokens that all prompts of a task begin with (the ten answered questions of KnowMem) go
-through the model once, and a batch ends as soon as a stop string has appeared in each row.
+The common first tokens of the prompts of a task (the ten answered questions of KnowMem) go through
+the model once, and a batch ends as soon as a stop string has appeared in each row.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ if TYPE_CHECKING:
 PLAIN_SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature"}
 
 
+# transformers' StopStringCriteria also matches the end of the prompt, so texts can end early, and
+# lm-eval's MultiTokenEOSCriteria ends a batch only when one string has appeared in all rows.
 class StopStrings(StoppingCriteria):
-    """Says of each row whether one of the strings has appeared in what was generated.
+    """Stopping criterion that ends each row at the first of several strings.
 
     Args:
-        tokenizer: decodes the last tokens of the rows that are not done.
-        strings: the strings, not empty.
-        start: where generated tokens begin.
-        rows: rows of the batch.
+        tokenizer: tokenizer that decodes the last tokens of unfinished rows.
+        strings: stop strings, not empty.
+        start: index of the first generated token.
+        rows: number of rows of the batch.
     """
 
     def __init__(
@@ -52,14 +54,23 @@ class StopStrings(StoppingCriteria):
     ) -> None:
         self.tokenizer, self.strings, self.start = tokenizer, strings, start
         self.done = torch.zeros(rows, dtype=torch.bool)
-        # a string may begin and end within a token, and be encoded in another way than alone
+        # a string may begin and end within a token, and its tokens depend on the text around it
         encoded = [tokenizer.encode(string, add_special_tokens=False) for string in strings]
         self.lookback = max(map(len, encoded)) + 2
 
     def __call__(
         self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any
     ) -> torch.BoolTensor:
-        """Look at the last tokens of every row; input_ids is [rows, tokens] so far."""
+        """Search the last tokens of every unfinished row.
+
+        Args:
+            input_ids: token ids [rows, tokens] of prompts and generated texts, int64.
+            scores: unused.
+            **kwargs: unused.
+
+        Returns:
+            Finished rows [rows], bool.
+        """
         first = max(self.start, input_ids.shape[1] - self.lookback)
         active = (~self.done).nonzero()[:, 0].tolist()
         texts = self.tokenizer.batch_decode(input_ids[active, first:])
@@ -69,7 +80,7 @@ class StopStrings(StoppingCriteria):
 
 
 def is_supported(lm: HFLM, requests: Sequence[Instance]) -> bool:
-    """Check that decoding is greedy and unmodified, and that the model's cache may be ours."""
+    """Check that decoding is greedy and unmodified, and that the model works with our cache."""
     settings = [normalize_gen_kwargs(request.args[1]) for request in requests]
     return (
         isinstance(lm.model, PreTrainedModel)
@@ -83,7 +94,16 @@ def is_supported(lm: HFLM, requests: Sequence[Instance]) -> bool:
 
 @torch.no_grad()
 def generate_until(lm: HFLM, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
-    """What HFLM's method of the name does, for requests that are supported."""
+    """Generate texts as HFLM's method of the same name does.
+
+    Args:
+        lm: the model.
+        requests: requests for which `is_supported` returns True.
+        disable_tqdm: show no progress bar.
+
+    Returns:
+        Generated texts, in the order of the requests.
+    """
     groups: dict[str, list[int]] = {}
     for index, request in enumerate(requests):
         groups.setdefault(repr((request.task_name, request.args[1])), []).append(index)
@@ -109,14 +129,14 @@ def generate_until(lm: HFLM, requests: Sequence[Instance], disable_tqdm: bool = 
 
 
 def _generate_group(lm: HFLM, requests: Sequence[Instance], progress: Any) -> list[str]:
-    """Texts of requests of one task with the same settings."""
+    """Generate texts for requests of one task with the same settings."""
     settings = normalize_gen_kwargs(requests[0].args[1], lm.max_gen_toks)
     max_tokens = settings["max_gen_toks"]
     eos = lm.tok_decode(lm.eot_token_id, skip_special_tokens=False)
     until = handle_stop_sequences(settings["until"], eos=eos)
     stops = [string for string in until if string not in (eos, "")]
-    room = lm.max_length - max_tokens
-    prompts = [lm.tok_encode(request.args[0])[-room:] for request in requests]  # as lm-eval cuts
+    max_prompt = lm.max_length - max_tokens
+    prompts = [lm.tok_encode(r.args[0])[-max_prompt:] for r in requests]  # cut as in lm-eval
     shared = common_prefix(prompts)
     prefix = read_prefix(lm.model, prompts[0][:shared]) if shared else []
     texts: dict[int, str] = {}
@@ -134,9 +154,10 @@ def _generate_group(lm: HFLM, requests: Sequence[Instance], progress: Any) -> li
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with, leaving each at least one of its own.
+    """Count the tokens that all prompts begin with, leaving at least one token of each.
 
-    0 where that is less than half of the longest: own tokens are read faster without a prefix.
+    The result is 0 if it is less than half of the longest prompt, since remaining tokens are read
+    faster without a prefix.
     """
     equal = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
     shared = min(sum(1 for _ in equal), min(map(len, prompts)) - 1)
@@ -155,12 +176,12 @@ def generate(
     Args:
         lm: the model, with its tokenizer.
         prompts: token ids, the longest first.
-        prefix: keys and values of the tokens that they all begin with; empty if there are none.
-        max_tokens: tokens to generate at most.
+        prefix: keys and values of the common first tokens, one layer each; may be empty.
+        max_tokens: maximum number of tokens to generate.
         stops: strings that end a row.
 
     Returns:
-        the generated tokens of each row, padded after its end.
+        Generated token ids of each row, padded after its end.
     """
     shared = prefix[0].length if prefix else 0
     width = len(prompts[0])
@@ -168,7 +189,7 @@ def generate(
     cache = read_prompts(
         lm.model, [prompt[shared:-1] for prompt in prompts], prefix, width - shared + max_tokens
     )
-    # All but the last token of each row is read; padding stands before it.
+    # the cache holds all but the last token of each row; padding precedes that token
     ids = torch.tensor(
         [[*prompt[:-1], *[pad] * (width - len(prompt)), prompt[-1]] for prompt in prompts],
         device=lm.device,
@@ -190,10 +211,10 @@ def generate(
 
 
 def _end_tokens(lm: HFLM) -> list[int] | None:
-    """The ends of text of the model and of its tokenizer, at which HFLM stops too.
+    """Return the end tokens of the model and its tokenizer, at which HFLM stops too.
 
-    None where the tokenizer has no EOS token: the model's own may be a default of its
-    configuration class, which is an ordinary token of this tokenizer.
+    The result is None if the tokenizer has no EOS token, since that of the model may be a default
+    of its configuration class and an ordinary token of this tokenizer.
     """
     if lm.eot_token_id is None:
         return None

@@ -1,8 +1,8 @@
-"""A key-value cache for many prompts that begin alike.
+"""Key-value cache for a batch of prompts with a common prefix.
 
-The tokens that all rows of a batch begin with are read once and kept once; every row attends to
-them together in one product, and to its own tokens beside. Own keys and values are written into
-buffers made for the whole generation.
+The prefix of all rows is read and stored once. All rows attend to it in one matrix product, and
+each row to its own tokens separately. Keys and values of own tokens are written into buffers that
+are allocated once per generation.
 """
 
 from __future__ import annotations
@@ -24,26 +24,31 @@ ATTENTION = "lm_eval_muse"
 
 
 class PreallocatedLayer(DynamicLayer):
-    """Keys and values of one layer in buffers made once; DynamicLayer copies all at every token.
+    """Keys and values of one layer in preallocated buffers; DynamicLayer copies at every token.
 
     Args:
-        rows: rows of the batch.
-        capacity: tokens of a row that the buffers hold, without the prefix.
-        prefix: layer of one row, with the tokens that all rows begin with.
+        rows: number of rows of the batch.
+        capacity: maximum number of own tokens of a row, without the prefix.
+        prefix: layer of a single row that holds the common prefix.
     """
 
     def __init__(self, rows: int, capacity: int, prefix: PreallocatedLayer | None = None) -> None:
         super().__init__()
         self.rows, self.capacity, self.prefix = rows, capacity, prefix
-        self.before = prefix.length if prefix else 0
+        self.prefix_length = prefix.length if prefix else 0
         self.seek(slice(0, rows), 0)
 
     def seek(self, window: slice, length: int) -> None:
-        """Go on in these rows, after so many own tokens."""
+        """Set the rows to write to, and the number of own tokens that they already have."""
         self.window, self.length = window, length
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Make the buffers; what is masked must still be a number, so they hold zeros."""
+        """Allocate buffers of zeros, since masked values must be finite.
+
+        Args:
+            key_states: [rows, heads, tokens, size] in the dtype of the buffers.
+            value_states: like ``key_states``.
+        """
         super().lazy_initialization(key_states, value_states)
         self.buffers = [
             states.new_zeros(self.rows, states.shape[1], self.capacity, states.shape[3])
@@ -53,7 +58,17 @@ class PreallocatedLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new states of shape [rows, heads, tokens, size]; return views of all own so far."""
+        """Write the states of new tokens.
+
+        Args:
+            key_states: [rows, heads, new tokens, size] in the model's dtype.
+            value_states: like ``key_states``.
+            *args: unused.
+            **kwargs: unused.
+
+        Returns:
+            Views of the keys and values of all own tokens, [rows, heads, tokens, size].
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         end = self.length + key_states.shape[-2]
@@ -65,13 +80,13 @@ class PreallocatedLayer(DynamicLayer):
         return keys, values
 
     def get_seq_length(self) -> int:
-        """Tokens so far, the prefix among them."""
-        return self.before + self.length
+        """Return the number of tokens, including the prefix."""
+        return self.prefix_length + self.length
 
     def get_mask_sizes(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        """Length and offset of the mask, which is over own tokens only."""
+        """Return length and offset of the mask, which covers own tokens only."""
         length, offset = super().get_mask_sizes(*args, **kwargs)
-        return length - self.before, offset + self.before
+        return length - self.prefix_length, offset + self.prefix_length
 
 
 def attend(
@@ -83,19 +98,19 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention over a shared prefix and own tokens, as transformers calls it.
+    """Attend to a shared prefix and own tokens; an attention function of transformers.
 
     Args:
-        module: the attention module.
-        query: [rows, heads, tokens, size].
-        key: [rows, key heads, own tokens, size], with the prefix's layer as ``prefix``.
+        module: attention module.
+        query: [rows, heads, tokens, size] in the model's dtype.
+        key: [rows, key heads, own tokens, size], with the prefix's layer as attribute ``prefix``.
         value: like ``key``.
-        attention_mask: [rows, 1, tokens, own tokens], true where to attend; None for causal.
-        scaling: of the scores; by default the inverse root of the size.
-        **kwargs: what other kinds of attention take.
+        attention_mask: [rows, 1, tokens, own tokens], bool, True to attend; None for causal.
+        scaling: factor of the scores; by default the inverse root of the size.
+        **kwargs: arguments of other attention functions.
 
     Returns:
-        [rows, tokens, heads, size], and no weights.
+        Output [rows, tokens, heads, size] in the model's dtype, and None for the weights.
     """
     rows, heads, tokens, size = query.shape
     key_heads, own = key.shape[1:3]
@@ -104,7 +119,7 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
-    # Heads that share keys stand as so many more tokens, and no key is repeated.
+    # heads that share keys become additional tokens, so that no key is repeated
     query = query.reshape(rows, key_heads, -1, size)
     if prefix is None:
         output = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
@@ -112,9 +127,9 @@ def attend(
 
     query = query * (size**-0.5 if scaling is None else scaling)
     prefix_keys, prefix_values = (buffer[0] for buffer in prefix.buffers)
-    together = query.transpose(0, 1).flatten(1, 2)  # [key heads, rows · tokens of all, size]
+    all_rows = query.transpose(0, 1).flatten(1, 2)  # [key heads, rows · tokens, size]
     scores = [
-        (together @ prefix_keys.mT).unflatten(1, (rows, -1)).transpose(0, 1),
+        (all_rows @ prefix_keys.mT).unflatten(1, (rows, -1)).transpose(0, 1),
         query @ key.mT,
     ]
     if attention_mask is None and tokens > 1:
@@ -127,10 +142,10 @@ def attend(
             .flatten(2, 3)
         )
     weights = torch.cat(scores, -1).softmax(-1, dtype=torch.float32).to(query.dtype)
-    of_prefix, of_own = weights.split([prefix.length, own], -1)
-    output = of_own @ value
+    prefix_weights, own_weights = weights.split([prefix.length, own], -1)
+    output = own_weights @ value
     output += (
-        (of_prefix.transpose(0, 1).flatten(1, 2) @ prefix_values)
+        (prefix_weights.transpose(0, 1).flatten(1, 2) @ prefix_values)
         .unflatten(1, (rows, -1))
         .transpose(0, 1)
     )
@@ -143,7 +158,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 @contextmanager
 def shared_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within, the model attends by ``attend``."""
+    """Set ``attend`` as the model's attention within the context."""
     own = model.config._attn_implementation
     model.set_attn_implementation(ATTENTION)
     try:
@@ -153,7 +168,7 @@ def shared_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 def read_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> list[PreallocatedLayer]:
-    """Keys and values of tokens that all prompts begin with: one layer each, of one row."""
+    """Compute keys and values of the common prefix: one cache layer per model layer, of one row."""
     layers = _make_layers(model, 1, len(prefix), [])
     ids = torch.tensor([prefix], device=model.device)
     model.base_model(ids, past_key_values=Cache([*layers]), use_cache=True)
@@ -166,14 +181,14 @@ def read_prompts(
     prefix: Sequence[PreallocatedLayer],
     capacity: int,
 ) -> Cache:
-    """Keys and values of a batch of prompts, within ``shared_attention``.
+    """Compute keys and values of a batch of prompts, within ``shared_attention``.
 
     Args:
         model: the model.
         prompts: token ids without the prefix, the longest first. They are padded on the right,
-            which real tokens of a causal model never see: attention without a mask is faster.
-        prefix: keys and values of the tokens before; may be empty.
-        capacity: own tokens of a row that the cache is to hold.
+            where real tokens of a causal model do not see it; attention without a mask is faster.
+        prefix: layers of the prefix; may be empty.
+        capacity: maximum number of own tokens of a row.
     """
     layers = _make_layers(model, len(prompts), capacity, prefix)
     cache = Cache([*layers])
@@ -195,9 +210,9 @@ def read_prompts(
 
 @torch.no_grad()
 def is_exact(model: PreTrainedModel) -> bool:
-    """Whether a prompt read in two parts ends in the state that it has when read as a whole.
+    """Check that a prompt read in two parts ends in the same state as when read at once.
 
-    It does not where a model keeps more than plain keys and values, or attends in its own way.
+    It does not if a model stores more than plain keys and values, or has another attention.
     """
     if {type(layer) for layer in DynamicCache(config=model.config).layers} != {DynamicLayer}:
         return False

@@ -1,1 +1,1 @@
-"""The tasks of MUSE, one YAML file each, for lm-eval to find in this folder."""
+"""YAML files of the tasks of MUSE."""

@@ -1,1 +1,1 @@
-"""Requests that the tasks of MUSE make of lm-eval's models."""
+"""Requests of the tasks of MUSE to lm-eval's models."""

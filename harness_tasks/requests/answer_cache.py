@@ -1,4 +1,4 @@
-"""Answers in lm-eval's cache (``--use_cache``), which serves lm-eval's own requests only."""
+"""Use of lm-eval's cache (``--use_cache``) for our requests, which lm-eval does not cache."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ def cached(
     requests: Sequence[Instance],
     answer: Callable[[Sequence[Instance]], Sequence[Any]],
 ) -> list[Any]:
-    """Answer requests from the cache, and the others by ``answer``, whose answers it keeps.
+    """Answer requests from the cache, and missing ones by ``answer``.
 
     Args:
-        lm: the model asked; without a cache all requests go to ``answer``.
-        kind: name of the request under which answers are kept.
+        lm: model that has the cache; without one all requests go to ``answer``.
+        kind: name of the request in the cache.
         requests: the requests; those with equal arguments are answered once.
-        answer: from requests to as many answers that JSON can hold.
+        answer: function from requests to an equal number of JSON-compatible answers.
+
+    Returns:
+        One answer for every request.
     """
     store = lm.cache_hook.dbdict
     if store is None:

@@ -1,4 +1,4 @@
-"""Checks of texts against what a model holds, and the errors that they raise."""
+"""Checks of texts against a model's limits, and their errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def too_long(request: Instance, length: str, limit: int) -> RequestError:
-    """The error for a text longer than the model's context."""
+    """Make the error for a text longer than the model's context.
+
+    Args:
+        request: request with the text.
+        length: length of the text in words, such as ``70 tokens``.
+        limit: context of the model in tokens.
+    """
     return RequestError(
         f"{request.task_name}: text {request.doc_id} has {length}, the model holds {limit}; "
         "evaluate a model with a longer context (max_length= in --model_args where it holds more "
@@ -23,7 +29,7 @@ def too_long(request: Instance, length: str, limit: int) -> RequestError:
 
 
 def no_eos(lm: LM) -> RequestError:
-    """The error for a tokenizer without an EOS token, which lm-eval's own model classes need."""
+    """Make the error for a tokenizer without an EOS token, which lm-eval's models need."""
     return RequestError(
         f"the tokenizer has no EOS token, which lm-eval's model class {type(lm).__name__} needs: "
         "set one, or evaluate with --model hf-muse"
@@ -31,7 +37,7 @@ def no_eos(lm: LM) -> RequestError:
 
 
 def embedding_rows(lm: LM) -> int | None:
-    """Tokens that the model has an embedding of; None where its class does not tell."""
+    """Return the number of tokens with an embedding in the model; None if unknown."""
     model: Any = getattr(lm, "model", None)
     embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
     weight = getattr(embeddings, "weight", None)
@@ -39,10 +45,15 @@ def embedding_rows(lm: LM) -> int | None:
 
 
 def check_ids(lm: LM, request: Instance, ids: Sequence[int]) -> None:
-    """Refuse a text with a token that the model has no embedding of.
+    """Refuse a text with a token that has no embedding in the model.
+
+    Args:
+        lm: the model.
+        request: request with the text, for the message.
+        ids: token ids of the text.
 
     Raises:
-        RequestError: naming the token.
+        RequestError: a token has no embedding.
     """
     rows = embedding_rows(lm)
     if rows is None or not ids or (index := max(ids)) < rows:

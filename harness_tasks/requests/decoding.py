@@ -1,8 +1,8 @@
-"""Greedy decoding that the weights alone decide.
+"""Greedy decoding that depends on the weights alone.
 
-``generation_config.json`` of a model may hold a repetition penalty, forbidden words or other
-settings that change what even greedy decoding gives. They are no part of the weights that were
-unlearned, so the tasks of MUSE leave them out.
+A model's ``generation_config.json`` may hold a repetition penalty, forbidden words or other
+settings that change greedy texts. They are not part of the unlearned weights, so the tasks of
+MUSE ignore them.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ WITHOUT_EFFECT = {
     *("epsilon_cutoff", "eta_cutoff", "use_cache", "cache_implementation", "cache_config"),
     *("max_length", "max_new_tokens", "eos_token_id", *IDS),
 }
-"""Settings that change no greedy text here: of sampling, of caches, and what the tasks set."""
+"""Settings without effect on greedy texts: of sampling and caches, and those the tasks set."""
 
 
 def greedy_until(lm: LM, requests: Sequence[Instance]) -> list[str]:
-    """Answer requests like ``generate_until``, without the model's own generation settings.
+    """Answer requests as ``generate_until`` does, without the model's own generation settings.
 
-    Answers are looked up in lm-eval's cache and kept there (``--use_cache``).
+    Answers are read from and stored in lm-eval's cache (``--use_cache``).
 
     Args:
-        lm: any model; a Hugging Face model gets `neutral_config` for the time of the call.
+        lm: any model; a Hugging Face model has `neutral_config` during the call.
         requests: with the arguments of ``generate_until``.
 
     Returns:
-        the generated texts.
+        Generated texts.
     """
     from .answer_cache import cached
 
@@ -55,7 +55,7 @@ def greedy_until(lm: LM, requests: Sequence[Instance]) -> list[str]:
 
 @contextmanager
 def neutral_decoding(lm: LM) -> Iterator[None]:
-    """Within, the model behind ``lm`` generates with `neutral_config`."""
+    """Set `neutral_config` on the model of ``lm`` within the context."""
     model = _causal_model(lm)
     if model is None:
         yield
@@ -74,9 +74,9 @@ def neutral_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) ->
     """Build a generation configuration that holds token ids only.
 
     Args:
-        own: the model's configuration. Its ids that end a text are kept where they are special
-            tokens; an ordinary token would end texts early.
-        tokenizer: its EOS token ends a text too. Without one, no token does.
+        own: configuration of the model. Of its end tokens only special tokens are kept, since an
+            ordinary token would end texts early.
+        tokenizer: tokenizer with an EOS token, which also ends a text; without one, no token does.
     """
     from transformers import GenerationConfig
 
@@ -92,7 +92,7 @@ def neutral_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def own_settings(model: PreTrainedModel) -> dict[str, Any]:
-    """Read the settings of a model's generation configuration that are not neutral, as JSON."""
+    """Return the settings of a model's generation configuration that are not neutral."""
     config = getattr(model, "generation_config", None)
     settings = {} if config is None else json.loads(config.to_json_string(use_diff=True))
     return {
@@ -105,12 +105,12 @@ def own_settings(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def with_effect(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a model's own settings that change what greedy decoding gives."""
+    """Select the settings that change greedy texts."""
     return {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
 
 
 def _causal_model(lm: LM) -> PreTrainedModel | None:
-    """The Hugging Face model of ``lm``, without an adapter around it; None for other backends."""
+    """Return the Hugging Face model of ``lm`` without its adapter; None for other backends."""
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     model: Any = getattr(lm, "model", None)

@@ -1,6 +1,8 @@
-"""Requests that MUSE makes of a language model beyond lm-eval's own.
+"""Requests of MUSE that lm-eval's models do not have.
 
-lm-eval sends a request to the model's method of that name.
+lm-eval sends a request to the model's method of the same name. `install_requests` monkey-patches
+lm-eval's base class ``LM``: it adds the methods ``check_context``, ``truncate_tokens``,
+``token_logprobs`` and ``greedy_until``. Importing `harness_tasks.tasks.base` calls it.
 """
 
 from __future__ import annotations
@@ -18,12 +20,7 @@ from ..loading import refuse_incomplete_lm
 from .answer_cache import cached
 from .checks import check_ids, no_eos, too_long
 from .decoding import greedy_until
-from .token_logprobs import (
-    backend_name,
-    context_length,
-    encode_texts,
-    token_logprobs,
-)
+from .token_logprobs import backend_name, context_length, encode_texts, token_logprobs
 from .tokenizing import hugging_face_tokenizer, with_text_tokenizer
 
 if TYPE_CHECKING:
@@ -33,29 +30,30 @@ logger = logging.getLogger(__name__)
 
 
 def install_requests() -> None:
-    """Give lm-eval's base class ``LM`` the methods that the tasks of MUSE ask for.
-
-    A model class that defines one of them itself keeps its own.
-    """
+    """Add the methods for the requests of MUSE to ``LM``; those of subclasses take precedence."""
     for method in (check_context, truncate_tokens, token_logprobs, greedy_until):
         if not hasattr(LM, method.__name__):
             setattr(LM, method.__name__, with_text_tokenizer(method))
 
 
 def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
-    """Check that the model can answer what is asked of it later, before it is asked anything.
+    """Check that the model can answer all later requests, before the first one is sent.
 
-    A request is ``(prompt, max_tokens, truncate)`` for a response, which must fit the model with
-    its prompt, or ``(text, TokenOptions)`` for log-probabilities. lm-eval cuts a longer prompt on
-    the left and goes on. A model that does not tell its tokenizer or its context length is
-    expected to check both itself.
+    Without this check lm-eval silently cuts a long prompt on the left. A model without a known
+    tokenizer or context length must check both itself.
+
+    Args:
+        lm: any model.
+        requests: with the arguments ``(prompt, max_tokens, truncate)`` for a response, which must
+            fit the model together with its prompt, or ``(text, TokenOptions)`` for
+            log-probabilities.
 
     Returns:
         True for every request that fits.
 
     Raises:
-        RequestError: one does not fit and may not be truncated, it has a token that the model
-            does not know, the model's class or tokenizer does not give what is asked, or the
+        RequestError: a text does not fit and may not be truncated, it has a token that the model
+            does not know, the model's class or tokenizer does not support the request, or the
             model is not causal.
         ModelError: the model's checkpoint was incomplete.
     """
@@ -70,13 +68,13 @@ def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
 
 
 def _refuse_not_causal(lm: Any) -> None:
-    """Refuse a Hugging Face model whose tokens see what follows them; the cache has the answer."""
+    """Refuse a Hugging Face model with tokens that see later ones; the result is cached."""
     if backend_name(lm) != "huggingface":
         return
     from .backends import huggingface
 
-    question = make_request("is_causal", {}, ())
-    (is_causal,) = cached(lm, "is_causal", [question], lambda _: [huggingface.is_causal(lm)])
+    request = make_request("is_causal", {}, ())
+    (is_causal,) = cached(lm, "is_causal", [request], lambda _: [huggingface.is_causal(lm)])
     if not is_causal:
         raise RequestError(
             f"{type(lm.model).__name__} lets tokens see what follows them: it is no causal "
@@ -85,7 +83,7 @@ def _refuse_not_causal(lm: Any) -> None:
 
 
 def _fit(lm: LM, requests: Sequence[Instance]) -> list[bool]:
-    """Tell which of the prompts fit with their responses."""
+    """Check for every prompt whether it fits with its response."""
     tokenizer = hugging_face_tokenizer(lm)
     if tokenizer is None:
         return [True] * len(requests)
@@ -100,7 +98,7 @@ def _fit(lm: LM, requests: Sequence[Instance]) -> list[bool]:
     limit = context_length(lm, max(lengths))
     if limit is None:
         return [True] * len(requests)
-    if getattr(lm, "truncation", False):  # the tokenizer cuts, too
+    if getattr(lm, "truncation", False):  # the tokenizer cuts too
         limit = min(limit, tokenizer.model_max_length)
     for request, length in zip(requests, lengths, strict=True):
         _, max_tokens, truncate = request.args
@@ -115,9 +113,13 @@ def _fit(lm: LM, requests: Sequence[Instance]) -> list[bool]:
 
 
 def truncate_tokens(lm: LM, requests: Sequence[Instance]) -> list[str]:
-    """Each text cut to the model's first tokens, as ``(text, max_tokens)``.
+    """Cut texts to their first tokens, as MUSE cuts references.
 
-    MUSE cuts the reference so: encoded with special tokens, which count, decoded without.
+    They are encoded with special tokens, which count, and decoded without.
+
+    Args:
+        lm: any model; without a Hugging Face tokenizer the texts stay whole, with a warning.
+        requests: with the arguments ``(text, max_tokens)``.
     """
     tokenizer: Any = hugging_face_tokenizer(lm)
     if tokenizer is None:
@@ -130,7 +132,7 @@ def truncate_tokens(lm: LM, requests: Sequence[Instance]) -> list[str]:
 
 
 def _needs_eos(lm: LM) -> bool:
-    """True for the model classes of lm-eval that decode the EOS token before they generate."""
+    """Return True for lm-eval's model classes that decode the EOS token before generating."""
     return backend_name(lm) is not None and getattr(lm, "needs_eos", True)
 
 

@@ -1,4 +1,4 @@
-"""Log-probabilities of every token of a text, whichever model class of lm-eval is asked."""
+"""Log-probabilities of every token of a text, from any supported model class of lm-eval."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def context_length(lm: LM, longest: int) -> int | None:
-    """Most tokens that a model holds; None where its class does not tell.
+    """Return the context of a model in tokens; None if unknown.
 
     Args:
         lm: the model.
-        longest: tokens that are needed; a model without a limit holds them.
+        longest: number of tokens that are needed; the result for a model without a limit.
     """
     if backend_name(lm) == "huggingface":
         from .backends import huggingface
@@ -33,10 +33,14 @@ def context_length(lm: LM, longest: int) -> int | None:
 
 
 def token_logprobs(lm: LM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
-    """The log-probability of every token of each text, as ``(text, TokenOptions)``.
+    """Compute the log-probability of every token of each text.
+
+    Args:
+        lm: the model.
+        requests: with the arguments ``(text, TokenOptions)``.
 
     Raises:
-        RequestError: the model's class cannot give them, or a text is too long or has no token
+        RequestError: the model's class does not support it, or a text is too long or has no token
             to score.
         ModelError: the model's checkpoint was incomplete.
     """
@@ -46,7 +50,7 @@ def token_logprobs(lm: LM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
 
 
 def backend_name(lm: LM) -> str | None:
-    """Module of ``backends`` that serves a model, or None."""
+    """Return the name of the module of ``backends`` for a model, or None."""
     names = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(lm).__mro__)
     return next((BACKENDS[name] for name in names if name in BACKENDS), None)
 
@@ -56,25 +60,30 @@ def _backend(lm: LM) -> Any:
         return importlib.import_module(f".backends.{module}", __package__)
     raise RequestError(
         f"the model class {type(lm).__name__} gives no log-probability per token, which PrivLeak "
-        "and its like need; --model hf, hf-muse and vllm do; the other tasks of MUSE work with "
-        "every model that generates"
+        "and similar tasks need; --model hf, hf-muse and vllm do; the other tasks of MUSE work "
+        "with every model that generates"
     )
 
 
 def _compute(lm: LM, backend: Any, requests: Sequence[Instance]) -> list[TokenLogprobs]:
-    """Score every text once, however many requests there are on it."""
+    """Score every distinct text once."""
     texts = encode_texts(lm, requests)
     results = dict(zip(texts, backend.score(lm, list(texts.values())), strict=True))
     return [results[_key(request)] for request in requests]
 
 
 def encode_texts(lm: LM, requests: Sequence[Instance]) -> dict[tuple[Any, ...], EncodedText]:
-    """Texts of requests ``(text, TokenOptions)`` as token ids, with special tokens.
+    """Encode texts with special tokens; context and text are encoded as one, as in lm-eval.
 
-    Text and context are encoded as one, as lm-eval does.
+    Args:
+        lm: the model.
+        requests: with the arguments ``(text, TokenOptions)``.
+
+    Returns:
+        One encoded text by the key that requests on the same tokens share.
 
     Raises:
-        RequestError: the model cannot score one of them, whatever the reason.
+        RequestError: the model cannot score one of them.
     """
     backend = _backend(lm)
     backend.check(lm, {name for r in requests for name in r.args[1].get("statistics", ())})
@@ -99,13 +108,13 @@ def encode_texts(lm: LM, requests: Sequence[Instance]) -> dict[tuple[Any, ...], 
 
 
 def _key(request: Instance) -> tuple[Any, ...]:
-    """Key that requests on the same tokens share."""
+    """Return the key that requests on the same tokens share."""
     text, options = request.args
     return text, options.get("context"), options.get("truncate")
 
 
 def _cut(request: Instance, ids: list[int], first: int, limit: int) -> EncodedText:
-    """A text cut to ``limit`` tokens where that is allowed."""
+    """Cut a text to ``limit`` tokens if that is allowed."""
     text, options = request.args
     if len(ids) > limit and not options.get("truncate"):
         raise too_long(request, f"{len(ids)} tokens", limit)

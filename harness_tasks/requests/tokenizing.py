@@ -1,4 +1,4 @@
-"""Tokenizers as the tasks of MUSE use them: nothing after a text, padding that the model has."""
+"""Tokenizers for the tasks of MUSE: no token after a text, and padding that the model has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 def with_text_tokenizer(
     method: Callable[[LM, Sequence[Instance]], list[T]],
 ) -> Callable[[LM, Sequence[Instance]], list[T]]:
-    """Make a request's method run within `text_tokenizer`."""
+    """Wrap a request's method to run within `text_tokenizer`."""
 
     @functools.wraps(method)
     def wrapped(lm: LM, requests: Sequence[Instance]) -> list[T]:
@@ -37,14 +37,13 @@ def with_text_tokenizer(
 
 @contextmanager
 def text_tokenizer(lm: LM) -> Iterator[None]:
-    """Within, the tokenizer of ``lm`` appends nothing to a text and pads with a token of the model.
+    """Set a tokenizer that appends nothing to a text and pads with a token of the model.
 
-    A model does not go on after an end of text, and no text ends where it is cut. Tokens before a
-    text stay, as in MUSE, which encodes with special tokens. Padding is masked, so any token will
-    do.
+    A model does not continue after an end token. Tokens before a text are kept, as in MUSE, which
+    encodes with special tokens. Padding is masked, so any token can be used.
 
     Raises:
-        RequestError: the tokenizer appends tokens, and is of a kind that cannot be changed.
+        RequestError: the tokenizer appends tokens, and its class does not allow a change.
     """
     own = hugging_face_tokenizer(lm)
     if own is None:
@@ -58,7 +57,7 @@ def text_tokenizer(lm: LM) -> Iterator[None]:
 
 
 def hugging_face_tokenizer(lm: LM) -> PreTrainedTokenizerBase | None:
-    """The model's tokenizer, where it is one of transformers."""
+    """Return the model's tokenizer if it is one of transformers."""
     from transformers import PreTrainedTokenizerBase
 
     tokenizer = getattr(lm, "tokenizer", None)
@@ -66,7 +65,7 @@ def hugging_face_tokenizer(lm: LM) -> PreTrainedTokenizerBase | None:
 
 
 def added_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Token ids that a tokenizer puts before and after every text."""
+    """Return the token ids that a tokenizer adds before and after every text."""
     text = tokenizer.encode("a", add_special_tokens=False)
     whole = tokenizer.encode("a")
     for start in range(len(whole) - len(text) + 1 if text else 0):
@@ -76,18 +75,18 @@ def added_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[in
 
 
 def _for_texts(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> PreTrainedTokenizerBase:
-    """The tokenizer itself, or a changed copy."""
+    """Return the tokenizer itself, or a changed copy."""
     before, after = added_tokens(tokenizer)
     if before not in ([], [tokenizer.bos_token_id]):
-        _warn_before(_shown(tokenizer, before))
+        _warn_before(_token_names(tokenizer, before))
     pads = [tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, 0]
-    pad = next(each for each in pads if each is not None and (rows is None or each < rows))
+    pad = next(index for index in pads if index is not None and (rows is None or index < rows))
     keeps_padding = tokenizer.pad_token_id in (None, pad)
     if not after and keeps_padding:
         return tokenizer
     changed = copy.deepcopy(tokenizer)
     if after:
-        _warn_after(_shown(tokenizer, after))
+        _warn_after(_token_names(tokenizer, after))
         _append_nothing(changed, before)
     if not keeps_padding:
         changed.pad_token_id = pad
@@ -95,15 +94,15 @@ def _for_texts(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> PreTrain
 
 
 def _append_nothing(tokenizer: Any, before: list[int]) -> None:
-    """Replace what adds special tokens to a text by what adds those before it only."""
+    """Replace the post-processor by one that adds only the tokens before a text."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise RequestError(
             f"the tokenizer ({type(tokenizer).__name__}) appends tokens to every text, after which "
-            "a model does not go on: evaluate with tokenizer= one that does not, for example saved "
-            "with add_eos_token=False"
+            "a model does not continue: evaluate with tokenizer= one that does not, for example "
+            "saved with add_eos_token=False"
         )
     names = tokenizer.convert_ids_to_tokens(before)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
@@ -111,7 +110,7 @@ def _append_nothing(tokenizer: Any, before: list[int]) -> None:
     )
 
 
-def _shown(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+def _token_names(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     return " ".join(tokenizer.convert_ids_to_tokens(ids))
 
 
@@ -128,6 +127,6 @@ def _warn_before(tokens: str) -> None:
 def _warn_after(tokens: str) -> None:
     logger.warning(
         "The tokenizer appends %s to every text: the tasks of MUSE leave it out, because a model "
-        "does not go on after it.",
+        "does not continue after it.",
         tokens,
     )

@@ -1,4 +1,4 @@
-"""Data of requests for token log-probabilities."""
+"""Data types of requests for token log-probabilities."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ Statistic = Literal["greedy", "moments"]
 
 
 class TokenOptions(TypedDict, total=False):
-    """How a text is to be scored.
+    """Options of scoring a text.
 
     Attributes:
-        context: text that comes before and is not scored; without one, the first token is the
-            only one that is not.
-        truncate: cut what is longer than the model's context instead of refusing it.
-        statistics: what is wanted beside the log-probabilities.
+        context: text before it that is not scored; without one, only the first token is not.
+        truncate: cut a text longer than the model's context instead of refusing it.
+        statistics: statistics to compute in addition to log-probabilities.
     """
 
     context: str
@@ -26,14 +25,14 @@ class TokenOptions(TypedDict, total=False):
 
 
 class TokenLogprobs(TypedDict, total=False):
-    """What a model gives for each scored token of a text, special tokens included.
+    """Results for the scored tokens of a text, including special tokens.
 
     Attributes:
-        logprobs: its natural log-probability given all tokens before it.
-        truncated: whether the text was cut to what the model can hold.
-        greedy: with ``"greedy"``, whether it is the most likely token.
-        means: with ``"moments"``, the expected log-probability of a token at its place.
-        deviations: with ``"moments"``, the standard deviation of the same.
+        logprobs: log-probability of each token given all tokens before it, in nats.
+        truncated: True if the text was cut to the model's context.
+        greedy: with ``"greedy"``, True for each token that is the most likely one.
+        means: with ``"moments"``, expected log-probability of a token at each position, in nats.
+        deviations: with ``"moments"``, standard deviation of the log-probability, in nats.
     """
 
     logprobs: Required[list[float]]
@@ -45,13 +44,13 @@ class TokenLogprobs(TypedDict, total=False):
 
 @dataclasses.dataclass
 class EncodedText:
-    """A text as token ids; requests that differ only in what they want of it share one.
+    """A text as token ids, shared by requests that differ only in their statistics.
 
     Attributes:
-        ids: token ids, the context's first.
+        ids: token ids of context and text.
         first: index of the first token to score, at least 1.
-        truncated: whether ``ids`` were cut to what the model can hold.
-        statistics: what is wanted beside log-probabilities.
+        truncated: True if ``ids`` were cut to the model's context.
+        statistics: statistics to compute in addition to log-probabilities.
     """
 
     ids: list[int]

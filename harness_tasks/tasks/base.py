@@ -1,11 +1,11 @@
 """MUSE (arXiv 2407.06460) as lm-eval tasks; prompts and metrics are in the YAMLs.
 
-A YAML names a class of this module and, in lm-eval's own fields, what it works on:
-``dataset_path`` is the config of the corpus (``knowmem``), ``dataset_name`` the corpus
-(``news``; where it is missing, ``corpus`` of ``--metadata``), ``test_split`` the split
-(``forget+holdout`` for two of them, alternating). ``--metadata`` may further give ``data_dir``,
-the folder that holds the corpora, ``truncate``, which cuts texts longer than the model's context
-instead of refusing them, and ``retrain_scores`` (see ``membership``).
+A YAML names a class of this module and its data in lm-eval's fields: ``dataset_path`` is the
+config of the corpus (``knowmem``), ``dataset_name`` the corpus (``news``; by default ``corpus`` of
+``--metadata``), ``test_split`` the split (``forget+holdout`` for two alternating ones).
+``--metadata`` may also have ``data_dir``, the folder that holds the corpora; ``truncate``, to cut
+texts longer than the model's context instead of refusing them; and ``retrain_scores`` (see
+``membership``).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ install_requests()
 
 
 class MuseTask(Task):
-    """Base class of the tasks of MUSE: documents from a corpus, and scores × 100."""
+    """Base class of the tasks of MUSE, with documents from a corpus and scores × 100."""
 
     REQUEST_TYPE = "greedy_until"
 
     def __init__(self, config: dict[str, Any]) -> None:
-        # A named process_results keeps lm-eval from looking for our metrics on the hub.
+        # with a named process_results lm-eval does not look for our metrics on the hub
         own = {"process_results": "process_results"}
         super().__init__({k: v for k, v in config.items() if k != "class"} | own)
 
     @property
     def truncate(self) -> bool:
-        """True where the user allowed cutting texts that are too long for the model."""
+        """True if the user allowed cutting texts that are too long for the model."""
         return bool(self.config.metadata.get("truncate"))
 
     @property
@@ -63,7 +63,7 @@ class MuseTask(Task):
         name = self.config.dataset_name or metadata.get("corpus")
         if name is None:
             raise CorpusError(
-                f"task {self.config.task} works on any corpus and needs to be told which: "
+                f"task {self.config.task} works on any corpus and needs one: "
                 """--metadata '{"corpus": "<folder or name>"}'"""
             )
         self.corpus = load_corpus(name, metadata.get("data_dir"))
@@ -87,32 +87,37 @@ class MuseTask(Task):
         """Build the requests without lm-eval's cache, which does not know the corpus.
 
         Raises:
-            CorpusError: there are fewer answered questions than the prompt is to have.
+            CorpusError: there are fewer answered questions than the prompt takes.
         """
-        split, wanted = self.config.fewshot_split, self.config.num_fewshot or 0
-        if split and wanted > (there := len(self.dataset[split])):
+        split, num_fewshot = self.config.fewshot_split, self.config.num_fewshot or 0
+        if split and num_fewshot > (available := len(self.dataset[split])):
             raise CorpusError(
-                f"corpus {self.corpus.name}: {self.config.dataset_path}/{split} has {there} "
-                f"entries, the prompt takes {wanted}; --num_fewshot {there} takes them all"
+                f"corpus {self.corpus.name}: {self.config.dataset_path}/{split} has {available} "
+                f"entries, the prompt takes {num_fewshot}; --num_fewshot {available} takes them all"
             )
         if kwargs.get("apply_chat_template") and not kwargs.get("rank"):
             _warn_chat_template()
         super().build_all_requests(**{**kwargs, "cache_requests": False})
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """Score one document; nothing with ``--predict_only``."""
+        """Score one document; return no score with ``--predict_only``."""
         if self.predict_only:
             return {"bypass": None}
         return self.score(doc, results)
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """Metrics of one document, given the responses in the order of ``Instance.idx``."""
+        """Compute the metrics of one document.
+
+        Args:
+            doc: row of the corpus.
+            results: responses in the order of ``Instance.idx``.
+        """
         raise NotImplementedError
 
     def _token_requests(
         self, call: dict[str, Any], doc: dict[str, Any], *texts: tuple[str, TokenOptions]
     ) -> list[Instance]:
-        """Check texts before anything is generated, then ask for their log-probabilities."""
+        """Make requests to check texts before any generation, and for their log-probabilities."""
         checks = [
             self.request(call, "check_context", doc, text, idx)
             for idx, text in enumerate(texts, start=len(texts))
@@ -122,23 +127,23 @@ class MuseTask(Task):
         ]
 
     def aggregation(self) -> dict[str, Any]:
-        """The YAML's functions, and that of the share of cut texts where cutting is allowed."""
+        """Return the YAML's functions; with ``truncate`` also that of the share of cut texts."""
         return super().aggregation() | ({"truncated": mean} if self.truncate else {})
 
     def higher_is_better(self) -> dict[str, bool | None]:
-        """The YAML's, and that of the share of cut texts."""
+        """Return the YAML's values; with ``truncate`` also that of the share of cut texts."""
         return super().higher_is_better() | ({"truncated": False} if self.truncate else {})
 
     def _truncated(self, truncated: bool) -> dict[str, float]:
-        """The share of cut texts, a metric where cutting is allowed."""
+        """Return the metric of cut texts, if cutting is allowed."""
         return {"truncated": float(truncated)} if self.truncate else {}
 
 
 class Generation(MuseTask):
-    """What the model generates, cut at the stop strings, against the target: ROUGE-L × 100."""
+    """ROUGE-L × 100 of the generated text, cut at the stop strings, against the target."""
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Check that prompt and response fit the model, then generate."""
+        """Make requests to check that prompt and response fit the model, and to generate."""
         size = (ctx, self.max_tokens, self.truncate)
         settings = copy.deepcopy(self.config.generation_kwargs)
         return [
@@ -148,11 +153,11 @@ class Generation(MuseTask):
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens a response may have."""
+        """Maximum number of tokens of a response."""
         return self.config.generation_kwargs["max_gen_toks"]
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """ROUGE-L F × 100 of the response, cut at the stop strings."""
+        """Compute ROUGE-L F × 100 of the response, cut at the stop strings."""
         response, fits, *reference = results
         answer = scoring.cut_at(response, self.config.generation_kwargs["until"])
         target = reference[0] if reference else self.doc_to_target(doc)
@@ -161,31 +166,31 @@ class Generation(MuseTask):
 
 
 class VerbMem(Generation):
-    """The same with the target cut to as many tokens as are generated."""
+    """ROUGE-L × 100 against the target cut to the number of generated tokens."""
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Have the model's own tokenizer cut the target."""
+        """Add a request that cuts the target by the model's tokenizer."""
         *others, generate = super().construct_requests(doc, ctx, **kwargs)
         reference = (self.doc_to_target(doc), self.max_tokens)
         return [*others, self.request(kwargs, "truncate_tokens", doc, reference, idx=2), generate]
 
 
 class Memorization(MuseTask):
-    """How much of a text the model gets right when it is told all that comes before.
+    """Exact memorization and extraction strength of a text, given all true tokens before each.
 
-    Exact memorization is the share of its tokens that are the most likely one; extraction
-    strength is 1 − k/n with the smallest k such that all tokens from the k-th on are, of n.
+    Exact memorization is the share of the n tokens that are the model's most likely ones;
+    extraction strength is 1 − k/n with the smallest k such that all tokens from the k-th on are.
     """
 
     REQUEST_TYPE = "token_logprobs"
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Ask which tokens of the text are the most likely ones after the prompt."""
+        """Make a request for the tokens of the text that are the most likely ones."""
         options = TokenOptions(context=ctx, truncate=self.truncate, statistics=["greedy"])
         return self._token_requests(kwargs, doc, (self.doc_to_target(doc), options))
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """Both measures × 100."""
+        """Compute both measures × 100."""
         result, _ = results
         return {
             "exact_memorization": 100 * scoring.exact_memorization(result["greedy"]),
@@ -195,7 +200,7 @@ class Memorization(MuseTask):
 
 @cache
 def _warn_chat_template() -> None:
-    """Log one warning for all tasks of a run."""
+    """Log a single warning for all tasks of a run."""
     logger.warning(
         "--apply_chat_template is not MUSE's protocol: scores are not comparable with published "
         "ones (on a base model that recites its training text, VerbMem can fall from 99 to 10)."

@@ -1,4 +1,4 @@
-"""Tasks of membership inference on forget against holdout texts: PrivLeak, and other attacks."""
+"""Membership inference tasks on forget against holdout texts: PrivLeak and other attacks."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ logger = logging.getLogger(__name__)
 
 
 class PrivLeak(MuseTask):
-    """The AUC of Min-40%, relative to the retrained model's."""
+    """AUC of Min-40% relative to that of the retrained model."""
 
     REQUEST_TYPE = "token_logprobs"
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Read the texts, and the retrained model's AUC and scores where PrivLeak is asked for.
+        """Read the texts; for PrivLeak also the AUC and the scores of the retrained model.
 
         Raises:
-            CorpusError: as for every task, or there is no retrain AUC, or it is malformed.
+            CorpusError: as for every task, or the retrain AUC is missing or malformed.
         """
         super().download(dataset_kwargs, **kwargs)
         self.retrain_auc: float | None = None
@@ -55,14 +55,14 @@ class PrivLeak(MuseTask):
             self._add_scores(self.retrain_scores)
 
     def _add_scores(self, scores: RetrainScores) -> None:
-        """Give every text the retrained model's score of it, as a column."""
+        """Add the retrained model's score of every text as a column."""
         split = self.config.test_split
-        following = {part: iter(values) for part, values in scores.items()}
-        column = [next(following[part]) for part in self.dataset[split]["split"]]
+        iterators = {part: iter(values) for part, values in scores.items()}
+        column = [next(iterators[part]) for part in self.dataset[split]["split"]]
         self.dataset[split] = self.dataset[split].add_column("retrain_score", column)
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Build the requests; log a warning where a constant of all texts is used for fewer.
+        """Build the requests; warn if a retrain AUC of all texts is used for fewer texts.
 
         Raises:
             CorpusError: as for every task.
@@ -84,12 +84,12 @@ class PrivLeak(MuseTask):
         super().build_all_requests(**kwargs)
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Ask for the log-probability of every token of the text, without a prompt around it."""
+        """Make a request for the log-probability of every token of the text, without a prompt."""
         options = TokenOptions(truncate=self.truncate)
         return self._token_requests(kwargs, doc, (doc["text"], options))
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """The Min-40% score, the same for every metric: they differ in aggregation."""
+        """Compute the Min-40% score; the metrics differ only in their aggregation."""
         result, _ = results
         item = Membership(
             doc["split"],
@@ -101,19 +101,19 @@ class PrivLeak(MuseTask):
 
 
 class Attacks(MuseTask):
-    """The AUCs of several attacks; the YAML's metrics are ``auc_<attack>`` and their errors."""
+    """AUCs of several attacks; the YAML's metrics are ``auc_<attack>`` and their errors."""
 
     REQUEST_TYPE = "token_logprobs"
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Ask for the text, with the moments that Min-K%++ needs, and for it in lower case."""
+        """Make requests for the text, with moments for Min-K%++, and for its lower case."""
         plain = TokenOptions(truncate=self.truncate, statistics=["moments"])
         lower = TokenOptions(truncate=self.truncate)
         text = doc["text"]
         return self._token_requests(kwargs, doc, (text, plain), (text.lower(), lower))
 
     def score(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
-        """Every attack's score of the text."""
+        """Compute the score of every attack."""
         plain, lower, *_ = results
         scores = scoring.attacks(
             doc["text"],

@@ -1,4 +1,4 @@
-"""AUC and PrivLeak of a choice of texts, from the scores of the single texts."""
+"""Aggregation of scores of single texts to AUC and PrivLeak."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..errors import CorpusError
 
 
 class Membership(NamedTuple):
-    """Score that a membership inference attack gives to one text.
+    """Score of one text by a membership inference attack.
 
     Attributes:
         split: ``holdout`` (the positive class) or ``forget``.
-        score: the attack's score, higher for a text that the model knows.
-        retrain_auc: AUC of the retrained model on all texts; None where only the AUC is asked for.
-        retrain_score: the retrained model's score of the same text; None where it is not known.
+        score: score of the attack, higher for a text that the model knows.
+        retrain_auc: AUC of the retrained model on all texts; None if PrivLeak is not computed.
+        retrain_score: score of the same text by the retrained model; None if unknown.
     """
 
     split: str
@@ -29,15 +29,15 @@ class Membership(NamedTuple):
 
 
 def auc(items: Sequence[Membership]) -> float | str:
-    """The AUC of holdout (positive) against forget texts, or the reason why there is none."""
+    """Compute the AUC of holdout (positive) against forget texts, or return why it is undefined."""
     return _failure(items) or scoring.auc_and_stderr(*_scores(items))[0]
 
 
 def auc_stderr(items: Sequence[Membership]) -> float | str:
-    """DeLong's standard error of the AUC; ``N/A``, as lm-eval has it, where there is none.
+    """Compute DeLong's standard error of the AUC, or return lm-eval's ``N/A``.
 
-    There is none with fewer than two texts of a side, nor at an AUC of 0 or 1, where DeLong's is 0
-    and would claim certainty.
+    It is undefined with fewer than two texts of a side. At an AUC of 0 or 1 it is left out, since
+    DeLong's error of 0 would claim certainty.
     """
     if _failure(items):
         return "N/A"
@@ -46,10 +46,13 @@ def auc_stderr(items: Sequence[Membership]) -> float | str:
 
 
 def privleak(items: Sequence[Membership]) -> float | str:
-    """PrivLeak in percent, or the reason why there is none.
+    """Compute PrivLeak in percent, or return why it is undefined.
 
-    The retrained model's AUC is that of its scores of these texts where every item has one, else
-    the constant of all texts.
+    The AUC of the retrained model is computed from its scores of these texts if every item has
+    one; otherwise it is the constant of all texts.
+
+    Raises:
+        CorpusError: neither is known.
     """
     if failure := _failure(items):
         return failure
@@ -63,11 +66,14 @@ def privleak(items: Sequence[Membership]) -> float | str:
 
 
 def privleak_stderr(items: Sequence[Membership]) -> float | str:
-    """Standard error of PrivLeak in percent, the error of its zero included.
+    """Compute the standard error of PrivLeak in percent, including the error of its zero.
 
     With the retrained model's scores of these texts, the covariance of both AUCs is DeLong's. A
     constant retrain AUC has the error of Hanley and McNeil for the numbers of these texts,
-    independent of the other AUC. ``N/A`` where the AUC has no error or there is no PrivLeak.
+    independent of the other AUC. The result is ``N/A`` if PrivLeak or the AUC's error is undefined.
+
+    Raises:
+        CorpusError: the AUC of the retrained model is unknown.
     """
     if isinstance(privleak(items), str) or isinstance(auc_stderr(items), str):
         return "N/A"
@@ -75,7 +81,7 @@ def privleak_stderr(items: Sequence[Membership]) -> float | str:
 
 
 def _aucs(items: Sequence[Membership]) -> tuple[tuple[float, float], np.ndarray]:
-    """AUCs of the model and of the retrained model, and their covariance of shape (2, 2)."""
+    """Compute the AUCs of the model and the retrained model, and their (2, 2) covariance."""
     holdout, forget = _scores(items)
     retrained = [
         item._replace(score=item.retrain_score) for item in items if item.retrain_score is not None
@@ -93,7 +99,7 @@ def _aucs(items: Sequence[Membership]) -> tuple[tuple[float, float], np.ndarray]
 
 
 def _scores(items: Sequence[Membership]) -> tuple[list[float], list[float]]:
-    """Scores of the holdout and of the forget texts."""
+    """Return the scores of the holdout texts and of the forget texts."""
     return (
         [item.score for item in items if item.split == "holdout"],
         [item.score for item in items if item.split == "forget"],
@@ -101,7 +107,7 @@ def _scores(items: Sequence[Membership]) -> tuple[list[float], list[float]]:
 
 
 def _failure(items: Sequence[Membership]) -> str | None:
-    """The reason why these texts have no AUC; NaN must not pass for forgetting."""
+    """Return why these texts have no AUC; NaN must not count as forgetting."""
     if broken := sum(math.isnan(item.score) for item in items):
         return f"failed: NaN scores for {broken} of {len(items)} texts"
     if len({item.split for item in items}) < 2:

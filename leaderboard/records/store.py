@@ -149,11 +149,12 @@ def read_survival(folder: Path, checkpoint: str) -> SurvivalReport | None:
     path = survival_path(folder, checkpoint)
     try:
         content = json.loads(path.read_bytes())
-        content.pop("sha256", None)  # of files before 0.2
+        if isinstance(content, dict):
+            content.pop("sha256", None)  # of files before 0.2
         return SurvivalReport.model_validate(content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not a survival report; delete it and evaluate the checkpoint again"
         ) from error

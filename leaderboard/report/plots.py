@@ -17,7 +17,6 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..reading.escaping import one_line
@@ -54,10 +53,7 @@ STYLE: Any = {  # RcParams has a key type of its own
     "legend.columnspacing": 1.2,
 }
 NEUTRAL = "#59636e"
-COLOURS = (
-    *("#0b6cb0", "#c2410c", "#0f7b5c", "#a21a6b", "#8a6100", "#5b4bc4", "#0e7490"),
-    NEUTRAL,
-)
+COLOURS = "#0b6cb0 #c2410c #0f7b5c #a21a6b #8a6100 #5b4bc4 #0e7490 #59636e".split()
 MARKERS = "os^Dvph"
 WIDTH, HEIGHT = 4.8, 3.1
 """Size of a plot without its legend, in inches."""
@@ -66,6 +62,8 @@ CHARACTERS, ENTRY = 80, 8
 LONGEST_NAME, LONGEST_SETTING = 28, 60
 LARGEST = 1e9
 """Larger numbers are drawn as this one."""
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -107,15 +105,15 @@ class Plot:
     Attributes:
         title: heading of the plot.
         height: without the legend, in inches.
-        checkpoints: those that the plot shows.
-        draw: fills an empty figure, given a letter for each setting; returns the entries of the
-            legend.
+        data: checkpoints and their numbers.
+        draw: fills an empty figure, given the data and a letter for each setting; returns the
+            entries of the legend.
     """
 
     title: str
     height: float
-    checkpoints: list[Checkpoint]
-    draw: Callable[[FigureBase, Mapping[str, str]], list[Any]]
+    data: Sequence[tuple[Checkpoint, Any]]
+    draw: Callable[[FigureBase, Any, Mapping[str, str]], list[Line2D]]
 
 
 def make_plots(
@@ -148,24 +146,21 @@ def make_plots(
 
 def svg(plots: Sequence[Plot]) -> str:
     """Draw plots in a row as an SVG file; the same plots give the same bytes."""
-    # the user's matplotlibrc has no part in it
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # the viewer's fonts draw the text
-        matplotlib.rcdefaults()
+        matplotlib.rcdefaults()  # ignores the user's matplotlibrc
         matplotlib.rcParams.update(STYLE)
         figure = Figure((WIDTH * len(plots), HEIGHT), layout="constrained")
         parts = figure.subfigures(1, len(plots), squeeze=False)[0]
-        settings = {c.first.setting for plot in plots for c in plot.checkpoints} - {""}
+        settings = {c.first.setting for plot in plots for c, _ in plot.data} - {""}
         letters = {setting: chr(ord("a") + i % 26) for i, setting in enumerate(sorted(settings))}
-        entries: dict[str, Any] = {}
+        entries: dict[Any, Line2D] = {}
         for part, plot in zip(parts, plots, strict=True):
             part.suptitle(one_line(plot.title), x=0.02, ha="left", fontsize=9, fontweight="bold")
-            entries |= {entry.get_label(): entry for entry in plot.draw(part, letters)}
-        entries |= {
-            label: Line2D([], [], linestyle="", label=label)
-            for setting, letter in letters.items()
-            for label in [f"{letter}: {_shorten(setting, LONGEST_SETTING)}"]
-        }
+            entries |= {entry.get_label(): entry for entry in plot.draw(part, plot.data, letters)}
+        for setting, letter in letters.items():
+            label = f"{letter}: {_shorten(setting, LONGEST_SETTING)}"
+            entries[label] = Line2D([], [], linestyle="", label=label)
         columns = max(1, len(plots) * CHARACTERS // (max(map(len, entries)) + ENTRY))
         figure.legend(handles=list(entries.values()), loc="outside lower left", ncols=columns)
         rows = math.ceil(len(entries) / columns)
@@ -173,7 +168,10 @@ def svg(plots: Sequence[Plot]) -> str:
         file = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", metadata=nothing)
-    return re.sub(r"\n *", "\n", file.getvalue())
+    text = re.sub(r"\n *", "\n", file.getvalue())
+    # matplotlib's ids are hashes of coordinates whose last bits vary between processes
+    ids = list(dict.fromkeys(re.findall(r'(?:id="|#)([mp][0-9a-f]{10})[")]', text)))
+    return re.sub("|".join(ids), lambda match: f"{match[0][0]}{ids.index(match[0])}", text)
 
 
 def _compared_precisions(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -206,7 +204,7 @@ def _checkpoints(
 def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> Plot | None:
     """Utility over forget quality, an arrow per checkpoint from before to after quantization."""
     arrows = [
-        (checkpoint, before, after)
+        (checkpoint, (before, after))
         for checkpoint in checkpoints
         if (before := _point(checkpoint.before)) and (after := _point(checkpoint.after))
     ]
@@ -217,14 +215,12 @@ def _forgetting(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> 
         for row in rows
         if row.is_reference and not row.is_quantized and "utility" in row.values
     }
-    first = arrows[0][0]
-    assert first.before and first.after
-    title = f"{prefix}forgetting and utility, {precision(first.before)} → {precision(first.after)}"
-    shown = [checkpoint for checkpoint, _, _ in arrows]
-    return Plot(title, HEIGHT, shown, partial(_draw_forgetting, arrows, references))
+    ends = [precision(row) for row in (arrows[0][0].before, arrows[0][0].after) if row]
+    title = f"{prefix}forgetting and utility, {' → '.join(ends)}"
+    return Plot(title, HEIGHT, arrows, partial(_draw_forgetting, references=references))
 
 
-def _point(row: Row | None) -> tuple[float, float] | None:
+def _point(row: Row | None) -> Point | None:
     """Forget quality and utility of a row; None if one is missing."""
     if row is None or not {"forget_quality", "utility"} <= row.values.keys():
         return None
@@ -232,45 +228,29 @@ def _point(row: Row | None) -> tuple[float, float] | None:
 
 
 def _draw_forgetting(
-    arrows: list[tuple[Checkpoint, tuple[float, float], tuple[float, float]]],
-    references: Mapping[str, float],
     figure: FigureBase,
+    arrows: list[tuple[Checkpoint, tuple[Point, Point]]],
     letters: Mapping[str, str],
-) -> list[Any]:
+    references: Mapping[str, float],
+) -> list[Line2D]:
     axes = figure.subplots()
     axes.set(xlim=(-0.05, 1.05), xlabel="forget quality: target 0, retrain 1", ylabel="utility")
     for role, utility in references.items():
         x, side, align = (0, 7, "left") if role == "target" else (1, -7, "right")
         axes.plot(x, utility, "x", color=NEUTRAL)
-        axes.annotate(
-            role, (x, utility), (side, 4), textcoords="offset points", ha=align, color=NEUTRAL
-        )
-    for checkpoint, before, after in arrows:
+        _write(axes, role, (x, utility), (side, 4), color=NEUTRAL, ha=align)
+    for checkpoint, (before, after) in arrows:
         axes.plot(*before, **checkpoint.line())
         axes.plot(*after, marker="")  # the axis includes the tip of the arrow
-        if letter := letters.get(checkpoint.first.setting):
-            axes.annotate(
-                letter,
-                before,
-                (0, 5),
-                textcoords="offset points",
-                ha="center",
-                color=checkpoint.colour,
-            )
+        letter = letters.get(checkpoint.first.setting, "")
+        _write(axes, letter, before, (0, 5), color=checkpoint.colour, ha="center")
     axes.margins(y=0.1)
-    for checkpoint, before, after in arrows:
-        if math.dist(*axes.transData.transform([before, after])) < 3:  # no room for a head
-            continue
-        style = {
-            "arrowstyle": "-|>",
-            "color": checkpoint.colour,
-            "linestyle": checkpoint.line()["linestyle"],
-            "shrinkA": 0,
-            "shrinkB": 0,
-            "mutation_scale": 6,
-        }
-        axes.annotate("", after, before, arrowprops=style)
-    return _legend([checkpoint for checkpoint, _, _ in arrows])
+    for checkpoint, (before, after) in arrows:
+        style = {"color": checkpoint.colour, "linestyle": checkpoint.line()["linestyle"]}
+        style |= {"arrowstyle": "-|>", "mutation_scale": 6, "shrinkA": 0, "shrinkB": 0}
+        if math.dist(*axes.transData.transform([before, after])) > 3:  # room for the head
+            axes.annotate("", after, before, arrowprops=style)
+    return _legend([checkpoint for checkpoint, _ in arrows])
 
 
 def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> Plot | None:
@@ -287,12 +267,12 @@ def _recovery(rows: list[Row], checkpoints: list[Checkpoint], prefix: str) -> Pl
     bars.sort(key=lambda bar: (order.index(bar[0].first.method), not bar[0].is_full))
     title = f"{prefix}points gained at {bars[0][1].precision}"
     height = 1 + 0.17 * len(bars) + 0.1 * len(order)
-    return Plot(title, height, [c for c, _ in bars], partial(_draw_recovery, bars))
+    return Plot(title, height, bars, _draw_recovery)
 
 
 def _draw_recovery(
-    bars: list[tuple[Checkpoint, Row]], figure: FigureBase, letters: Mapping[str, str]
-) -> list[Any]:
+    figure: FigureBase, bars: list[tuple[Checkpoint, Row]], letters: Mapping[str, str]
+) -> list[Line2D]:
     heights: list[float] = []
     for i, (checkpoint, _) in enumerate(bars):
         is_new = i and bars[i - 1][0].first.method != checkpoint.first.method
@@ -301,27 +281,21 @@ def _draw_recovery(
     for axes, metric in zip(panels, ("VerbMem", "KnowMem"), strict=True):
         for (checkpoint, row), y in zip(bars, heights, strict=True):
             value = row.values[f"recovery_{metric.lower()}"]
-            axes.barh(y, _within(value.mean), 0.7, **_bar(checkpoint.is_full, checkpoint.colour))
-            if value.stderr is not None:
-                error = _within(Z * value.stderr)
-                axes.errorbar(
-                    _within(value.mean), y, xerr=error, fmt="none", ecolor=NEUTRAL, elinewidth=1
-                )
+            mean, error = _within(value.mean), _within(Z * (value.stderr or 0))
+            fill = "none" if checkpoint.is_full else checkpoint.colour
+            axes.barh(y, mean, 0.7, facecolor=fill, edgecolor=checkpoint.colour)
+            if error:
+                axes.plot([mean - error, mean + error], [y, y], color=NEUTRAL, linewidth=1)
         axes.axvline(0, color="#8c959f", linewidth=0.8)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel(f"Δ {metric}\nabove 0: more is remembered")
-    names = [
-        " ".join((_shorten(c.first.method), c.first.finetuning, letters.get(c.first.setting, "")))
-        for c, _ in bars
-    ]
+    firsts = [checkpoint.first for checkpoint, _ in bars]
+    names = [f"{_shorten(r.method)} {r.finetuning} {letters.get(r.setting, '')}" for r in firsts]
     panels[0].set_yticks(heights, [name.rstrip() for name in names])
     panels[0].invert_yaxis()
-    styles = sorted({checkpoint.is_full for checkpoint, _ in bars}, reverse=True)
-    return [
-        *(Patch(label="full" if full else "LoRA", **_bar(full, NEUTRAL)) for full in styles),
-        Line2D([], [], color=NEUTRAL, label="95% interval"),
-    ]
+    interval = Line2D([], [], color=NEUTRAL, label="95% interval")
+    return [*_styles([checkpoint for checkpoint, _ in bars], "s", linestyle=""), interval]
 
 
 def _line(is_full: bool, colour: str, marker: str) -> dict[str, Any]:
@@ -331,14 +305,6 @@ def _line(is_full: bool, colour: str, marker: str) -> dict[str, Any]:
         "linestyle": "--" if is_full else "-",
         "marker": marker,
         "markerfacecolor": "none" if is_full else colour,
-    }
-
-
-def _bar(is_full: bool, colour: str) -> dict[str, Any]:
-    """Style of a bar: hollow for full finetuning."""
-    return {
-        "facecolor": "none" if is_full else colour,
-        "edgecolor": colour,
     }
 
 
@@ -357,33 +323,22 @@ def _survival(
         if shares:
             lines.setdefault(row.precision, []).append((by_key[row.checkpoint], shares))
     return [
-        Plot(
-            f"{prefix}kept share at {name}",
-            HEIGHT,
-            [checkpoint for checkpoint, _ in members],
-            partial(_draw_survival, members),
-        )
+        Plot(f"{prefix}kept share at {name}", HEIGHT, members, _draw_survival)
         for name, members in lines.items()
     ]
 
 
 def _draw_survival(
-    lines: list[tuple[Checkpoint, dict[int, float]]],
     figure: FigureBase,
+    lines: list[tuple[Checkpoint, dict[int, float]]],
     letters: Mapping[str, str],
-) -> list[Any]:
+) -> list[Line2D]:
     axes = figure.subplots()
     for checkpoint, shares in lines:
         blocks, values = list(shares), [_within(share) for share in shares.values()]
         axes.plot(blocks, values, **checkpoint.line(markersize=3))
-        if letter := letters.get(checkpoint.first.setting):
-            axes.annotate(
-                letter,
-                (blocks[-1], values[-1]),
-                (4, -3),
-                textcoords="offset points",
-                color=checkpoint.colour,
-            )
+        letter = letters.get(checkpoint.first.setting, "")
+        _write(axes, letter, (blocks[-1], values[-1]), (4, -3), color=checkpoint.colour)
     low, high = axes.get_ylim()
     axes.set(ylim=(min(low, 0), max(high, 1.03)), xlabel="layer")
     axes.set_ylabel("share of the update that is kept")
@@ -393,15 +348,27 @@ def _draw_survival(
 
 
 def _legend(checkpoints: Sequence[Checkpoint]) -> list[Line2D]:
-    """Entries for methods and finetunings."""
+    """Entries of the legend for methods and finetunings."""
     by_method = {checkpoint.first.method: checkpoint for checkpoint in checkpoints}
     entries = [
         checkpoint.line(linestyle="", markerfacecolor=checkpoint.colour, label=_shorten(name))
         for name, checkpoint in sorted(by_method.items())
     ]
-    for full in sorted({checkpoint.is_full for checkpoint in checkpoints}, reverse=True):
-        entries.append(_line(full, NEUTRAL, "o") | {"label": "full" if full else "LoRA"})
-    return [Line2D([], [], **entry) for entry in entries]
+    return [*(Line2D([], [], **entry) for entry in entries), *_styles(checkpoints, "o")]
+
+
+def _styles(checkpoints: Sequence[Checkpoint], marker: str, **more: Any) -> list[Line2D]:
+    """Entries of the legend for finetunings."""
+    return [
+        Line2D([], [], **_line(full, NEUTRAL, marker) | {"label": label} | more)
+        for full, label in ((True, "full"), (False, "LoRA"))
+        if any(checkpoint.is_full == full for checkpoint in checkpoints)
+    ]
+
+
+def _write(axes: Any, text: str, point: Point, offset: Point, **style: Any) -> None:
+    """Write a short text at an offset, in points, from a point of the plot."""
+    axes.annotate(text, point, offset, textcoords="offset points", **style)
 
 
 def _within(number: float) -> float:

@@ -233,7 +233,7 @@ def _compute_as_configured(model: PreTrainedModel) -> PreTrainedModel:
 def _hf_quantizer(**settings: Any) -> Any:
     if find_spec("bitsandbytes") is None:
         raise QuantizerError(
-            "bitsandbytes is not installed; pip install 'lm-eval-muse[bnb]' brings it"
+            "bitsandbytes is not installed; install it with pip install 'lm-eval-muse[bnb]'"
         )
     from transformers import BitsAndBytesConfig
     from transformers.quantizers.auto import AutoHfQuantizer

@@ -201,7 +201,8 @@ class AWQ(Int4):
 def _require_library() -> None:
     if find_spec("llmcompressor") is None:
         raise QuantizerError(
-            "llm-compressor is not installed; pip install 'lm-eval-muse[calibrated]' brings it"
+            "llm-compressor is not installed; install it with "
+            "pip install 'lm-eval-muse[calibrated]'"
         )
     # It would log every layer to standard output.
     os.environ.setdefault("LLM_COMPRESSOR_LOG_LEVEL", "ERROR")

@@ -1,10 +1,11 @@
-"""A tiny corpus, two kinds of tokenizer, and a tiny Llama that half knows the corpus."""
+"""Fixtures: a tiny corpus, two kinds of tokenizer, and a tiny Llama trained on the corpus."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -27,7 +28,7 @@ def _question(number: int) -> dict[str, str]:
 
 
 def write_corpus(folder: Path) -> Path:
-    """A corpus of 18 passages in muse_bench's layout."""
+    """Write a corpus of 18 passages in muse_bench's layout."""
     forget, retain = range(6), range(6, 12)
     files = {
         "raw/forget": [_passage(n) for n in forget],
@@ -63,7 +64,7 @@ def _wrap(tokenizer: Tokenizer, **kwargs: bool) -> PreTrainedTokenizerFast:
 
 
 def byte_level_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE, as of GPT-2 and Llama 3, with a BOS token."""
+    """Train a byte-level BPE as of GPT-2 and Llama 3, with a BOS token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -74,7 +75,7 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def metaspace_tokenizer() -> PreTrainedTokenizerFast:
-    """BPE over ▁-marked words with byte fallback, as SentencePiece's of Llama 2."""
+    """Train a BPE over ▁-marked words with byte fallback, like Llama 2's SentencePiece."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<0x00>"))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -96,7 +97,7 @@ def metaspace_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def train_model(tokenizer: PreTrainedTokenizerFast, corpus: Path) -> LlamaForCausalLM:
-    """A Llama trained for seconds on the forget and retain text, so that it half knows it."""
+    """Train a Llama for seconds on the forget and retain text, so that it half knows it."""
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -156,7 +157,7 @@ def metaspace(corpus_folder: Path) -> World:
 
 @pytest.fixture(params=["byte_level", "metaspace"])
 def either(request: pytest.FixtureRequest) -> World:
-    """Each kind of tokenizer, with the model trained on it."""
+    """Each kind of tokenizer with a model trained on it."""
     return request.getfixturevalue(request.param)
 
 
@@ -168,3 +169,8 @@ def tokenizer(byte_level: World) -> PreTrainedTokenizerFast:
 @pytest.fixture
 def model(byte_level: World) -> LlamaForCausalLM:
     return byte_level[1]
+
+
+@pytest.fixture
+def lm(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> HFLM:
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)

@@ -1,4 +1,4 @@
-"""The tasks through lm-eval, whichever version runs the tests."""
+"""Evaluation of the tasks through any supported version of lm-eval."""
 
 import json
 from functools import cache
@@ -32,10 +32,14 @@ def evaluate(
 
 
 def own_names(results: dict[str, Any]) -> dict[str, Any]:
-    """Results with tasks by their own names; lm-eval 0.5 calls one of a group ``group::task``."""
+    """Rename tasks in results: lm-eval 0.5 calls one of a group ``group::task``."""
     return {
         part: {name.rpartition("::")[2]: entry for name, entry in content.items()}
         if part in ("results", "configs", "versions", "n-samples", "higher_is_better", "samples")
         else content
         for part, content in results.items()
     }
+
+
+def score(results: dict[str, Any], task: str, metric: str) -> Any:
+    return results["results"][task][f"{metric},none"]

@@ -1,4 +1,4 @@
-"""The import hook: there when lm_eval is used, nowhere else, and never in the way."""
+"""Import hook that registers tasks and model with lm_eval."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def test_tasks_and_model_are_there() -> None:
 
 
 def test_entry_point_is_the_folder() -> None:
-    """Whichever way an lm-eval that reads it finds the folder of the package."""
+    """The entry point gives the folder of the tasks, imported or by package name."""
     (entry,) = entry_points(group="lm_eval.tasks", name="muse")
     package = entry.load()
     assert Path(package.__file__).parent == autoload.TASKS
@@ -67,7 +67,7 @@ def test_entry_point_is_the_folder() -> None:
 
 @pytest.mark.parametrize("folder", [autoload.TASKS, autoload.TASKS.parent])
 def test_with_include_path_too(folder: Path) -> None:
-    """The folder itself or one above it: every task once, and no complaint of lm-eval's."""
+    """With the folder or its parent, every task is indexed once and without a warning."""
     done = run(
         WITH_HOOK + MANAGER + f"m = manager.TaskManager(include_path={str(folder)!r})\n"
         "print(m.all_tasks.count('muse_news'), m.all_subtasks.count('muse_news_privleak'))\n"
@@ -112,7 +112,7 @@ def test_broken_package(tmp_path: Path, content: str | None) -> None:
 
 
 def test_lm_eval_that_changed_its_task_manager() -> None:
-    """Whatever no longer fits becomes a warning; the task manager is made all the same."""
+    """An incompatible task manager is a warning and still created."""
 
     class TaskManager:
         def __init__(self, include_path: Any = None) -> None:
@@ -137,7 +137,7 @@ def test_lm_eval_that_registered_us_itself(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_loader_of_several_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loader shared by modules, as of a zip file, runs the hook of the hooked one only."""
+    """A loader of several modules, such as a zip file's, runs the hook of one module only."""
     hooked, executed = [], []
     loader = SimpleNamespace(exec_module=executed.append)
     monkeypatch.setitem(autoload.HOOKS, "one", hooked.append)

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import lm_eval
 import pytest
@@ -10,11 +9,6 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from .evaluating import TASKS, evaluate, own_names
-
-
-@pytest.fixture
-def lm(byte_level: Any) -> HFLM:
-    return HFLM(pretrained=byte_level[1], tokenizer=byte_level[0], batch_size=4)
 
 
 def test_answers_of_digits_stay_text(lm: HFLM, tmp_path: Path) -> None:
@@ -28,7 +22,7 @@ def test_answers_of_digits_stay_text(lm: HFLM, tmp_path: Path) -> None:
 
 
 def test_chosen_samples_keep_their_numbers(lm: HFLM, corpus_folder: Path) -> None:
-    """In any order; forget and holdout texts take turns."""
+    """Numbers are right in any order; forget and holdout texts alternate."""
     chosen = [9, 2, 5]
     samples = evaluate(lm, corpus_folder, ["muse_auc"], samples={"muse_auc": chosen})["samples"]
     texts = [
@@ -41,7 +35,7 @@ def test_chosen_samples_keep_their_numbers(lm: HFLM, corpus_folder: Path) -> Non
 
 
 def test_filters_see_responses_only(lm: HFLM, corpus_folder: Path, tmp_path: Path) -> None:
-    """A filter of text, which the check of the context and the cut reference are not meant for."""
+    """A filter of texts is not applied to the context check and the cut reference."""
     (tmp_path / "shouted.yaml").write_text(
         f"include: {TASKS / 'muse_verbmem.yaml'}\n"
         "task: shouted\n"

@@ -1,4 +1,4 @@
-"""``hf-muse``: HFLM with transforms in front."""
+"""Model ``hf-muse``: HFLM with transforms."""
 
 import copy
 import json
@@ -16,6 +16,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from harness_tasks.errors import CorpusError
 from harness_tasks.lm import MuseHFLM
 from quantizers import QuantizerError, get_quantizer
+from quantizers.saving import save_quantized
 from unlearners import UnlearnerError
 
 from . import evaluating
@@ -28,11 +29,6 @@ def folder(byte_level: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     tokenizer.save_pretrained(path)
     model.save_pretrained(path)
     return str(path)
-
-
-@pytest.fixture
-def lm(byte_level: Any) -> HFLM:
-    return HFLM(pretrained=byte_level[1], tokenizer=byte_level[0], batch_size=4)
 
 
 def evaluate(
@@ -73,7 +69,7 @@ def test_quantizer_and_its_parameters(
 def test_adapter_is_merged_in_float32_and_rounded_once(
     folder: str, tmp_path: Path, in_memory: bool
 ) -> None:
-    """Where the update is below bfloat16's rounding error, merging in bfloat16 loses part of it."""
+    """Merging in bfloat16 would lose part of an update below its rounding error."""
     base = LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     original = base.model.layers[0].mlp.up_proj.weight.detach().clone()
     torch.manual_seed(0)
@@ -176,7 +172,7 @@ if results is not None:
 def test_two_processes_give_the_scores_of_one(
     folder: str, corpus_folder: Path, tmp_path: Path, lm: HFLM
 ) -> None:
-    """Each has half the documents, and the first tells the results."""
+    """Each process has half of the documents, and the first returns the results."""
     script, output = tmp_path / "evaluation.py", tmp_path / "results.json"
     script.write_text(EVALUATION)
     launch = "--cpu --num_processes=2 --num_machines=1 --mixed_precision=no --dynamo_backend=no"
@@ -193,3 +189,26 @@ def test_two_processes_give_the_scores_of_one(
     for task, metrics in one["results"].items():
         assert two["results"][task] == pytest.approx(metrics)
     assert two["n-samples"] == one["n-samples"]
+
+
+@pytest.mark.parametrize("name", ["rtn-int4", "rtn-int4-packed", "quanto-int8"])
+def test_saved_quantized_model(name: str, model, tokenizer, tmp_path: Path) -> None:
+    quantizer = get_quantizer(name)
+    quantized = quantizer(copy.deepcopy(model))
+    save_quantized(quantized, tmp_path, quantizer)
+    tokenizer.save_pretrained(tmp_path)
+    lm = MuseHFLM(pretrained=str(tmp_path), device="cpu")
+    tokens = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        assert lm.model(tokens).logits.equal(quantized(tokens).logits)
+
+
+def test_simulated_grid_is_read_by_plain_hf(model, tokenizer, tmp_path: Path) -> None:
+    quantizer = get_quantizer("rtn-int4")
+    quantized = quantizer(copy.deepcopy(model))
+    save_quantized(quantized, tmp_path, quantizer)
+    tokenizer.save_pretrained(tmp_path)
+    lm = HFLM(pretrained=str(tmp_path), device="cpu")
+    tokens = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        assert lm.model(tokens).logits.equal(quantized(tokens).logits)

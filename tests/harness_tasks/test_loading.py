@@ -1,4 +1,4 @@
-"""What is refused when a model is loaded: incomplete checkpoints, adapters, missing tokenizers."""
+"""Refusal of incomplete checkpoints, adapters and missing tokenizers."""
 
 import copy
 import json
@@ -144,7 +144,7 @@ def test_incomplete_checkpoint(
 
 @pytest.mark.parametrize("bare", [False, True])
 def test_tied_head_is_not_missing(tmp_path: Path, bare: bool) -> None:
-    """Saved as a whole, and as the base model, whose names lack ``model.``."""
+    """Saved completely, and as the base model without the prefix ``model.``."""
     model = small_llama(tied=True)
     (model.model if bare else model).save_pretrained(tmp_path)
     names = load_file(tmp_path / "model.safetensors").keys()
@@ -186,7 +186,7 @@ def test_adapter_in_a_model_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tensor", [DOWN, "model.norm.weight"])
 @pytest.mark.parametrize("name", ["none", "bf16", "rtn-int4", "bnb-nf4", "rtn-int4-packed"])
 def test_incomplete_quantized_folder(tmp_path: Path, name: str, tensor: str) -> None:
-    """Either from transformers' report, or from the loader of the format.
+    """The error is from transformers' report or from the loader of the format.
 
     A packed weight is gone with its scales, and bitsandbytes cannot build a weight that is gone.
     """
@@ -203,7 +203,7 @@ def test_incomplete_quantized_folder(tmp_path: Path, name: str, tensor: str) -> 
 
 @pytest.fixture
 def saved(model: Any, tokenizer: Any, tmp_path: Path) -> Path:
-    """A model and its tokenizer in a folder."""
+    """Save a model and its tokenizer in a folder."""
     folder = tmp_path / "saved"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -246,7 +246,7 @@ def test_refuse_rounded(tmp_path: Path, name: str, bits: int | None) -> None:
 
 
 def test_missing_tokenizer(tmp_path: Path) -> None:
-    """A Llama has an error of its own; a Qwen2 gets a tokenizer without a word."""
+    """transformers has an error for Llama, and silently makes a tokenizer for Qwen2."""
     LlamaConfig(vocab_size=64).save_pretrained(tmp_path)
     message = "has no tokenizer: give `tokenizer:`"
     with pytest.raises(ModelError, match=message):
@@ -261,7 +261,7 @@ def test_missing_tokenizer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("library", ["sentencepiece", "tiktoken"])
 def test_tokenizer_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
-    """The last resort of transformers is tiktoken, so that its message may name either."""
+    """transformers tries tiktoken last, so its message may name either library."""
     (tmp_path / "tokenizer.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>")
 
     def fail(*args: Any, **kwargs: Any) -> None:
@@ -289,7 +289,7 @@ SAMPLING = {"temperature": 0.9, "top_p": 0.6}
 
 
 def test_sampling_values_get_do_sample(tmp_path: Path) -> None:
-    """All values stay; a configuration that can be saved stays what it is."""
+    """Values are kept; a configuration that can be saved is unchanged."""
     model = small_llama()
     before = model.generation_config
     repair_generation_config(model)
@@ -306,7 +306,7 @@ def test_sampling_values_get_do_sample(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_repaired_is_refused() -> None:
-    """A beam's flag without beams; ``do_sample`` does not help, and is not set."""
+    """``do_sample`` does not repair a beam search flag without beams, and is not set."""
     model = small_llama()
     model.generation_config = GenerationConfig(early_stopping=True)
     with pytest.raises(ModelError, match=r"cannot be saved again: .*early_stopping"):
@@ -315,7 +315,7 @@ def test_what_cannot_be_repaired_is_refused() -> None:
 
 
 def test_greedy_texts_stay_as_they_are(model: Any, tokenizer: Any) -> None:
-    """MUSE asks for ``do_sample=False``, which a repaired configuration does not change."""
+    """MUSE requests ``do_sample=False``, which a repaired configuration does not change."""
     model = copy.deepcopy(model)
     ids = tokenizer("Mila 3 lives in", return_tensors="pt")["input_ids"]
     model.generation_config = GenerationConfig(**SAMPLING, eos_token_id=1)

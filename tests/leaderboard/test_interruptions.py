@@ -1,7 +1,6 @@
 """A full disk, a terminated process, and what is kept of checkpoints."""
 
 import errno
-import os
 import signal
 import subprocess
 import sys
@@ -9,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from leaderboard.config import RunConfig
 from leaderboard.errors import is_disk_full
 from leaderboard.execution.runner import Outcome, Runner
 from leaderboard.grid.plan import make_plan
 from leaderboard.progress import Progress
-from leaderboard.records.store import RunFolder, checkpoints, read_records
+from leaderboard.records.store import RunFolder, read_records
 
 
 def run(content: dict[str, Any], folder: Path, progress: Progress) -> Outcome:
@@ -115,45 +112,3 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     with folder.lock():
         assert not any(path.exists() for path in half)
     assert whole.exists()
-
-
-@pytest.mark.parametrize("keep", ["adapters", "none"])
-def test_what_is_kept_gives_the_same_checkpoint_again(
-    small_world: Any, tmp_path: Path, progress: Progress, keep: str
-) -> None:
-    """An adapter is merged again, without training; from nothing it is trained again."""
-    whole = tmp_path / "all"
-    run(small_world.config(precisions=["none"]), whole, progress)
-    folder = tmp_path / keep
-    run(small_world.config(precisions=["none"], keep=keep), folder, progress)
-    (checkpoint,) = (folder / "checkpoints").iterdir()
-    assert not (checkpoint / "model").exists()
-    assert (checkpoint / "adapter").is_dir() == (keep == "adapters")
-    assert (checkpoint / "training" / "loss.jsonl").is_file()
-    assert checkpoints(folder) == ({checkpoint.name} if keep == "adapters" else set())
-
-    for place in (whole, folder):
-        run(small_world.config(precisions=["none", "rtn-int8"]), place, progress)
-    one, other = (
-        load_file(path / "checkpoints" / checkpoint.name / "model" / "model.safetensors")
-        for path in (whole, folder)
-    )
-    assert all(torch.equal(weight, other[name]) for name, weight in one.items())
-    by_cell = [
-        {r.cell.stem: (r.metrics, r.samples) for r in read_records(path)}
-        for path in (whole, folder)
-    ]
-    assert by_cell[0] == by_cell[1]
-    trained = [
-        r.provenance.seconds.training
-        for r in read_records(folder)
-        if r.cell.precision == "rtn-int8" and not r.cell.training.is_reference
-    ]
-    assert [seconds is None for seconds in trained] == [keep == "adapters"]
-
-
-def test_a_device_without_space_is_found_in_the_chain() -> None:
-    assert is_disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    assert is_disk_full(ValueError("I/O error: No space left on device (os error 28)"))
-    assert not is_disk_full(OSError(errno.ENOENT, "no such file"))
-    assert not is_disk_full(None)

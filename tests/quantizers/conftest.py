@@ -21,7 +21,7 @@ VOCABULARY = 300
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Tiny matrices only lose by threads, and by a lot where cores are shared."""
+    """Use one thread: threads slow tiny matrices down, most of all on shared cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -67,7 +67,7 @@ def tiny_gpt2(seed=0):
 
 @pytest.fixture
 def llama():
-    """A Llama whose head has its own weights."""
+    """A Llama with an untied head."""
     return tiny_llama()
 
 
@@ -148,7 +148,7 @@ def texts():
 
 
 class PeakMemory(TorchDispatchMode):
-    """The most bytes that tensors made inside the ``with`` block held at one time."""
+    """Peak number of bytes of tensors that are created inside the ``with`` block."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Calibration text: the overlap filter, the draw, the record; a quantizer that plugs in."""
+"""Calibration text: sampling, record of its origin; a plug-in quantizer."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,6 @@ from quantizers import (
     registry,
 )
 from quantizers.calibration import draw_windows, read_texts
-from quantizers.overlap import without_overlap
 from quantizers.registry import quantizer_name
 from quantizers.saving import load_quantized, read_quantizer, save_quantized
 
@@ -25,7 +24,7 @@ ALPHABET = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
 
 
 class Numbers:
-    """A tokenizer whose tokens are the numbers that a text is made of."""
+    """A tokenizer of texts of numbers: each number is its token id."""
 
     def __call__(self, texts, verbose):
         return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
@@ -51,34 +50,6 @@ def seen_peak():
     register_quantizer("seen-peak")(SeenPeak)
     yield get_quantizer("seen-peak", samples=3, window=4)
     del registry.registry._objs["seen-peak"]
-
-
-@pytest.mark.parametrize(
-    ("text", "exclude", "kept"),
-    [
-        ("one two three", "two three", True),  # 2 words in common
-        ("one two three four", "zero one two three", False),  # 3 in a row
-        ("one two three", "one two, four three", True),  # 3, but not in a row
-        ("One, two: THREE!", "one two three", False),
-        ("one two", "one two", True),  # too short for any
-        ("", "one two three", True),
-    ],
-)
-def test_texts_that_share_three_words_in_a_row_are_dropped(text, exclude, kept):
-    assert without_overlap([text], [exclude], words=3) == [text] * kept
-
-
-def test_thirteen_words_overlap_and_twelve_do_not():
-    letters = ALPHABET.split()
-    thirteen, twelve = " ".join(letters[5:18]), " ".join(letters[5:17])
-    texts = [f"before {thirteen} after", f"before {twelve} after", "other words"]
-    assert without_overlap(texts, [ALPHABET]) == texts[1:]
-
-
-def test_ngrams_do_not_reach_from_one_text_into_the_next():
-    assert without_overlap(["a b c"], ["a b", "c"], words=3) == ["a b c"]
-    assert without_overlap(["a b", "c"], ["a b c"], words=3) == ["a b", "c"]
-    assert without_overlap(["a b c"], [], words=3) == ["a b c"]
 
 
 def test_windows_are_cut_from_the_texts_one_after_the_other():
@@ -129,7 +100,7 @@ def test_files_that_are_none(tmp_path, content, message):
 
 
 def test_what_is_recorded(seen_peak):
-    """Two texts of which one overlaps; the other's nine tokens hold two windows of 4."""
+    """Two texts, one of which overlaps; the other one's nine tokens are two windows of 4."""
     overlapping = " ".join(map(str, range(100, 113)))
     texts = [overlapping, "1 2 3 4 5 6 7 8 9"]
     bound = seen_peak.calibrated(Numbers(), texts, exclude=[f"{overlapping} 7", "8"])

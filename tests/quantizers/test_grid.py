@@ -64,7 +64,7 @@ def test_a_group_worked_by_hand():
 
 
 def test_a_restricted_group_worked_by_hand():
-    """max|W| = 7, so s = 7/7 = 1: the positive extreme is kept."""
+    """max|W| = 7, so s = 7/7 = 1: the positive extreme is not clamped."""
     weight = torch.tensor([[7.0, -7.0, 3.4, 0.6]])
     grid = Grid(bits=4, group_size=4, restricted=True)
     assert rounded(grid, weight).tolist() == [[7.0, -7.0, 3.0, 1.0]]
@@ -98,7 +98,7 @@ def test_ties_go_to_even():
     assert indices(Grid(bits=4), weight).tolist() == [[-8, 0, 2, 2, 0, -2, -2]]
 
 
-def test_a_zero_group_stays_zero_beside_another():
+def test_a_zero_group_next_to_another_stays_zero():
     weight = torch.tensor([[0.0, 0.0, -8.0, 1.0]])
     assert rounded(Grid(bits=4, group_size=2), weight).tolist() == [[0.0, 0.0, -8.0, 1.0]]
 

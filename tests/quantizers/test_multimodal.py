@@ -1,4 +1,4 @@
-"""Multimodal checkpoints: loaded whole, their language model quantized, the rest as it was."""
+"""Multimodal checkpoints: loaded whole, only their language model quantized."""
 
 import copy
 
@@ -85,7 +85,7 @@ def qwen2_5_vl():
 
 @pytest.fixture(params=[gemma3, llava, qwen2_5_vl], ids=lambda build: build.__name__)
 def checkpoint(request, tmp_path):
-    """A model as it is loaded from a folder, and the tensors of that folder."""
+    """A model loaded from a folder, and the tensors of that folder."""
     torch.manual_seed(0)
     request.param().save_pretrained(tmp_path / "original")
     model = load_language_model(tmp_path / "original")
@@ -186,7 +186,7 @@ def test_a_tower_inside_the_decoder_is_no_language(logits):
 
 
 def test_a_model_inside_that_reads_text_is_language(llama, gpt2):
-    """BLT is made of several, each with a configuration of its own."""
+    """BLT consists of several models, each with its own configuration."""
     llama.model.patcher = gpt2
     before = copy.deepcopy(gpt2.state_dict())
     after = get_quantizer("rtn-int4")(llama).model.patcher.state_dict()

@@ -16,7 +16,7 @@ from quantizers.registry import ENTRY_POINT_GROUP, registry
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Foreign(Quantizer):
-    """A third party's."""
+    """A third-party quantizer."""
 
     bits: ClassVar[None] = None
     strength: float = 1.0
@@ -27,12 +27,12 @@ class Foreign(Quantizer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Silent(Quantizer):
-    """A third party's that says nothing about its bits."""
+    """A third-party quantizer without ``bits``."""
 
 
 @pytest.fixture
 def plugins(monkeypatch):
-    """A function that declares entry points and forgets what was discovered before."""
+    """A function that declares entry points and resets discovery."""
 
     def declare(**points):
         found = [
@@ -66,7 +66,7 @@ def plugins(monkeypatch):
     ],
 )
 def test_a_name_gives_its_class_and_bits(name, cls, bits):
-    """Names that recorded cells have; a new built-in quantizer needs no line here."""
+    """Names in recorded cells; a new built-in quantizer needs no line here."""
     quantizer = get_quantizer(name)
     assert type(quantizer).__name__ == cls
     assert quantizer.bits == bits

@@ -203,7 +203,7 @@ def test_a_model_that_runs_no_more_once_quantized(llama, monkeypatch):
 
 
 def test_names_that_begin_alike(llama):
-    """Transformers skips every layer whose name begins with, or ends in, a name to be skipped."""
+    """Transformers skips every layer with a name that begins with, or ends in, a skipped name."""
     pytest.importorskip("bitsandbytes")
     llama.model.layers[0].mlp_adapter = nn.Linear(64, 64)
     llama.model.layers[1].mlp.up_proj_adapter = nn.Linear(64, 64)

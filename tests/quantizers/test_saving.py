@@ -55,7 +55,7 @@ def test_reloaded_in_the_same_dtype(model, logits, name, dtype, tmp_path):
 
 
 def test_positions_that_a_model_computes_are_those_that_were_saved(logits, tmp_path):
-    """GPT-J's sines are not the same where it is built in bfloat16."""
+    """GPT-J's sines differ if it is built in bfloat16."""
     torch.manual_seed(0)
     config = GPTJConfig(
         n_embd=64, n_layer=1, n_head=4, rotary_dim=8, n_positions=128, vocab_size=300

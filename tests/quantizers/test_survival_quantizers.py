@@ -1,4 +1,4 @@
-"""Part of an update that quantizers of every kind keep."""
+"""Share of an update that quantizers of every kind keep."""
 
 import copy
 import dataclasses
@@ -173,7 +173,7 @@ class Hidden(nn.Linear):
 
 
 class HiddenWeights(Quantizer):
-    """Says of one layer that its weights cannot be compared."""
+    """A quantizer with one layer that cannot be dequantized."""
 
     bits = 4
 

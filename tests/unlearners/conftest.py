@@ -34,7 +34,7 @@ def data() -> UnlearningData:
 
 @pytest.fixture(scope="session", autouse=True)
 def _imports_are_no_garbage() -> None:
-    """Every run collects garbage; among all that is imported that takes a third of a second."""
+    """Freeze imported objects: every run collects garbage, which takes a third of a second."""
     import peft
     import transformers.trainer
 

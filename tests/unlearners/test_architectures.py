@@ -96,7 +96,7 @@ def test_sub_classes_that_are_no_projections_are_left_out() -> None:
     """Llama 4's router is an nn.Linear that returns two tensors; Falcon's layers just differ."""
     model = architecture("llama4_text")
     assert not any("router" in name for name in find_targets(model, "all-linear").modules)
-    with pytest.raises(UnlearnerError, match="is a Llama4Router, no linear projection"):
+    with pytest.raises(UnlearnerError, match="is a Llama4Router, not a linear projection"):
         LoRA(targets=["router"]).prepare(model, torch.float32, None)
     falcon = find_targets(architecture("falcon"), "all-linear").modules
     assert {name.rpartition(".")[2] for name in falcon} == {
@@ -164,7 +164,7 @@ def test_a_weight_that_two_layers_share_is_left_out() -> None:
         LoRA(targets=["up_proj"]).prepare(model, torch.float32, None)
 
 
-def test_a_name_that_nothing_has_is_told() -> None:
+def test_an_unknown_target_is_refused() -> None:
     with pytest.raises(
         UnlearnerError, match=r"nothing in the language model .* has the name 'c_f'"
     ):

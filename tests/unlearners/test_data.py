@@ -1,4 +1,4 @@
-"""Windows and pairs as MUSE cuts and makes them."""
+"""Windows and their pairs, as in MUSE."""
 
 import pytest
 import torch

@@ -10,7 +10,7 @@ from unlearners import losses
 
 
 def logits_of(probabilities: list[list[float]]) -> torch.Tensor:
-    """One sequence whose next-token distributions are the rows given."""
+    """One sequence with the given rows as next-token distributions."""
     return torch.tensor([probabilities]).log()
 
 

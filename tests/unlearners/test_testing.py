@@ -1,4 +1,4 @@
-"""The contract that every registered method keeps; and that breaking it is noticed."""
+"""Contract of every registered method; methods that break it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ascent(model: Any, batch: Any) -> dict[str, torch.Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sound(Unlearner):
-    """Gradient ascent; what the broken ones below are made from."""
+    """Gradient ascent; base of the broken methods below."""
 
     def loss(self, model: Any, batch: Any, reference: Any) -> Any:
         return ascent(model, batch)
@@ -48,7 +48,7 @@ class Sound(Unlearner):
 
 @dataclass(frozen=True, kw_only=True)
 class Idle(Sound):
-    """A loss whose gradient is zero."""
+    """A loss with a gradient of zero."""
 
     def loss(self, model: Any, batch: Any, reference: Any) -> Any:
         return {"loss": 0 * ascent(model, batch)["loss"]}
@@ -77,7 +77,7 @@ class Moody(Sound):
 
 @dataclass(frozen=True, kw_only=True)
 class UnseededEdit(Sound):
-    """Noise from a generator that nobody seeds."""
+    """Noise from an unseeded generator."""
 
     def edit(self, original: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:
         return trained + 1e-3 * random.SystemRandom().random()
@@ -85,7 +85,7 @@ class UnseededEdit(Sound):
 
 @dataclass(frozen=True, kw_only=True)
 class Buffer(Sound):
-    """Changes what is no weight, and what no optimizer would touch."""
+    """Changes a buffer, which is not a weight."""
 
     def begin(self, model: Any, forget: Any) -> Any:
         for module in model.modules():
@@ -105,7 +105,7 @@ class Hook(Sound):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Sound):
-    """Turns a knob of the model's configuration."""
+    """Changes the model's configuration."""
 
     def begin(self, model: Any, forget: Any) -> Any:
         model.config.rms_norm_eps = 1.0
@@ -158,9 +158,9 @@ class BesideTheAdapter(Sound):
 
 @dataclass(frozen=True, kw_only=True)
 class NotJson(Sound):
-    """A parameter that JSON has no word for."""
+    """A parameter that JSON cannot express."""
 
-    strength: float = float("inf")
+    salt: bytes = b"x"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +175,13 @@ class Forgetful(Sound):
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownNeed(Sound):
-    """Needs a quantity that there is not."""
+    """Needs an unknown quantity."""
 
     needs = frozenset({"retain", "forget_logits"})
 
 
 class NoDataclass(Sound):
-    """A parameter that is none: the decorator is missing."""
+    """A parameter without the dataclass decorator."""
 
     strength: float = 1.0
 
@@ -240,7 +240,7 @@ def named(request: pytest.FixtureRequest) -> Callable[[type[Unlearner]], str]:
 
 
 def test_sound_one_passes(named: Any) -> None:
-    """The others break the contract by themselves, not by the method they are made from."""
+    """The base of the broken methods keeps the contract."""
     check_contract(named(Sound))
 
 
@@ -278,7 +278,7 @@ def test_bounded_loss_passes(named: Any) -> None:
             {},
             "lora finetuning changes model.embed_tokens.weight outside the adapter",
         ),
-        (NotJson, {}, r"strength=inf\) cannot be kept as JSON"),
+        (NotJson, {}, r"salt=b'x'\) cannot be kept as JSON"),
         (Forgetful, {"strength": 2}, r"strength=2.0\) comes back from JSON as .*strength=1.0\)"),
         (
             UnknownNeed,

@@ -1,4 +1,4 @@
-"""A tokenizer and models of a few thousand parameters, and settings to train them in no time."""
+"""A tokenizer, models of a few thousand parameters, and settings for short training."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def architecture(model_type: str, dtype: torch.dtype = torch.float32, **rates: f
     """A tiny model of any architecture of transformers.
 
     Args:
-        model_type: of its configuration.
-        dtype: of its weights.
-        **rates: settings of its configuration, as of dropout.
+        model_type: Type of its configuration.
+        dtype: Dtype of its weights.
+        **rates: Settings of its configuration, for example of dropout.
     """
     spec = importlib.util.spec_from_file_location("tiny", ROOT / "tests/architectures/tiny.py")
     assert spec is not None and spec.loader is not None

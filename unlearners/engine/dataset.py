@@ -1,4 +1,4 @@
-"""Text to training windows, cut and paired as MUSE does (arXiv 2407.06460)."""
+"""Training windows, cut from text and paired as in MUSE (arXiv 2407.06460)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ FILLER = -1
 def cut_windows(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[Document], length: int
 ) -> torch.Tensor:
-    """Concatenate the texts and cut windows of ``length`` tokens.
+    """Concatenate texts and cut them into windows.
 
-    Every window begins with BOS where the tokenizer has one. The last one is filled up from the
-    first, as in MUSE; a single short window stays short.
+    Every window begins with BOS if the tokenizer has one. The last window is completed from the
+    first one, as in MUSE; a single short window is not.
+
+    Args:
+        tokenizer: Tokenizer of the model.
+        texts: Documents, joined by blank lines.
+        length: Tokens per window, BOS included.
 
     Returns:
-        (N, length) int64, or (1, n) with n < length; (0,) for no text.
+        (N, length) int64, or (1, n) with n < length for short text; (0,) for no text.
     """
     ids = [
         token
@@ -42,26 +47,32 @@ def cut_windows(
 
 
 def _joined(texts: Sequence[Document]) -> Iterator[str]:
-    """The documents with blank lines between them, in as few pieces as their parts allow."""
+    """Yield the documents, joined by blank lines, in pieces that tokens must not span."""
     piece = ""
     for number, text in enumerate(texts):
         first, *others = (text,) if isinstance(text, str) else text
         piece += ("\n\n" if number else "") + first
-        for other in others:
+        for part in others:
             yield piece
-            piece = other
+            piece = part
     yield piece
 
 
 class ForgetRetainDataset(Dataset):
-    """Shuffled forget windows, each with its retain window: i with i mod N_retain, as in MUSE.
+    """Shuffled forget windows; window i is paired with retain window i mod M, as in MUSE.
 
-    The order of an epoch is a permutation fixed by the seed, the same on every process. Behind it
-    come fillers that complete the last batch of every process; they carry no loss.
+    The order of an epoch is a permutation fixed by the seed, the same on every process. Fillers
+    without loss after it complete the last batch of every process.
+
+    Args:
+        forget: (N, T) int64, all forget windows.
+        retain: (M, T) int64, all retain windows; None if the method does not need them.
+        seed: Seed of the order.
+        global_batch_size: Windows per forward pass over all processes.
 
     Attributes:
-        forget: (N, T) int64.
-        retain: (M, T) int64, M <= N, those that are paired; None where no method needs them.
+        forget: (N, T) int64, all forget windows.
+        retain: (M, T) int64, the first retain windows, M <= N; None if not needed.
     """
 
     def __init__(
@@ -89,10 +100,18 @@ class ForgetRetainDataset(Dataset):
         seed: int,
         global_batch_size: int,
     ) -> ForgetRetainDataset:
-        """Cut both sides.
+        """Build the dataset from text.
+
+        Args:
+            tokenizer: Tokenizer of the model.
+            data: Forget and retain text.
+            window: Tokens per window.
+            needs_retain: True if the method needs retain windows.
+            seed: Seed of the order.
+            global_batch_size: Windows per forward pass over all processes.
 
         Raises:
-            UnlearnerError: a side that is needed has no text.
+            UnlearnerError: A side that is needed has no text.
         """
 
         def cut(side: str, texts: Sequence[Document]) -> torch.Tensor:
@@ -106,7 +125,7 @@ class ForgetRetainDataset(Dataset):
         return cls(forget, retain, seed=seed, global_batch_size=global_batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Shuffle for an epoch; the data loader calls this."""
+        """Shuffle for an epoch; called by the data loader."""
         generator = torch.Generator().manual_seed(1_000_003 * self._seed + epoch)
         order = torch.randperm(len(self.forget), generator=generator).tolist()
         self._order = order + [FILLER] * self._fillers
@@ -118,9 +137,11 @@ class ForgetRetainDataset(Dataset):
         return self._order[position]
 
     def collate(self, indices: list[int]) -> dict[str, Any]:
-        """One batch: ``count`` windows that carry loss, and the fields of ``Batch``.
+        """Collate one batch.
 
-        A batch of fillers alone has window 0 and count 0, so that its process keeps step.
+        Returns:
+            ``count``, the number of windows with loss, and the fields of ``Batch``. A batch of
+            fillers has window 0 and count 0, so that all processes make the same steps.
         """
         real = [index for index in indices if index != FILLER]
         index = torch.tensor(real or [0])

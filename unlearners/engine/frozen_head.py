@@ -1,4 +1,4 @@
-"""The part of a model after its backbone, as it was before training."""
+"""Copy of the part of a model after its backbone, before training."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ FINAL = "last_hidden_state"
 
 
 class FrozenHead:
-    """A copy of a model with stored final hidden states in place of its backbone.
+    """Copy of a model with stored final hidden states in place of its backbone.
 
-    It holds what is left: the output head and whatever is done before or after it, as Gemma 2 caps
-    its logits and Granite scales them.
+    It contains the output head and all other operations on the hidden states or logits: Gemma 2
+    caps its logits, Granite scales them.
 
     Args:
-        model: in evaluation mode; no gradient may be required here.
-        window: (1, T) int64, to try it on.
+        model: Model in evaluation mode, under ``torch.no_grad``.
+        window: (1, T) int64, window for a trial.
 
     Raises:
-        UnlearnerError: the copy does not compute the model's logits exactly.
+        UnlearnerError: The copy does not compute the model's logits exactly.
     """
 
     def __init__(self, model: PreTrainedModel, window: torch.Tensor) -> None:
         self._model = model
         for whole, backbone, kind in _backbones(model, window):
             self._backbone, self._stored = backbone, _Stored(backbone, kind)
-            # what training leaves alone is shared
+            # Frozen parameters are shared with the model.
             memo: dict[int, Any] = {id(p): p for p in whole.parameters() if not p.requires_grad}
             memo |= {id(backbone): self._stored, id(model.config): model.config}
             self._rest = copy.deepcopy(whole, memo).requires_grad_(False).eval()
@@ -43,7 +43,7 @@ class FrozenHead:
             try:
                 if torch.equal(self.logits(window, hidden), logits):
                     return
-            # it needs more of the backbone
+            # This part needs more of the backbone than its outputs.
             except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
                 continue
         raise UnlearnerError(
@@ -53,11 +53,19 @@ class FrozenHead:
         )
 
     def hidden_states(self, ids: torch.Tensor) -> torch.Tensor:
-        """Final hidden states of the model itself: (B, T) int64 to (B, T, D)."""
+        """Compute final hidden states of the model itself, (B, T, D), for ids (B, T) int64."""
         return self._run(ids)[1]
 
     def logits(self, ids: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits of the frozen copy: (B, T) int64 and (B, T, D) to (B, T, V)."""
+        """Compute logits of the frozen copy.
+
+        Args:
+            ids: (B, T) int64.
+            hidden: (B, T, D), final hidden states of theta_ref.
+
+        Returns:
+            (B, T, V).
+        """
         self._stored.hidden = hidden
         return self._rest(input_ids=ids).logits
 
@@ -72,7 +80,7 @@ class FrozenHead:
 
 
 class _Stored(nn.Module):
-    """Stands in for a backbone; it has the numbers that are kept there, too."""
+    """Replacement of a backbone, with the numbers among its attributes."""
 
     hidden: torch.Tensor
 
@@ -90,24 +98,25 @@ class _Stored(nn.Module):
 def _backbones(
     model: PreTrainedModel, window: torch.Tensor
 ) -> Iterator[tuple[PreTrainedModel, nn.Module, type[ModelOutput]]]:
-    """Modules that give final hidden states, with models around them and the class of the outputs.
+    """Yield (model, backbone, class of the backbone's outputs) for all possible backbones.
 
-    The outermost comes first: in a multimodal model that is the one with all towers.
+    A backbone is a module that returns final hidden states; a model contains it. The outermost
+    backbone is first: in a multimodal model that is the one with all towers.
     """
-    found: list[tuple[nn.Module, type[ModelOutput]]] = []
+    backbones: list[tuple[nn.Module, type[ModelOutput]]] = []
 
-    def look(module: nn.Module, args: Any, output: Any) -> None:
+    def record(module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, ModelOutput) and FINAL in output:
-            found.append((module, type(output)))
+            backbones.append((module, type(output)))
 
-    hooks: list[RemovableHandle] = [m.register_forward_hook(look) for m in model.modules()]
+    hooks: list[RemovableHandle] = [m.register_forward_hook(record) for m in model.modules()]
     try:
         model(input_ids=window)
     finally:
         for hook in hooks:
             hook.remove()
     models = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    for backbone, kind in reversed(found):
+    for backbone, kind in reversed(backbones):
         for whole in models:
             if whole is not backbone and any(part is backbone for part in whole.modules()):
                 yield whole, backbone, kind

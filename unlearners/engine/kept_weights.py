@@ -1,4 +1,4 @@
-"""Unlearned weights that could not be saved as a model, kept so that training is not lost."""
+"""Unlearned weights of a model that could not be saved, so that training is not repeated."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ KEPT = "unlearned.safetensors"
 
 
 def keep_weights(model: PreTrainedModel, output_dir: Path) -> Path:
-    """Write all parameters to ``output_dir``, where the same run finds them instead of training.
+    """Write all parameters to the training folder, from which the same run loads them.
 
     Args:
-        model: the unlearned model.
-        output_dir: folder of its training.
+        model: Unlearned model.
+        output_dir: Folder of its training.
 
     Returns:
-        the file, in safetensors.
+        The safetensors file.
     """
     path = output_dir / KEPT
     weights.save_parameters(model.named_parameters(), path)
@@ -31,10 +31,10 @@ def keep_weights(model: PreTrainedModel, output_dir: Path) -> Path:
 
 
 def load_kept(model: PreTrainedModel, output_dir: Path) -> bool:
-    """Give ``model`` the weights that `keep_weights` wrote, in place.
+    """Load the weights that `keep_weights` wrote into ``model``, in place.
 
     Returns:
-        False where there are none; the model is as it was.
+        False if there are none; the model is unchanged.
     """
     path = output_dir / KEPT
     if not path.is_file():

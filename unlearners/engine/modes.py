@@ -1,4 +1,4 @@
-"""Modes of a model's modules in training: what is random in them, and what stays as it is."""
+"""Training and evaluation modes of a model's modules; dropout."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def dropout_off(model: nn.Module) -> Iterator[None]:
-    """Within, training mode drops no value and no layer, but for the dropout of an adapter.
+    """Turn off dropout of values and layers within this context, except for that of an adapter.
 
-    Every rate is 0: ``attention_dropout``, ``resid_pdrop``, ``layerdrop`` ... of modules and of
-    configurations that modules read. Evaluation mode would do more: in it long inputs of xLSTM
-    have no gradient, Reformer refuses to train and RWKV rescales its weights.
+    All rates are set to 0: ``attention_dropout``, ``resid_pdrop``, ``layerdrop`` ... of modules and
+    of the configurations that they read. Evaluation mode has other effects too: long inputs of
+    xLSTM get no gradient, Reformer refuses to train and RWKV rescales its weights.
     """
     rates = [
         (owner, name, value)
@@ -43,33 +43,33 @@ def dropout_off(model: nn.Module) -> Iterator[None]:
 
 
 def _owners(model: nn.Module) -> list[Any]:
-    """Modules of the base model, and all configurations that they hold."""
+    """List the modules of the base model and all configurations among their attributes."""
     adapters = [module for module in model.modules() if isinstance(module, LoraLayer)]
     own = {part for layer in adapters for part in layer.lora_dropout.modules()}
     modules = [module for module in model.modules() if module not in own]
     configs: dict[int, PreTrainedConfig] = {}
-    found = [value for module in modules for value in vars(module).values()]
-    while found:
-        value = found.pop()
+    values = [value for module in modules for value in vars(module).values()]
+    while values:
+        value = values.pop()
         if isinstance(value, PreTrainedConfig) and id(value) not in configs:
             configs[id(value)] = value
-            found += vars(value).values()
+            values += vars(value).values()
     return [*modules, *configs.values()]
 
 
 def jittered_modules(model: nn.Module) -> list[nn.Module]:
-    """Modules of experts that multiply their inputs by noise in training mode.
+    """List the modules of experts that multiply their inputs by noise in training mode.
 
-    Evaluation mode is for them alone: the rate is no noise only, it also decides the experts of
-    PhiMoE in both modes.
+    They are set to evaluation mode instead of a rate of 0, since the rate also affects the choice
+    of experts of PhiMoE in both modes.
     """
     return [module for module in model.modules() if any("jitter" in name for name in vars(module))]
 
 
 def untrained_modules(model: nn.Module) -> list[nn.Module]:
-    """Modules of a multimodal model outside its language model; of a text model none.
+    """List the modules of a multimodal model outside of its language model.
 
-    In training mode some ask for more than text: Gemma 3 for the kind of every token.
+    In training mode some need more inputs than text: Gemma 3 needs the type of every token.
     """
     base = base_of(model)
     inside = {module for _, module in language_modules(base)}
@@ -77,15 +77,15 @@ def untrained_modules(model: nn.Module) -> list[nn.Module]:
 
 
 def base_of(model: nn.Module) -> PreTrainedModel:
-    """The model itself, or the one that an adapter is in."""
+    """Return the model without the wrapper of an adapter."""
     return cast("PreTrainedModel", getattr(model, "get_base_model", lambda: model)())
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Within, the model is in evaluation mode; afterwards every module is in its own again.
+    """Set evaluation mode within this context and restore the mode of every module after it.
 
-    RWKV stays in training mode: it has no dropout, and rescales its weights in place otherwise.
+    RWKV is in training mode: it has no dropout, and would rescale its weights in place.
     """
     modes = {module: module.training for module in model.modules()}
     for module in modes:

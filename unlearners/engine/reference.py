@@ -1,4 +1,4 @@
-"""Numbers of the model before unlearning, theta_ref, without a second model in memory."""
+"""Quantities of theta_ref, the model before unlearning, without a second model in memory."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ if TYPE_CHECKING:
 
 
 class ReferenceBuilder:
-    """Builds the reference of one run from the model while it still is theta_ref.
+    """Builder of the reference of one run, from the model before training.
 
-    NPO needs one number per forget window, computed once. KL needs the reference's logits of the
-    retain windows: a model with an adapter gives them with the adapter disabled; one whose every
-    weight moves, from the final hidden states, computed once and memory-mapped on disk, through a
-    frozen copy of what follows them.
+    Log-probabilities are computed once, one per forget window. Logits of retain windows come from
+    the model with its adapter disabled; with full finetuning, from final hidden states that are
+    computed once and memory-mapped on disk, through a frozen copy of the output head.
 
     Args:
-        model: with an adapter or without, on the device of training.
-        autocast: True where training computes under bfloat16 autocast.
-        batch_size: windows per forward pass.
-        cache: folder of the files, keyed by content: model, windows and arithmetic.
-        model_digest: of theta_ref.
+        model: Model with an adapter or without, on the device of training.
+        autocast: True if training computes under bfloat16 autocast.
+        batch_size: Windows per forward pass.
+        cache: Folder of the files, with names by content: model, windows and arithmetic.
+        model_digest: Digest of theta_ref.
     """
 
     def __init__(
@@ -60,10 +59,14 @@ class ReferenceBuilder:
         self._has_adapter = hasattr(model, "disable_adapter")
 
     def build(self, dataset: ForgetRetainDataset, needs: frozenset[Need]) -> Reference:
-        """The reference with the quantities in ``needs``.
+        """Compute the quantities in ``needs``.
+
+        Args:
+            dataset: Windows of the run.
+            needs: Needs of the method.
 
         Raises:
-            UnlearnerError: the model cannot give one of them.
+            UnlearnerError: The model cannot provide one of the quantities.
         """
         log_probs: torch.Tensor | None = None
         logits: Callable[[Windows], torch.Tensor] | None = None
@@ -80,14 +83,14 @@ class ReferenceBuilder:
 
     @contextlib.contextmanager
     def _no_grad(self) -> Iterator[None]:
-        """No gradient, and the arithmetic of training."""
+        """Disable gradients and compute with the precision of training."""
         autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
         with torch.no_grad(), autocast:
             yield
 
     @contextlib.contextmanager
     def _as_reference(self) -> Iterator[None]:
-        """The model as theta_ref: no dropout, no adapter, no gradient."""
+        """Turn the model into theta_ref: no dropout, no adapter, no gradient."""
         from .modes import evaluation_mode
 
         with self._no_grad(), contextlib.ExitStack() as stack:
@@ -124,7 +127,7 @@ class ReferenceBuilder:
     def _stored(
         self, kind: str, windows: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]
     ) -> np.ndarray:
-        """``compute`` over all windows, memory-mapped; from the cache where it is whole there."""
+        """Return ``compute`` of all windows, memory-mapped, from the cache or computed now."""
         from accelerate import PartialState
 
         dtype = str(self._model.get_input_embeddings().weight.dtype)
@@ -159,7 +162,7 @@ class ReferenceBuilder:
 
 
 def _is_whole(path: Path, record: Path, key: str) -> bool:
-    """True where a file of the cache is there and, by its record, undamaged."""
+    """Return True if a file of the cache matches its record."""
     try:
         return json.loads(record.read_bytes()) == {"key": key, "sha256": sha256(path)}
     except (FileNotFoundError, ValueError):  # ValueError: the record itself is damaged
@@ -167,7 +170,7 @@ def _is_whole(path: Path, record: Path, key: str) -> bool:
 
 
 def _to_numpy(values: torch.Tensor) -> np.ndarray:
-    """For numpy, which has no bfloat16: its 16 bits are stored as an integer."""
+    """Convert to numpy, with the bits of bfloat16, which numpy lacks, as int16."""
     return (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()
 
 
@@ -181,7 +184,7 @@ _IDLE = {"_name_or_path", "architectures", "dtype", "transformers_version", "use
 
 
 def model_digest(model: PreTrainedModel) -> str:
-    """SHA-256 of configuration and parameters: what a reference or a run is keyed by."""
+    """Compute the SHA-256 of configuration and parameters, which identifies the target model."""
     config = {key: value for key, value in model.config.to_dict().items() if key not in _IDLE}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, parameter in sorted(model.named_parameters()):

@@ -1,4 +1,4 @@
-"""One unlearning run, from target model and text to the unlearned model."""
+"""One unlearning run: from target model and text to the unlearned model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,19 @@ def run(
     reference_cache: Path | None,
     callbacks: Sequence[TrainerCallback],
 ) -> PreTrainedModel:
-    """See ``Unlearner.__call__``."""
+    """Run a method; ``Unlearner.__call__`` describes the arguments, the result and the errors.
+
+    Args:
+        unlearner: Method to run.
+        model: Target model, trained in place.
+        tokenizer: Tokenizer of the model.
+        data: Forget and retain text.
+        finetuning: Weights to train.
+        training: Settings of the training loop.
+        output_dir: Folder of the run.
+        reference_cache: Folder of numbers of the target model; None for ``output_dir``.
+        callbacks: Additional callbacks of the Trainer.
+    """
     check_needs(unlearner)
     # creating these joins the processes, if there are several
     arguments = training_arguments(training, output_dir, model.device)
@@ -111,11 +123,11 @@ def run(
         )
         sharding.refuse_unfit(trainer.accelerator, unlearner, training)
         sharded = sharding.is_sharded(trainer.accelerator)
-        if sharded:  # the Trainer has left the model where it was
+        if sharded:  # the Trainer does not move the model
             nn.Module.to(trained, trainer.accelerator.device)
         with contextlib.nullcontext() if sharded else onednn_linears(trained):
             reached = set(trained.parameters())
-            if not sharded:  # on one device there may be no memory for the gradient
+            if not sharded:  # one device may lack memory for the gradient
                 sides = [side for side in (dataset.forget, dataset.retain) if side is not None]
                 longest = max(sides, key=lambda side: side.shape[1])
                 reached = trainer.try_window(longest[:1].to(trained.device))
@@ -171,7 +183,12 @@ def run(
 def _check_fit(
     model: PreTrainedModel, dataset: ForgetRetainDataset, training: TrainingSettings
 ) -> None:
-    """Refuse a model that cannot be trained on these windows."""
+    """Refuse a model that cannot be trained on these windows.
+
+    Raises:
+        UnlearnerError: The model is quantized, its context or vocabulary is too small, or it does
+            not support the settings.
+    """
     if _is_quantized(model):
         raise UnlearnerError(
             "the model is quantized: unlearn first, then quantize; give the model that it was "
@@ -204,7 +221,7 @@ _ABSENT = object()
 
 
 def _is_quantized(model: PreTrainedModel) -> bool:
-    """Find weights that are packed in bytes or in tensors of a library for quantization."""
+    """Return True if weights are bytes or tensors of a quantization library."""
     return getattr(model, "is_quantized", False) or any(
         type(tensor).dequantize is not torch.Tensor.dequantize
         or (tensor.dtype.itemsize == 1 and tensor.dtype != torch.bool)
@@ -238,22 +255,22 @@ def _fingerprint(
 
 
 def _claim(output_dir: Path, fingerprint: dict[str, dict[str, Any]]) -> None:
-    """Take the folder for this run, or find that it already is this run's.
+    """Write ``run.json`` to a new folder, or compare it with an existing one.
 
     Raises:
-        UnlearnerError: it is another's.
+        UnlearnerError: The folder belongs to another run.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     record = output_dir / "run.json"
     if record.exists():
-        other = json.loads(record.read_text(encoding="utf-8"))
+        recorded = json.loads(record.read_text(encoding="utf-8"))
         for part, settings in fingerprint.items():
             for name, value in settings.items():
-                found = other.get(part, {}).get(name)
-                if found != value:
+                recorded_value = recorded.get(part, {}).get(name)
+                if recorded_value != value:
                     raise UnlearnerError(
                         f"output_dir {output_dir} holds another run: its {part} {name} is "
-                        f"{found!r}, not {value!r}; choose another folder"
+                        f"{recorded_value!r}, not {value!r}; choose another folder"
                     )
         return
     if _last_checkpoint(output_dir) is not None:
@@ -264,9 +281,9 @@ def _claim(output_dir: Path, fingerprint: dict[str, dict[str, Any]]) -> None:
 
 
 def _last_checkpoint(output_dir: Path) -> str | None:
-    """The newest checkpoint that is whole: written to its end, and not damaged since.
+    """Return the newest checkpoint that is complete and intact; None if there is none.
 
-    The state of the Trainer comes last; only the checksums of all its files come after it.
+    The state of the Trainer is its last file, except for the checksums.
     """
     states = sorted(
         output_dir.glob("checkpoint-*/trainer_state.json"),
@@ -282,9 +299,9 @@ def _last_checkpoint(output_dir: Path) -> str | None:
 
 @contextlib.contextmanager
 def _settings_restored(model: PreTrainedModel) -> Iterator[None]:
-    """Undo changes of training to anything but the weights; hide progress bars of checkpoints.
+    """Undo all changes of training except for the weights; hide progress bars of checkpoints.
 
-    Within, no model keeps a cache of keys and values.
+    Within this context the model does not use a cache of keys and values.
     """
     text_config = model.config.get_text_config(decoder=True)
     settings = [
@@ -319,7 +336,11 @@ def _settings_restored(model: PreTrainedModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _out_of_memory_advice(training: TrainingSettings) -> Iterator[None]:
-    """Turn an allocator's error into what to lower."""
+    """Replace an allocator's error by advice on settings.
+
+    Raises:
+        UnlearnerError: Memory ran out.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -333,10 +354,10 @@ def _out_of_memory_advice(training: TrainingSettings) -> Iterator[None]:
 
 
 def _require_finite(model: PreTrainedModel, state: TrainerState) -> None:
-    """The last step's update is in no loss: look at the weights.
+    """Check the weights, since no loss is computed after the last update.
 
     Raises:
-        DivergedError: a weight is not finite.
+        DivergedError: A weight is not finite.
     """
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     if not all(parameter.isfinite().all() for parameter in model.parameters()):

@@ -1,7 +1,7 @@
-"""Training with weights split over processes by FSDP or DeepSpeed, and making them whole again.
+"""Training with weights that FSDP or DeepSpeed splits over processes.
 
 Everything that reads whole weights (digest, reference, adapter, merge, edit) runs before the
-Trainer splits them or after ``whole`` has put them together.
+Trainer splits them or after ``whole`` has gathered them.
 """
 
 from __future__ import annotations
@@ -25,15 +25,20 @@ if TYPE_CHECKING:
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """True where training splits the weights over processes."""
+    """Return True if training splits the weights over processes."""
     return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
 def refuse_unfit(accelerator: Accelerator, unlearner: Method, training: TrainingSettings) -> None:
-    """Refuse what would silently give another result than the settings say.
+    """Refuse a launch that would silently change the result of the settings.
+
+    Args:
+        accelerator: Accelerator of the launch.
+        unlearner: Method of the run.
+        training: Settings of the run.
 
     Raises:
-        UnlearnerError: naming it and what would work.
+        UnlearnerError: The launch does not fit; the message says what would work.
     """
     if accelerator.mixed_precision != (training.mixed_precision or "no"):
         raise UnlearnerError(
@@ -58,17 +63,17 @@ def refuse_unfit(accelerator: Accelerator, unlearner: Method, training: Training
             "FSDP and DeepSpeed keep float32 weights under mixed_precision='bf16': set "
             "weights_dtype='float32', or mixed_precision=None"
         )
-    # The other kinds of checkpoint are pickles, which are never loaded.
+    # Other checkpoints are pickles, which are never loaded.
     full = fsdp is not None and fsdp.state_dict_type is StateDictType.FULL_STATE_DICT
     if training.save_steps is not None and not full:
         raise UnlearnerError(
             f"training setting save_steps={training.save_steps}: checkpoints of split weights need "
-            "FSDP with fsdp_state_dict_type FULL_STATE_DICT; launch so, or set save_steps=None"
+            "FSDP with fsdp_state_dict_type FULL_STATE_DICT; launch with it, or set save_steps=None"
         )
 
 
 def empty_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with its parameters on the meta device, without memory; it shares the config."""
+    """Copy the model with its parameters on the meta device; the configuration is shared."""
     memo: dict[int, object] = {
         id(p): nn.Parameter(torch.empty_like(p, device="meta")) for p in model.parameters()
     }
@@ -77,8 +82,8 @@ def empty_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def whole(empty: PreTrainedModel, trained: nn.Module) -> PreTrainedModel:
-    """Fill ``empty`` with the weights of ``trained``: on every process, in its main memory."""
-    # Recomputing activations wraps modules.
+    """Fill ``empty`` with the gathered weights of ``trained``, in main memory of every process."""
+    # Gradient checkpointing wraps modules.
     names = [n.replace("_checkpoint_wrapped_module.", "") for n, _ in trained.named_parameters()]
     weights = {n: _gather(p) for n, p in zip(names, trained.parameters(), strict=True)}
     empty.load_state_dict(weights, strict=False, assign=True)

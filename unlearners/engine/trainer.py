@@ -33,20 +33,20 @@ from ..training import TrainingSettings
 from . import modes
 from .dataset import ForgetRetainDataset
 
-PROBE = 16  # tokens that tell a causal model
+PROBE = 16  # tokens of the test for a causal model
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory")
 
 
 def training_arguments(
     settings: TrainingSettings, output_dir: Path, device: torch.device
 ) -> TrainingArguments:
-    """The settings in the Trainer's own terms.
+    """Convert the settings to arguments of the Trainer.
 
     Args:
-        settings: settings of the run.
-        output_dir: folder for the checkpoints.
-        device: device of the model. Training stays there unless a launcher started several
-            processes, which choose their own.
+        settings: Settings of the run.
+        output_dir: Folder for the checkpoints.
+        device: Device of the model. A single process trains there; several processes choose their
+            own devices.
     """
     arguments = TrainingArguments(
         output_dir=str(output_dir),
@@ -83,7 +83,7 @@ def _stay_on(device: torch.device, arguments: TrainingArguments) -> None:
     """Train on one device.
 
     The Trainer would move the model to the first GPU and, with ``nn.DataParallel``, copy it to all
-    others, each with a batch of its own.
+    others, each with its own batch.
     """
     arguments._n_gpu = min(arguments.n_gpu, 1)
     arguments._setup_devices = device
@@ -93,10 +93,18 @@ def _stay_on(device: torch.device, arguments: TrainingArguments) -> None:
 
 
 class UnlearningTrainer(Trainer):
-    """Trainer whose loss is an unlearner's.
+    """Trainer with the loss and the optimizer of an unlearner.
 
-    A step's loss is the mean over all its windows, however they fall into accumulated batches
-    and processes.
+    The loss of a step is the mean over all its windows, independent of their distribution over
+    accumulated batches and processes.
+
+    Args:
+        model: Model to train.
+        args: Arguments of the Trainer.
+        unlearner: Method of the run.
+        settings: Settings of the run.
+        dataset: Windows of the run.
+        callbacks: Callbacks of the Trainer.
     """
 
     def __init__(
@@ -128,7 +136,13 @@ class UnlearningTrainer(Trainer):
             self._evaluated += modes.jittered_modules(model)
 
     def unlearn(self, objective: Objective, reference: Reference, checkpoint: str | None) -> None:
-        """Train, from the checkpoint if there is one."""
+        """Train the model in place.
+
+        Args:
+            objective: Object with the ``loss`` to minimise.
+            reference: Quantities of theta_ref.
+            checkpoint: Folder of the checkpoint to resume from; None to start.
+        """
         self._objective, self._reference = objective, reference
         if isinstance(objective, TrainerCallback):
             self.add_callback(objective)
@@ -136,16 +150,16 @@ class UnlearningTrainer(Trainer):
             self.train(resume_from_checkpoint=checkpoint)
 
     def try_window(self, window: torch.Tensor) -> set[nn.Parameter]:
-        """Compute the gradient of one window, before anything that takes long.
+        """Compute the gradient of one window as a trial before long computations.
 
         Args:
             window: (1, T) int64, on the model's device.
 
         Returns:
-            the parameters that it reaches.
+            The parameters with a gradient.
 
         Raises:
-            UnlearnerError: the model cannot be trained on it.
+            UnlearnerError: The model cannot be trained on the window, or is not causal.
         """
         model = typed(PreTrainedModel, self.model)
         bf16 = self._settings.mixed_precision == "bf16"
@@ -153,7 +167,8 @@ class UnlearningTrainer(Trainer):
         model.train()
         self._evaluate_others()
         try:
-            with self._dropout_off(), torch.random.fork_rng(gpu):  # training draws as if without
+            # The state of the generators is restored, so that a trial does not change training.
+            with self._dropout_off(), torch.random.fork_rng(gpu):
                 with modes.evaluation_mode(model):
                     later = sees_later_tokens(
                         lambda ids: model(input_ids=ids).logits, window[:, :PROBE]
@@ -171,15 +186,15 @@ class UnlearningTrainer(Trainer):
         if later:
             name = type(modes.base_of(model)).__name__
             raise UnlearnerError(
-                f"{name} lets tokens see what follows them: it is no causal language model, and "
-                "its likelihood of a text is not what it knows of it"
+                f"{name} lets tokens see what follows them: it is no causal language model, so "
+                "its likelihood of a text does not measure its knowledge of it"
             )
         reached = {parameter for parameter in model.parameters() if parameter.grad is not None}
         model.zero_grad()
         return reached
 
     def _evaluate_others(self) -> None:
-        """Set evaluation mode in modules that training mode is not for."""
+        """Set evaluation mode in modules that must not be in training mode."""
         for module in self._evaluated:
             module.training = False
 
@@ -189,7 +204,7 @@ class UnlearningTrainer(Trainer):
         return modes.dropout_off(typed(nn.Module, self.model))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The unlearner's optimizer, with weight decay where the Trainer would apply it."""
+        """Create the unlearner's optimizer; weight decay is for the Trainer's choice of weights."""
         if self.optimizer is None:
             trained = typed(nn.Module, self.model if model is None else model)
             decayed = set(self.get_decay_parameter_names(trained))
@@ -204,7 +219,13 @@ class UnlearningTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
-        """The batches of one step; notes their mean number of windows over all processes."""
+        """Return the batches of one step; record their mean number of windows over processes.
+
+        Args:
+            epoch_iterator: Iterator over the batches of the epoch.
+            num_batches: Number of batches of the step.
+            device: Device of the counts.
+        """
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         mean = sum(batch["count"] for batch in batches) / max(len(batches), 1)
         mean = self.accelerator.reduce(torch.tensor(mean, device=device), "mean")
@@ -215,7 +236,7 @@ class UnlearningTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """The unlearner's loss of one batch, weighted by the batch's share of the step."""
+        """Compute the loss of one batch, weighted by the batch's share of the step."""
         self._evaluate_others()  # the Trainer has just set training mode everywhere
         weight = inputs.pop("count") / self._windows_per_batch
         batch = Batch(**{side: Windows(**fields) for side, fields in inputs.items()})
@@ -226,10 +247,11 @@ class UnlearningTrainer(Trainer):
         return terms["loss"] * weight
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the terms of the loss to what is logged at every step.
+        """Add the terms of the loss to the log of every step.
 
         Raises:
-            DivergedError: loss or gradient norm is not finite; before a checkpoint is written.
+            DivergedError: Loss or gradient norm is not finite; raised before a checkpoint is
+                written.
         """
         if "loss" in logs:
             names = sorted(self._terms)
@@ -240,14 +262,14 @@ class UnlearningTrainer(Trainer):
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
-        """In the order of the dataset, which shuffles itself."""
+        """Return a sequential sampler, since the dataset shuffles itself."""
         return SequentialSampler(typed(Sized, train_dataset or self.train_dataset))
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Write weights by their names in the model, whole.
+        """Write weights under their names in the model.
 
         Transformers would write experts and multimodal models in another layout, which the Trainer
-        cannot load into a model that is there.
+        cannot load into an existing model.
         """
         if state_dict is not None or hasattr(self.model, "disable_adapter"):
             super()._save(output_dir, state_dict)  # gathered by FSDP; an adapter
@@ -258,14 +280,18 @@ class UnlearningTrainer(Trainer):
             weights.save_parameters(named, folder / SAFE_WEIGHTS_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Keep the dtypes of training: PEFT loads every adapter as float32."""
+        """Restore the dtypes of training after loading: PEFT loads every adapter as float32."""
         trained = typed(nn.Module, self.model)
         dtypes = weights.dtypes(trained)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         weights.cast(trained, dtypes)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Refuse a checkpoint without some weights, which the Trainer would warn of only."""
+        """Refuse an incomplete checkpoint, for which the Trainer only warns.
+
+        Raises:
+            UnlearnerError: A weight is missing or unexpected.
+        """
         names = {name for name, _ in typed(nn.Module, self.model).named_parameters()}
         lost = sorted(names & {*load_result.missing_keys}) + load_result.unexpected_keys
         if lost:
@@ -276,7 +302,7 @@ class UnlearningTrainer(Trainer):
 
 
 class LossLog(TrainerCallback):
-    """Writes ``loss.jsonl``, one line per step; a resumed run drops the steps it repeats."""
+    """Log of the losses in ``loss.jsonl``, one line per step, without repeated steps."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -294,29 +320,29 @@ class LossLog(TrainerCallback):
             return
         with self._path.open(mode, encoding="utf-8") as file:
             for entry in entries:
-                if "loss" in entry:  # the entry at the end of training has none
+                if "loss" in entry:  # not in the entry at the end of training
                     first = {key: entry[key] for key in ("step", "epoch", "loss")}
                     file.write(json.dumps(first | dict(sorted(entry.items()))) + "\n")
 
 
 class NoLastCheckpoint(TrainerCallback):
-    """No checkpoint at the last step: the model is about to be returned."""
+    """Suppression of the checkpoint at the last step, since the model is returned."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take back what the Trainer's own callback has just decided."""
+        """Override the decision of the Trainer's own callback."""
         if state.global_step >= state.max_steps:
             control.should_save = False
 
 
 class OneWholeCheckpoint(TrainerCallback):
-    """Adds checksums to every checkpoint, and then removes the others.
+    """Checksums for every new checkpoint, and removal of all older ones.
 
-    The Trainer's own ``save_total_limit`` keeps the one with the latest time: after the clock was
-    set back, not the one just written.
+    The Trainer's own ``save_total_limit`` keeps the latest modification time, which is wrong after
+    the clock was set back.
     """
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Wait for what other processes write into the checkpoint, then sum all of it."""
+        """Wait for the files of other processes, write the checksums, remove other checkpoints."""
         processes = PartialState()
         processes.wait_for_everyone()
         if processes.is_main_process:

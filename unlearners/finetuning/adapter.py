@@ -113,8 +113,8 @@ def _named(model: PreTrainedModel, ends: tuple[str, ...]) -> Targets:
         weight = getattr(inside[name], "weight", None)
         if weight is not None and owners[id(weight)] > 1:
             raise UnlearnerError(
-                f"lora targets={ends!r}: '{name}' shares its weight with another module, so an adapter "
-                "on one of them cannot be merged; leave it out"
+                f"lora targets={ends!r}: '{name}' shares its weight with another module, so an "
+                "adapter on one of them cannot be merged; leave it out"
             )
         if isinstance(inside[name], nn.Linear) and not is_linear(inside[name]):
             raise UnlearnerError(

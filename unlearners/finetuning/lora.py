@@ -55,7 +55,7 @@ class LoRA(Finetuning):
     def prepare(
         self, model: PreTrainedModel, dtype: torch.dtype, originals: Path | None
     ) -> PreTrainedModel:
-        """Freeze the model and attach an adapter whose weights are in ``dtype``."""
+        """Freeze the model and attach an adapter with weights in ``dtype``."""
         from .adapter import attach_adapter
 
         return attach_adapter(

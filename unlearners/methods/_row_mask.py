@@ -54,7 +54,7 @@ class MaskedRows(TrainerCallback):
     """Objective of a run in which only selected rows are trained.
 
     Args:
-        objective: Object whose loss is used.
+        objective: Object with the loss of the run.
         rows: Mask of the trained rows by parameter, (rows,) or (experts, rows) bool.
     """
 

@@ -29,7 +29,7 @@ def npo_forget(
 
     Args:
         model: Model in training.
-        batch: Batch whose forget windows are used.
+        batch: Batch with the forget windows.
         reference: Reference with the log-probabilities of the forget windows.
         beta: Inverse temperature.
 

@@ -238,7 +238,7 @@ def _splits(
     ]
     passages = [(number, prompt, rest) for number, prompt, rest in cuts if rest.text.strip()]
     if not passages:
-        raise CorpusError("forget: nothing but white space where a passage would go on")
+        raise CorpusError("forget: every passage continues with white space only")
     passages = evenly_spaced(passages, settings.examples)
     splits: dict[str, Sequence[Any]] = {
         name: [piece.text.strip() for piece in pieces] for name, pieces in plain.items()

@@ -1,11 +1,11 @@
-"""How lm-eval's model classes give log-probabilities, one module for each.
+"""Log-probabilities from lm-eval's model classes, one module for each class.
 
-A module defines ``check(lm, statistics)``, which refuses what the model cannot give,
-``max_tokens(lm, longest)``, the most tokens of a text that it can score where ``longest`` are
-needed, and ``score(lm, texts)``. It is imported when a model of its class is asked.
+A module defines ``check(lm, statistics)``, which refuses unsupported requests,
+``max_tokens(lm, longest)``, the maximum number of tokens of a text if ``longest`` are needed, and
+``score(lm, texts)``. It is imported on first use.
 """
 
-# lm-eval's model classes, which serve their subclasses too, and their modules here
+# modules by lm-eval's model class, including its subclasses
 BACKENDS = {
     "lm_eval.models.huggingface.HFLM": "huggingface",
     "lm_eval.models.vllm_causallms.VLLM": "vllm",

@@ -1,4 +1,4 @@
-"""Log-probabilities from lm-eval's Hugging Face models, without all logits in memory."""
+"""Log-probabilities from lm-eval's Hugging Face models, computed in slices of logits."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Logits held at once, in elements: 64 MiB in float32, whatever the vocabulary.
 LOGITS_AT_ONCE = 2**24
+"""Maximum number of elements of a slice of logits: 64 MiB in float32."""
 
 TABLE = re.compile("wpe|positions?_|_positions|pos_encoding")
 WITHOUT_TABLE = {"mpt", "reformer"}
-"""Models that hold no more than their configuration says, for a reason other than a table."""
+"""Model types that are limited to their configured context without a table of positions."""
 
 PROBE = 16
-"""Tokens on which a model is tried."""
+"""Number of tokens of a test input."""
 
 Logits = Callable[[int, slice], torch.Tensor]
 Halves = tuple[torch.nn.Module, torch.nn.Module]
@@ -45,8 +45,8 @@ def check(lm: HFLM, statistics: Set[Statistic]) -> None:
     """Refuse a model that gives no log-probabilities.
 
     Raises:
-        RequestError: it is not causal, or HFLM cannot encode a text, because the tokenizer has
-            neither BOS nor EOS.
+        RequestError: the model is not causal, or its tokenizer has neither BOS nor EOS token, so
+            that HFLM cannot encode a text.
     """
     if lm.backend != "causal":
         raise RequestError(f"token log-probabilities need a causal model, not a {lm.backend} one")
@@ -55,7 +55,7 @@ def check(lm: HFLM, statistics: Set[Statistic]) -> None:
 
 
 def is_causal(lm: HFLM) -> bool:
-    """False where HFLM takes a model for a causal one although later tokens change earlier ones."""
+    """Return False if HFLM treats a model as causal although its tokens see later ones."""
     rows = embedding_rows(lm)
     if lm.backend != "causal" or rows is None:
         return True
@@ -64,14 +64,14 @@ def is_causal(lm: HFLM) -> bool:
 
 
 def max_tokens(lm: HFLM, longest: int) -> int:
-    """Make ``lm.max_length`` what the model holds, and return it.
+    """Set ``lm.max_length`` to the model's context in tokens, and return it.
 
-    lm-eval knows fewer names of it, takes 2048 where there is none, and believes a user who gives
-    more than the model has positions for.
+    lm-eval knows fewer of its names, assumes 2048 without one, and accepts a user's value beyond
+    the model's positions.
 
     Args:
         lm: the model.
-        longest: tokens of the longest text; a model without a limit holds it.
+        longest: number of tokens of the longest text, for a model without a limit.
     """
     given = vars(lm).setdefault("_given_max_length", lm._max_length)
     model = lm.model.get_base_model() if isinstance(lm.model, PeftModel) else lm.model
@@ -88,12 +88,12 @@ def max_tokens(lm: HFLM, longest: int) -> int:
 
 
 def _positions(model: PreTrainedModel, context: int) -> int | None:
-    """Number of positions that the language model has; None where it computes them as they come.
+    """Return the number of positions in the model's table; None without a table.
 
     Args:
         model: the model.
-        context: the limit in its configuration. A table may have two rows more, which stand for no
-            position; one that keeps a row for padding begins after it.
+        context: context in its configuration. A table may have two additional rows that are no
+            positions; after a row for padding, positions begin with the next one.
     """
     if model.config.model_type in WITHOUT_TABLE:
         return context
@@ -109,9 +109,9 @@ def _positions(model: PreTrainedModel, context: int) -> int | None:
 
 
 def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
-    """Score every text, in batches of similar length, the longest first.
+    """Score texts in batches of similar length, the longest first.
 
-    One at a time where the model sees the padding behind shorter texts.
+    They are scored one at a time if the model sees the padding after shorter texts.
     """
     order = sorted(range(len(texts)), key=lambda index: -len(texts[index].ids))
     longest, shortest = texts[order[0]].ids, texts[order[-1]].ids
@@ -129,24 +129,24 @@ def score(lm: HFLM, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
         ) as progress,
     ):
         halves = _halves(lm, torch.tensor([longest[:8]], device=lm.device))
-        most = BATCH_TOKENS // len(longest)
+        limit = BATCH_TOKENS // len(longest)
         if lm.batch_size != 1 and _sees_padding(lm, halves, shortest, len(longest)):
-            _warn_alone(type(lm.model).__name__)
-            most = 1
+            _warn_sees_padding(type(lm.model).__name__)
+            limit = 1
 
         def run(batch: Sequence[int]) -> None:
             scored = _score_batch(lm, halves, [texts[index] for index in batch])
             results.update(zip(batch, scored, strict=True))
             progress.update(len(batch))
 
-        in_batches(lm, order, run, most=most)
+        in_batches(lm, order, run, limit=limit)
     return [results[index] for index in range(len(texts))]
 
 
 def _halves(lm: HFLM, probe: torch.Tensor) -> Halves | None:
-    """Backbone and output head, if one after the other they give exactly the model's logits.
+    """Return backbone and output head if they give exactly the model's logits, else None.
 
-    They do not where the model scales or caps its logits, or ``lm`` runs it in its own way.
+    They do not if the model scales or caps its logits, or if ``lm`` runs it differently.
     """
     model = lm.model.get_base_model() if isinstance(lm.model, PeftModel) else lm.model
     if not isinstance(model, PreTrainedModel):
@@ -160,7 +160,7 @@ def _halves(lm: HFLM, probe: torch.Tensor) -> Halves | None:
 
 
 def _sees_padding(lm: HFLM, halves: Halves | None, ids: list[int], width: int) -> bool:
-    """True where a text padded on the right to ``width`` tokens has other logits than alone."""
+    """Return True if padding a text on the right to ``width`` tokens changes its logits."""
     if len(ids) == width:
         return False
     last = slice(len(ids) - 1, len(ids))
@@ -173,7 +173,7 @@ def _sees_padding(lm: HFLM, halves: Halves | None, ids: list[int], width: int) -
 
 
 @cache
-def _warn_alone(model: str) -> None:
+def _warn_sees_padding(model: str) -> None:
     logger.warning(
         "%s gives a text other log-probabilities where padding follows it: texts are scored one "
         "at a time.",
@@ -184,8 +184,8 @@ def _warn_alone(model: str) -> None:
 def _score_batch(lm: HFLM, halves: Halves | None, texts: list[EncodedText]) -> list[TokenLogprobs]:
     """Score the texts of one batch, the longest first.
 
-    Padding stands on the right, where real tokens do not see it: no attention mask is needed, and
-    each text gets what it gets alone.
+    Padding is on the right, where real tokens do not see it, so no attention mask is needed and
+    the results do not depend on the batch.
     """
     tensors = [torch.tensor(text.ids, device=lm.device) for text in texts]
     batch = pad_and_concat(len(texts[0].ids), list(tensors), padding_side="right")
@@ -194,13 +194,18 @@ def _score_batch(lm: HFLM, halves: Halves | None, texts: list[EncodedText]) -> l
 
 
 def _logits(lm: HFLM, halves: Halves | None, batch: torch.Tensor) -> Logits:
-    """The logits of a batch as a function of row and positions.
+    """Return a function from row and slice of positions to logits [positions, vocabulary].
 
-    With two halves, the head sees only the positions asked for, so that the logits of a whole
+    With two halves the head is applied only to the requested positions, so the logits of a whole
     batch are never in memory.
+
+    Args:
+        lm: the model.
+        halves: backbone and head, or None to run the model as a whole.
+        batch: token ids [rows, tokens], int64.
     """
     if halves is None:
-        # prompt-tuned models put virtual tokens in front
+        # prompt-tuned models prepend virtual tokens
         whole = lm._model_call(batch)[:, -batch.shape[1] :]
         return lambda row, positions: whole[row, positions]
     backbone, head = halves
@@ -209,7 +214,14 @@ def _logits(lm: HFLM, halves: Halves | None, batch: torch.Tensor) -> Logits:
 
 
 def _gather(logits: Logits, row: int, ids: torch.Tensor, text: EncodedText) -> TokenLogprobs:
-    """What is asked of the tokens from ``text.first`` on, slice by slice."""
+    """Compute the results for the tokens from ``text.first`` on, slice by slice.
+
+    Args:
+        logits: function from row and positions to logits.
+        row: row of the text in its batch.
+        ids: token ids [tokens] of the text, int64.
+        text: the text, with the statistics to compute.
+    """
     vocabulary = logits(row, slice(0, 1)).shape[-1]
     step = max(1, LOGITS_AT_ONCE // vocabulary)
     slices = []
@@ -224,12 +236,15 @@ def _gather(logits: Logits, row: int, ids: torch.Tensor, text: EncodedText) -> T
 def _statistics(
     logits: torch.Tensor, tokens: torch.Tensor, wanted: set[Statistic]
 ) -> dict[str, torch.Tensor]:
-    """Log-probability of each token, and what else is wanted, all of shape [tokens].
+    """Compute the log-probability of each token, and further statistics.
 
     Args:
-        logits: [tokens, vocabulary] in float32, each row before its token.
-        tokens: [tokens], int64.
-        wanted: names in ``Statistic``.
+        logits: logits [tokens, vocabulary], float32, each row those before its token.
+        tokens: token ids [tokens], int64.
+        wanted: names of further statistics.
+
+    Returns:
+        Tensors [tokens] by name: float32, and bool for ``greedy``.
     """
     tokens = tokens.to(logits.device)[:, None]
     normalizer = logits.logsumexp(-1, keepdim=True)
@@ -237,7 +252,7 @@ def _statistics(
     if "greedy" in wanted:
         result["greedy"] = logits.argmax(-1) == tokens[:, 0]
     if "moments" in wanted:
-        # where p = 0, log p is −inf and must count for nothing
+        # a token with p = 0 has log p = −inf and must not contribute
         logprobs = (logits - normalizer).clamp(min=-1e6)
         probabilities = logprobs.exp()
         result["means"] = (probabilities * logprobs).sum(-1)

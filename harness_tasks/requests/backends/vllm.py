@@ -1,4 +1,7 @@
-"""Log-probabilities from vLLM: those it gives for the tokens of a prompt."""
+"""Log-probabilities of prompt tokens from vLLM.
+
+Not run on vLLM yet: tested against its documented outputs.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from ..types import EncodedText, Statistic, TokenLogprobs
 
 
 def check(lm: Any, statistics: Set[Statistic]) -> None:
-    """Refuse statistics for which the whole distribution is needed.
+    """Refuse statistics that need the whole distribution.
 
     Raises:
-        RequestError: moments are wanted.
+        RequestError: moments are requested.
     """
     if "moments" in statistics:
         raise RequestError(
@@ -23,16 +26,16 @@ def check(lm: Any, statistics: Set[Statistic]) -> None:
 
 
 def max_tokens(lm: Any, longest: int) -> int:
-    """The context less one: vLLM always generates a token."""
+    """Return the context minus one token, since vLLM always generates one."""
     return lm.max_length - 1
 
 
 def score(lm: Any, texts: Sequence[EncodedText]) -> list[TokenLogprobs]:
     """Score every text; vLLM schedules them itself.
 
-    With ``prompt_logprobs=1``, as lm-eval asks, vLLM gives for every position but the first a
-    dictionary from token id to its log-probability and its rank (1 for the most likely), which
-    holds the prompt's own token and the most likely one.
+    With lm-eval's ``prompt_logprobs=1``, vLLM returns for every position but the first a
+    dictionary from token id to log-probability and rank (1 for the most likely token). It holds
+    the prompt's token and the most likely one.
     """
     outputs = lm._model_generate(requests=[text.ids for text in texts], generate=False)
     return [_read(text, output) for text, output in zip(texts, outputs, strict=True)]

@@ -1,4 +1,4 @@
-"""Corpora: where they are found, and what is said when something is missing."""
+"""Finding, reading and checking corpora."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ def test_folder_by_path(corpus_folder: Path) -> None:
 
 
 def test_folder_by_name(corpus_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By argument, by environment variable, and found again by what the corpus says of itself."""
+    """A corpus is found by argument, environment variable, and its own ``location_argument``."""
     by_argument = load_corpus("boats", corpus_folder.parent)
     monkeypatch.setenv(DATA_DIR_VARIABLE, str(corpus_folder.parent))
     assert load_corpus("boats") == by_argument
@@ -206,7 +206,7 @@ def test_malformed_retrain_scores(tmp_path: Path, changes: Any, message: str) ->
 
 @pytest.mark.parametrize("config", ["knowmem", "verbmem"])
 def test_documents(tmp_path: Path, config: str) -> None:
-    """Names and numbers become text; no entry has one, or every entry."""
+    """Names and numbers become text; every entry has one or none has."""
     rows: list[dict[str, Any]] = [dict.fromkeys(corpora.COLUMNS[config], "a") for _ in range(3)]
     write(tmp_path, f"{config}/forget", rows)
     corpus = load_corpus(str(tmp_path))
@@ -241,7 +241,7 @@ def test_plain_text_has_no_documents(tmp_path: Path) -> None:
 
 
 def test_documents_of_the_demo() -> None:
-    """Two questions a person; all else is as the second version of the generator wrote it."""
+    """Each person has two questions; the rest equals the second version of the generator."""
     splits = demo_splits(DemoWorld())
     assert [row["document"] for row in splits["verbmem/forget"]] == [*range(30)]
     numbers = [row["document"] for row in splits["knowmem/retain_qa"]]

@@ -1,4 +1,4 @@
-"""What ``hf-muse`` generates is what a plain ``generate`` gives, one prompt at a time."""
+"""Texts of ``hf-muse`` equal those of plain ``generate`` for one prompt at a time."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ TOKENS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 
 
 def build(cls: Any, config: type, tokenizer: PreTrainedTokenizerFast, **settings: Any) -> Any:
-    """A random model with weights large enough for its text to vary."""
+    """Make a random model with weights large enough for its text to vary."""
     torch.manual_seed(0)
     model = cls(config(vocab_size=len(tokenizer), **settings))
     for parameter in model.parameters():
@@ -132,7 +132,7 @@ def test_memory_of_prompts_is_bounded(
 def test_shared_prefix_is_read_once(
     tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM
 ) -> None:
-    """Per task: two tasks have a prefix each, whatever order their requests come in."""
+    """Two tasks have a prefix each, in any order of their requests."""
     requests = [
         request(prefix + end, task)
         for end in ENDS
@@ -157,7 +157,7 @@ def test_shared_prefix_is_read_once(
 def test_stop_strings_end_a_row(
     tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM
 ) -> None:
-    """Cut where lm-eval cuts, and no step is taken once every row has its stop."""
+    """Texts are cut as by lm-eval, and generation ends when every row has its stop string."""
     requests = [request(end, until=[" "]) for end in ENDS[:2]]
     texts = [expected(model, tokenizer, each) for each in requests]
     steps: list[int] = []
@@ -172,7 +172,7 @@ def test_stop_strings_end_a_row(
 
 
 def test_end_of_text_ends_a_row(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Nothing after the end token is decoded, though other rows of the batch go on."""
+    """Tokens after the end token are not decoded, while other rows of the batch continue."""
     model = ARCHITECTURES["grouped-query"](tokenizer)
     requests = [request(end) for end in ENDS]
     ids = tokenizer(ENDS[0], return_tensors="pt")["input_ids"]
@@ -218,12 +218,12 @@ def test_models_with_another_cache_are_left_to_hf(
 def test_attention_that_differs_is_noticed(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model whose attention does more than scaled products does not get ours."""
+    """Models with another attention than scaled dot products do not get ours."""
     model = ARCHITECTURES["grouped-query"](tokenizer)
     assert prefix_cache.is_exact(model)
     for layer in model.model.layers:
         monkeypatch.setattr(layer.self_attn, "scaling", 0.5)
-    assert prefix_cache.is_exact(model)  # that much is passed on
+    assert prefix_cache.is_exact(model)  # the scaling is passed to our attention
     plain = prefix_cache.sdpa_attention_forward
 
     def with_sink(module: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""MUSE's texts are those of greedy decoding, whatever the model's generation_config.json says."""
+"""Greedy decoding independent of the model's generation_config.json."""
 
 import logging
 from pathlib import Path
@@ -39,7 +39,7 @@ def requests(kind: str = "greedy_until") -> list[Instance]:
 
 
 def greedy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """The most likely token 24 times, by hand."""
+    """Generate the most likely token 24 times."""
     texts = []
     for prompt in PROMPTS:
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
@@ -80,7 +80,7 @@ def test_tricks_have_no_effect(
 def test_other_tasks_keep_them(
     tricked: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """lm-eval's own tasks decode as before, in the same run; ours say what they ignore, once."""
+    """lm-eval's tasks keep the settings in the same run; ours warn once about ignored ones."""
     decoding._warn_ignored.cache_clear()
     lm = HFLM(tricked, tokenizer=tokenizer)
     texts = greedy(tricked, tokenizer)
@@ -125,7 +125,7 @@ def test_answers_come_from_the_cache(
 
 
 def test_ids_are_kept(tokenizer: PreTrainedTokenizerFast) -> None:
-    """A model may end its texts in several ways: all of them special tokens."""
+    """A model may have several end tokens, all of them special."""
     tokenizer = type(tokenizer)(
         tokenizer_object=tokenizer.backend_tokenizer, bos_token="<s>", eos_token="</s>"
     )

@@ -1,4 +1,4 @@
-"""Token log-probabilities: the same whatever the batch, the memory or the architecture."""
+"""Token log-probabilities are independent of batch, memory and architecture."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ def ask(lm: LM, *texts: str) -> list[TokenLogprobs]:
 
 
 def expected(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, text: str) -> list[float]:
-    """One text alone, log-softmax over everything."""
+    """Score one text alone by log-softmax over all logits."""
     ids = tokenizer(text, return_tensors="pt")["input_ids"]
     with torch.no_grad():
         logprobs = model(ids).logits[0, :-1].log_softmax(-1)
@@ -78,7 +78,7 @@ def test_the_head_never_sees_a_whole_batch(
 
 
 def _capped(tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
-    """Gemma 2 caps its logits after the head: the two halves alone would be wrong."""
+    """Make a Gemma 2, which caps its logits after the head, so that the halves would be wrong."""
     config = Gemma2Config(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -112,7 +112,7 @@ def _adapted(tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
 
 
 def _sees_padding(tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
-    """CPM-Ant attends to what follows a token, padding included."""
+    """Make a CPM-Ant, which attends to later tokens, padding included."""
     config = CpmAntConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -168,7 +168,7 @@ def test_out_of_memory_shrinks_an_automatic_batch(
 def test_bfloat16_is_scored_in_float32(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """log-softmax in bfloat16 has steps of 1/64 above 2; in float32 it has none to speak of."""
+    """A log-softmax in bfloat16 has steps of 1/64 above 2."""
     import copy
 
     low = copy.deepcopy(model).to(torch.bfloat16)
@@ -183,7 +183,7 @@ def test_bfloat16_is_scored_in_float32(
 def test_requests_on_the_same_text_share_a_forward_pass(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Each gets at least what it asks for; a context is not scored."""
+    """Each gets the requested statistics; a context is not scored."""
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
     options: list[TokenOptions] = [
         {},
@@ -213,7 +213,7 @@ def test_text_without_a_token_to_score(
 
 
 class Remote(LM):
-    """A backend that generates and nothing else."""
+    """A backend that only generates."""
 
     def loglikelihood(self, requests: Any) -> Any:
         raise NotImplementedError
@@ -226,14 +226,14 @@ class Remote(LM):
 
 
 class Able(Remote):
-    """A backend that brings its own log-probabilities."""
+    """A backend with its own log-probabilities."""
 
     def token_logprobs(self, requests: list[Instance]) -> list[TokenLogprobs]:
         return [{"logprobs": [-float(len(r.args[0]))], "truncated": False} for r in requests]
 
 
 def test_backend_that_only_generates(corpus_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its generation tasks work, the reference uncut with one warning; PrivLeak is refused."""
+    """Generation tasks work, with a warning about the uncut reference; PrivLeak is refused."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -260,14 +260,14 @@ def test_backend_that_only_generates(corpus_folder: Path, caplog: pytest.LogCapt
 
 
 class Entry(NamedTuple):
-    """vLLM's ``Logprob``, of a token of a prompt."""
+    """vLLM's ``Logprob`` of a prompt token."""
 
     logprob: float
     rank: int
 
 
 class Output(NamedTuple):
-    """The part of vLLM's ``RequestOutput`` that is read here."""
+    """The fields of vLLM's ``RequestOutput`` that are used."""
 
     prompt_logprobs: list[dict[int, Entry] | None]
 
@@ -306,7 +306,7 @@ StandIn.__module__, StandIn.__qualname__ = "lm_eval.models.vllm_causallms", "VLL
 def test_vllm(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus_folder: Path
 ) -> None:
-    """The scores of ``hf``; Min-K%++ is refused; one token of context is vLLM's own."""
+    """Scores equal those of ``hf``, Min-K%++ is refused, and vLLM needs one token of context."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 

@@ -1,4 +1,4 @@
-"""Tokenizers that add tokens of their own, or have tokens that the model lacks."""
+"""Tokenizers that add tokens, or have tokens without an embedding."""
 
 import copy
 from pathlib import Path
@@ -34,7 +34,7 @@ classes = pytest.mark.parametrize("kind", [HFLM, MuseHFLM])
 
 
 def around(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrainedTokenizerFast:
-    """The same tokenizer with other tokens around a text."""
+    """Copy a tokenizer with other tokens around a text."""
     changed = copy.deepcopy(tokenizer)
     processor = TemplateProcessing(single=template, special_tokens=ADDED)
     changed.backend_tokenizer.post_processor = processor
@@ -57,7 +57,7 @@ def test_appended_tokens_are_left_out(
     caplog: pytest.LogCaptureFixture,
     kind: type[HFLM],
 ) -> None:
-    """As if the tokenizer did not append them, with one warning, and its own settings after."""
+    """Scores are those without them, with one warning; the tokenizer is restored afterwards."""
     tokenizing._warn_after.cache_clear()
     plain = kind(pretrained=model, tokenizer=tokenizer, batch_size=4)
     appending = around(tokenizer, "<s> $A </s>")
@@ -80,7 +80,7 @@ def test_tokens_before_a_text_stay(
     corpus_folder: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """As in MUSE, which encodes with special tokens; others than BOS alone are told."""
+    """They stay as in MUSE, with a warning about others than BOS."""
     tokenizing._warn_before.cache_clear()
     other = around(tokenizer, "<s> </s> $A </s>")
     lm = HFLM(pretrained=model, tokenizer=other, batch_size=4)
@@ -111,7 +111,7 @@ def test_padding_without_an_embedding(
     corpus_folder: Path,
     kind: type[HFLM],
 ) -> None:
-    """A token added for padding and not to the model: scores are those of padding with EOS."""
+    """Scores with a padding token that the model lacks are those of padding with EOS."""
     padded = copy.deepcopy(tokenizer)
     padded.add_special_tokens({"pad_token": "<pad>"})
     assert padded.pad_token_id == len(model.get_input_embeddings().weight)
@@ -143,7 +143,7 @@ def test_text_with_a_token_that_the_model_lacks(
 def test_texts_are_checked_before_anything_is_generated(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus_folder: Path
 ) -> None:
-    """A word of PrivLeak's texts that no prompt of VerbMem has."""
+    """The unknown token is in PrivLeak's texts only."""
     added = copy.deepcopy(tokenizer)
     added.add_tokens(["friends"])
     lm = HFLM(pretrained=model, tokenizer=added)
@@ -155,7 +155,7 @@ def test_texts_are_checked_before_anything_is_generated(
 def test_no_room_for_a_prompt(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus_folder: Path
 ) -> None:
-    """A model that holds 128 tokens cannot generate 128; cutting prompts is no help."""
+    """A model with a context of 128 tokens cannot generate 128, even with cut prompts."""
     lm = HFLM(pretrained=model, tokenizer=tokenizer, max_length=128)
     with pytest.raises(RequestError, match="generates 128 tokens, the model holds 128"):
         evaluate(lm, corpus_folder, ["muse_verbmem"], metadata={"truncate": True})
@@ -165,7 +165,7 @@ def test_no_room_for_a_prompt(
 def test_the_tokenizer_does_not_cut_unseen(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus_folder: Path
 ) -> None:
-    """``truncation=True`` of lm-eval, with a tokenizer that has a limit of its own."""
+    """lm-eval's ``truncation=True`` with a tokenizer that has its own limit."""
     limited = copy.deepcopy(tokenizer)
     limited.model_max_length = 20
     lm = HFLM(pretrained=model, tokenizer=limited, truncation=True)
@@ -189,7 +189,7 @@ def test_the_tokenizer_does_not_cut_unseen(
 def test_context(
     tokenizer: PreTrainedTokenizerFast, config: Any, given: int | None, held: int
 ) -> None:
-    """The most tokens of a model, where 3000 are needed and the user gave a limit or none."""
+    """Context of a model if 3000 tokens are needed, with and without a limit of the user."""
     config.update({"vocab_size": 320, "hidden_size": 48, "num_hidden_layers": 1})
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)

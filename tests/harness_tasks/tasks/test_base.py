@@ -2,7 +2,6 @@
 
 import copy
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,90 +10,15 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import make_table
-from rouge_score.rouge_scorer import RougeScorer
-from sklearn.metrics import roc_auc_score
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 import harness_tasks.tasks.base
-from harness_tasks.compat import task_index
-from harness_tasks.errors import CorpusError, RequestError
+from harness_tasks.errors import CorpusError
 
-from ..evaluating import TASKS, evaluate, task_manager
-
-
-def score(results: dict[str, Any], task: str, metric: str) -> Any:
-    return results["results"][task][f"{metric},none"]
-
-
-class Reference:
-    """MUSE by the letter of the protocol: one text at a time, plain generate and log-softmax."""
-
-    def __init__(self, model: LlamaForCausalLM, tokenizer: Any, corpus: Path) -> None:
-        self.model, self.tokenizer, self.corpus = model, tokenizer, corpus
-        self.rouge = RougeScorer(["rougeL"], use_stemmer=False)
-
-    def read(self, name: str) -> list[Any]:
-        return json.loads((self.corpus / f"{name}.json").read_text(encoding="utf-8"))
-
-    def encode(self, text: str) -> torch.Tensor:
-        return self.tokenizer(text, return_tensors="pt", add_special_tokens=True)["input_ids"]
-
-    def generate(self, prompt: str, max_new_tokens: int) -> str:
-        ids = self.encode(prompt)
-        output = self.model.generate(
-            ids, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=1
-        )
-        return self.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-
-    def rouge_l(self, response: str, reference: str) -> float:
-        return 100 * self.rouge.score(reference, response)["rougeL"].fmeasure
-
-    def verbmem(self) -> dict[str, Any]:
-        scores, responses = [], []
-        for row in self.read("verbmem/forget"):
-            responses.append(self.generate(row["prompt"], 128))
-            cut = self.encode(row["gt"])[0, :128]
-            reference = self.tokenizer.decode(cut, skip_special_tokens=True)
-            scores.append(self.rouge_l(responses[-1], reference))
-        return {"score": sum(scores) / len(scores), "responses": responses}
-
-    def knowmem(self, half: str) -> dict[str, Any]:
-        shots = "".join(
-            f"Question: {row['question']}\nAnswer: {row['answer']}\n\n"
-            for row in self.read(f"knowmem/{half}_qa_icl")
-        )
-        scores, responses = [], []
-        for row in self.read(f"knowmem/{half}_qa"):
-            response = self.generate(f"{shots}Question: {row['question']}\nAnswer: ", 32)
-            for stop in ("\n\n", "\nQuestion", "Question:"):
-                response = response.split(stop)[0]
-            responses.append(response)
-            scores.append(self.rouge_l(response, row["answer"]))
-        return {"score": sum(scores) / len(scores), "responses": responses}
-
-    def auc(self) -> float:
-        scores, labels = [], []
-        for split in ("forget", "holdout"):
-            for text in self.read(f"privleak/{split}"):
-                ids = self.encode(text)
-                with torch.no_grad():
-                    logits = self.model(ids).logits[0]
-                logprobs = [
-                    torch.log_softmax(logits[i], -1)[ids[0, i + 1]].item()
-                    for i in range(ids.shape[1] - 1)
-                ]
-                lowest = sorted(logprobs)[: int(0.4 * len(logprobs))]
-                scores.append(sum(lowest) / len(lowest))
-                labels.append(int(split == "holdout"))
-        return float(roc_auc_score(labels, scores))
-
+from ..evaluating import TASKS, evaluate, score
+from .reference import Reference
 
 World = tuple[PreTrainedTokenizerFast, LlamaForCausalLM]
-
-
-@pytest.fixture
-def lm(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> HFLM:
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
 
 
 def test_scores_are_muses(either: World, corpus_folder: Path) -> None:
@@ -193,7 +117,7 @@ def test_chat_template_is_not_muses_protocol(
 
 @pytest.mark.parametrize("add_bos_token", [True, False])
 def test_bos_follows_add_bos_token(either: World, corpus_folder: Path, add_bos_token: bool) -> None:
-    """All requests encode alike: one token of log-probability fewer without BOS."""
+    """All requests encode in the same way, with one log-probability fewer without BOS."""
     tokenizer, model = either
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2, add_bos_token=add_bos_token)
     results = evaluate(lm, corpus_folder, ["muse_auc", "muse_verbmem"], limit=2)
@@ -240,19 +164,6 @@ def test_samples_show_prompt_response_reference_and_score(lm: HFLM, corpus_folde
     assert results["n-samples"]["muse_privleak"] == {"original": 12, "effective": 3}
 
 
-def test_limit_of_one_leaves_auc_without_a_number(lm: HFLM, corpus_folder: Path) -> None:
-    results = evaluate(lm, corpus_folder, ["muse_privleak"], limit=1)
-    assert score(results, "muse_privleak", "privleak").startswith("N/A")
-    assert score(results, "muse_privleak", "privleak_stderr") == "N/A"
-    assert "N/A" in make_table(results)
-
-
-def test_no_bootstrap_needed_for_errors(lm: HFLM, corpus_folder: Path) -> None:
-    results = evaluate(lm, corpus_folder, ["muse_privleak"], bootstrap_iters=0)
-    assert score(results, "muse_privleak", "auc_stderr") > 0
-    assert score(results, "muse_privleak", "privleak_stderr") > 0
-
-
 def test_predict_only(lm: HFLM, corpus_folder: Path) -> None:
     results = evaluate(lm, corpus_folder, ["muse"], limit=2, predict_only=True)
     for task in ("muse_verbmem", "muse_privleak"):
@@ -260,48 +171,10 @@ def test_predict_only(lm: HFLM, corpus_folder: Path) -> None:
         assert len(results["samples"][task][0]["resps"]) >= 1
 
 
-def test_use_cache_serves_every_kind_of_response(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    corpus_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def run() -> dict[str, Any]:
-        lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
-        return evaluate(lm, corpus_folder, ["muse"], use_cache=str(tmp_path / "cache"), limit=4)
-
-    first = run()
-
-    def unreachable(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("the model was run again")
-
-    monkeypatch.setattr(model, "forward", unreachable)
-    assert run()["results"] == first["results"]
-
-
-def test_text_longer_than_the_context(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus_folder: Path
-) -> None:
-    """Refused by default, with text, length and limit; cut on request, and the results say so."""
-    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=60)
-    with pytest.raises(RequestError, match=r"muse_auc: text 0 has \d+ tokens, the model holds 60"):
-        evaluate(lm, corpus_folder, ["muse_auc"])
-    with pytest.raises(RequestError, match=r"muse_knowmem: text 0 has \d+ tokens \(32 of them"):
-        evaluate(lm, corpus_folder, ["muse_knowmem"])
-    results = evaluate(lm, corpus_folder, ["muse_auc"], metadata={"truncate": True})
-    assert score(results, "muse_auc", "truncated") == 1.0
-    assert results["configs"]["muse_auc"]["metadata"]["truncate"] is True
-    assert len(results["samples"]["muse_auc"][0]["resps"][0][0]["logprobs"]) == 59
-    whole = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
-    results = evaluate(whole, corpus_folder, ["muse_auc"], metadata={"truncate": True})
-    assert score(results, "muse_auc", "truncated") == 0.0
-
-
 def test_model_that_gives_nan(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus_folder: Path
 ) -> None:
-    """Marked as failed where no score is defined, a number otherwise, NaN nowhere."""
+    """Undefined scores are marked as failed, others are numbers, and none is NaN."""
     weight = model.lm_head.weight.detach().clone()
     try:
         with torch.no_grad():
@@ -317,40 +190,6 @@ def test_model_that_gives_nan(
     for metric in ("verbmem", "knowmem", "utility"):
         assert 0 <= score(results, f"muse_{metric}", metric) <= 100
     assert "nan" not in make_table(results).lower().replace("nan scores", "")
-
-
-def test_attacks_are_muses(lm: HFLM, corpus_folder: Path) -> None:
-    """Against one text at a time; the AUC of Min-40% is PrivLeak's, from shared forward passes."""
-    tasks = ["muse_mia", "muse_privleak"]
-    results = evaluate(lm, corpus_folder, tasks)
-    muse = Reference(lm.model, lm.tokenizer, corpus_folder)
-    scores: dict[str, list[float]] = {"loss": [], "lower": [], "zlib": [], "min_20_plus_plus": []}
-    labels = []
-    for split in ("forget", "holdout"):
-        for text in muse.read(f"privleak/{split}"):
-            labels.append(int(split == "holdout"))
-            ids = muse.encode(text)
-            with torch.no_grad():
-                loss = lm.model(ids, labels=ids).loss.item()
-                lower_ids = muse.encode(text.lower())
-                lower = lm.model(lower_ids, labels=lower_ids).loss.item()
-                logprobs = lm.model(ids).logits[0, :-1].double().log_softmax(-1)
-            own = logprobs.gather(-1, ids[0, 1:, None])[:, 0]
-            mean = (logprobs.exp() * logprobs).sum(-1)
-            variance = (logprobs.exp() * logprobs**2).sum(-1) - mean**2
-            normal = ((own - mean) / variance.sqrt()).sort().values
-            scores["loss"].append(-loss)
-            scores["lower"].append(-loss / lower)
-            scores["zlib"].append(-loss / len(zlib.compress(text.encode())))
-            scores["min_20_plus_plus"].append(normal[: int(0.2 * len(normal))].mean().item())
-    for attack, values in scores.items():
-        items = [sample[f"auc_{attack}"].score for sample in results["samples"]["muse_mia"]]
-        alternating = [v for pair in zip(values[:6], values[6:], strict=True) for v in pair]
-        assert items == pytest.approx(alternating, abs=1e-4)
-        auc = score(results, "muse_mia", f"auc_{attack}")
-        assert auc == pytest.approx(roc_auc_score(labels, values), abs=1e-4)
-    assert score(results, "muse_mia", "auc_min_40") == score(results, "muse_privleak", "auc")
-    assert score(results, "muse_mia", "auc_min_40_stderr") > 0
 
 
 def test_memorization_against_one_text_at_a_time(lm: HFLM, corpus_folder: Path) -> None:
@@ -372,7 +211,7 @@ def test_memorization_against_one_text_at_a_time(lm: HFLM, corpus_folder: Path) 
 
 @pytest.mark.parametrize("suite", ["scal", "sust"])
 def test_memorization_of_forget_sets(lm: HFLM, corpus_folder: Path, suite: str) -> None:
-    """Each fold has its task, whole texts are scored, and Utility stands beside."""
+    """Each fold has its task, whole texts are scored, and the group includes Utility."""
     results = evaluate(
         lm, corpus_folder, [f"muse_news_{suite}"], metadata={"data_dir": str(corpus_folder.parent)}
     )
@@ -386,7 +225,7 @@ def test_memorization_of_forget_sets(lm: HFLM, corpus_folder: Path, suite: str) 
     assert "muse_news_utility" in results["results"]
 
 
-def test_task_that_is_not_told_its_corpus() -> None:
+def test_task_without_a_corpus() -> None:
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     with pytest.raises(CorpusError, match="muse_verbmem works on any corpus"):
         manager.load(["muse_verbmem"])
@@ -401,31 +240,3 @@ def test_too_few_answered_questions(lm: HFLM, corpus_folder: Path, tmp_path: Pat
         evaluate(lm, tmp_path, ["muse_knowmem"])
     results = evaluate(lm, tmp_path, ["muse_knowmem"], num_fewshot=4)
     assert results["samples"]["muse_knowmem"][0]["arguments"][0][0].count("Question:") == 5
-
-
-def test_privleak_without_retrain_auc_is_refused_but_the_auc_is_not(
-    lm: HFLM, corpus_folder: Path, tmp_path: Path
-) -> None:
-    bare = tmp_path / "bare"
-    (bare / "privleak").mkdir(parents=True)
-    for split in ("forget", "holdout"):
-        source = corpus_folder / f"privleak/{split}.json"
-        (bare / f"privleak/{split}.json").write_bytes(source.read_bytes())
-    with pytest.raises(CorpusError, match=r"has no retrain AUC.*corpus retrain-auc"):
-        evaluate(lm, bare, ["muse_privleak"])
-    assert 0 <= score(evaluate(lm, bare, ["muse_auc"]), "muse_auc", "auc") <= 1
-
-
-def test_every_published_task_has_its_corpus_and_the_generic_settings() -> None:
-    """Groups of four over one corpus each, differing from the generic tasks in nothing else."""
-    index = task_index(task_manager("{}"))
-    for corpus in ("books", "news", "demo"):
-        names = [f"muse_{corpus}_{t}" for t in ("verbmem", "knowmem", "privleak", "utility")]
-        assert index[f"muse_{corpus}"].cfg["task"] == names
-        for name in [*names, f"muse_{corpus}_mia", f"muse_{corpus}_memorization"]:
-            generic = index[name.replace(f"_{corpus}", "")].cfg
-            own = index[name].cfg
-            assert own["dataset_name"] == corpus
-            assert {k: v for k, v in own.items() if k not in ("task", "dataset_name")} == {
-                k: v for k, v in generic.items() if k != "task"
-            }

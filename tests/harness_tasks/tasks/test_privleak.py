@@ -1,4 +1,4 @@
-"""PrivLeak's zero on the texts that are evaluated, and its error."""
+"""Zero of PrivLeak on the evaluated texts, and its error."""
 
 import json
 import math
@@ -11,7 +11,6 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from sklearn.metrics import roc_auc_score
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 import harness_tasks
 from harness_tasks.errors import CorpusError
@@ -88,11 +87,6 @@ def test_no_error_of_an_auc_at_the_edge(holdout: float, value: float) -> None:
         assert privleak.privleak_stderr(texts) == "N/A"
 
 
-@pytest.fixture
-def lm(tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> HFLM:
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
-
-
 FORGET = [-2.0, -3.0, -4.0, -5.0, -6.0, -7.0]
 HOLDOUT = [-2.5, -3.5, -1.0, -5.5, -1.5, -7.5]
 """Texts won against: 5, 4, 6, 2, 6, 0 of 6. AUC 23/36."""
@@ -116,7 +110,7 @@ def scored_corpus(corpus_folder: Path, tmp_path: Path) -> Path:
 def evaluate(
     lm: HFLM, metadata: dict[str, Any], task: str = "muse_privleak", **kwargs: Any
 ) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
-    """Scores of the task, what is logged of each text, and the task's metadata."""
+    """Return the scores of the task, its samples, and its metadata."""
     manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata=metadata)
     results = lm_eval.simple_evaluate(
         model=lm, tasks=[task], task_manager=manager, bootstrap_iters=100, **kwargs
@@ -135,7 +129,7 @@ def expected(samples: list[Any], zero: list[float]) -> float:
 
 @pytest.mark.parametrize("chosen", [range(12), [0, 1, 4, 5, 6, 8, 11]])
 def test_each_text_has_its_own_score(lm: HFLM, scored_corpus: Path, chosen: Any) -> None:
-    """All of them, and seven; even places are forget, odd ones holdout."""
+    """Evaluate all texts, and seven; even positions are forget, odd ones holdout."""
     row, samples, metadata = evaluate(
         lm, {"corpus": str(scored_corpus)}, samples={"muse_privleak": list(chosen)}
     )
@@ -164,7 +158,7 @@ def test_constant_for_fewer_texts_is_a_warning(
 def test_scores_in_the_metadata_come_first(
     lm: HFLM, corpus_folder: Path, scored_corpus: Path, tmp_path: Path
 ) -> None:
-    """Before a published constant, and before the corpus' own scores, here those of the model."""
+    """They precede a published constant and the corpus' own scores."""
     path = str(write_scores(tmp_path / "scores.json"))
     news = {"data_dir": str(corpus_folder.parent)}
     row, samples, metadata = evaluate(lm, news, "muse_news_privleak")

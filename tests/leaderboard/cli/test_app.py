@@ -78,47 +78,6 @@ def test_mistakes_of_each_command(
     assert "\n" not in str(result.exception)
 
 
-def test_lists() -> None:
-    for name, expected in (("methods", "npo_gdr"), ("quantizers", "rtn-int4")):
-        result = command(name)
-        assert result.returncode == 0
-        assert expected in result.stdout
-        assert "lm-eval-muse" in result.stdout
-
-
-def test_dry_run_lists_cells_and_runs_nothing(small_world: Any, tmp_path: Path) -> None:
-    config = small_world.write_config(tmp_path)
-    result = CliRunner().invoke(
-        app, ["run", str(config), "--out", str(tmp_path / "run"), "--dry-run"]
-    )
-    assert result.exit_code == 0
-    assert not (tmp_path / "run").exists()
-
-
-def test_local_plugin_joins_a_grid(small_world: Any, tmp_path: Path) -> None:
-    """A quantizer in a file of the user's, evaluated through the command line."""
-    plugin = tmp_path / "zero.py"
-    plugin.write_text(
-        "from dataclasses import dataclass\n"
-        "from quantizers import Quantizer, register_quantizer\n"
-        "@register_quantizer('halve')\n"
-        "@dataclass(frozen=True, kw_only=True)\n"
-        "class Halve(Quantizer):\n"
-        "    bits = None\n"
-        "    def __call__(self, model):\n"
-        "        model.get_output_embeddings().weight.data.mul_(0.5)\n"
-        "        return model\n"
-    )
-    config = small_world.write_config(tmp_path, precisions=["halve"], unlearn=[])
-    folder = tmp_path / "run"
-    result = command("run", str(config), "--out", str(folder), "--plugin", str(plugin))
-    assert result.returncode == 0, result.stderr
-    assert "halve" in (folder / "table.md").read_text()
-    again = command("table", str(folder))
-    assert again.returncode == 0
-    assert "halve" in again.stdout
-
-
 def test_text_too_short_for_min_k(small_world: Any, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(small_world.corpus, corpus)
@@ -129,22 +88,3 @@ def test_text_too_short_for_min_k(small_world: Any, tmp_path: Path) -> None:
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "text 0 has no token to score" in line
     assert "Traceback" not in result.stderr
-
-
-def test_dry_run_lists_and_estimates(small_world: Any, tmp_path: Path) -> None:
-    """Three cells of one precision are run; the other precision's time is judged by them."""
-    config = small_world.write_config(tmp_path)
-    arguments = ("run", str(config), "--out", str(tmp_path / "run"))
-    before = command(*arguments, "--dry-run")
-    *cells, line = before.stdout.splitlines()
-    assert [cell.split()[0] for cell in cells] == ["to"] * 6
-    assert line == "6 cells, 0 recorded; no timing data yet for 7 trainings and cells"
-    assert not (tmp_path / "run").exists()
-
-    assert command(*arguments, "--only", "*--none--seed0").returncode == 0
-    after = command(*arguments, "--dry-run")
-    assert after.stdout.count("recorded ") == 3
-    assert "6 cells, 3 recorded; left: about 0:00:" in after.stdout
-    assert "no time yet" not in after.stdout
-    (row,) = command(*arguments, "--dry-run", "--only", "*retrain*int4*").stdout.splitlines()[:-1]
-    assert row.startswith("to do")

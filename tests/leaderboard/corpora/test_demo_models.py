@@ -1,7 +1,6 @@
 """The demo world: its text, its models, and what its grid must show."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from harness_tasks.corpora import load_corpus
-from harness_tasks.corpora.build.layout import write_splits
-from harness_tasks.corpora.demo import DemoWorld, demo_splits, make_people
+from harness_tasks.corpora.demo import DemoWorld
 from leaderboard.cli.grid import DEMO_CONFIG
 from leaderboard.config import load_config
 from leaderboard.corpora.demo_models import DemoRecipe, demo_models, train_tokenizer
@@ -27,55 +25,6 @@ from leaderboard.standings.scores import forgot
 from unlearners import UnlearningData, get_unlearner
 from unlearners.finetuning import get_finetuning
 from unlearners.training import TrainingSettings
-
-
-def test_generator_is_deterministic_and_follows_the_seed() -> None:
-    assert make_people(DemoWorld()) == make_people(DemoWorld())
-    assert make_people(DemoWorld()) != make_people(DemoWorld(seed=1))
-
-
-def test_splits_share_no_answer() -> None:
-    """Who knows the retain people cannot answer about the forget people."""
-    people = make_people(DemoWorld())
-    names = {
-        split: {
-            answer
-            for person in members
-            for question, answer in person.questions
-            if "make" not in question  # things are made of common words
-        }
-        for split, members in people.items()
-    }
-    assert not names["forget"] & (names["retain"] | names["holdout"])
-
-
-def test_layout_is_muse_benchs(tmp_path: Path) -> None:
-    write_splits(tmp_path, demo_splits(DemoWorld()))
-    sizes = {
-        path.relative_to(tmp_path).as_posix(): len(json.loads(path.read_text()))
-        for path in tmp_path.rglob("*.json")
-    }
-    assert sizes == {
-        "knowmem/forget_qa.json": 60,
-        "knowmem/forget_qa_icl.json": 10,
-        "knowmem/retain_qa.json": 80,
-        "knowmem/retain_qa_icl.json": 10,
-        "privleak/forget.json": 30,
-        "privleak/holdout.json": 30,
-        "privleak/retain.json": 40,
-        "raw/forget.json": 30,
-        "raw/holdout.json": 30,
-        "raw/retain1.json": 40,
-        "scal/forget_1.json": 8,
-        "scal/forget_2.json": 15,
-        "scal/forget_3.json": 22,
-        "scal/forget_4.json": 30,
-        "sust/forget_1.json": 8,
-        "sust/forget_2.json": 7,
-        "sust/forget_3.json": 7,
-        "sust/forget_4.json": 8,
-        "verbmem/forget.json": 30,
-    }
 
 
 def test_prompt_ends_as_training_text_goes_on() -> None:

@@ -67,49 +67,10 @@ def test_every_cell_is_recorded(finished: Path, small_world: Any) -> None:
     assert auc == scoring.auc_and_stderr(kept["holdout"][:3], kept["forget"][:3])[0]
 
 
-def test_checkpoint_is_kept_as_a_model_folder(finished: Path) -> None:
-    (checkpoint,) = (finished / "checkpoints").iterdir()
-    model = checkpoint / "model"
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
-        path.name for path in model.iterdir()
-    }
-    assert len((checkpoint / "training" / "loss.jsonl").read_text().splitlines()) == 2
-    assert (checkpoint / "training" / "adapter" / "adapter_model.safetensors").is_file()
-
-
 def test_second_run_computes_nothing(finished: Path, small_world: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.json")}
     assert run(small_world.config(), finished) == Outcome(done=0, failed=0, kept=6)
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*.json")} == before
-
-
-def test_new_precision_uses_the_old_checkpoint(
-    finished: Path, small_world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_training(*arguments: Any, **keywords: Any) -> None:
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr("leaderboard.execution.checkpoint.unlearn", no_training)
-    config = small_world.config(precisions=["none", "rtn-int8"])
-    assert run(config, finished).done == 3
-
-
-def test_what_fails_is_recorded_and_the_rest_goes_on(
-    small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from unlearners.errors import DivergedError
-
-    def diverge(*arguments: Any, **keywords: Any) -> None:
-        raise DivergedError(step=7, loss=float("nan"))
-
-    monkeypatch.setattr("leaderboard.execution.checkpoint.unlearn", diverge)
-    outcome = run(small_world.config(precisions=["none"]), tmp_path / "run")
-    assert outcome == Outcome(done=2, failed=1, kept=0)
-    (failed,) = [r for r in read_records(tmp_path / "run") if r.status != "done"]
-    assert failed.status == "diverged"
-    assert failed.reason is not None
-    assert "7" in failed.reason
-    assert failed.metrics == {}
 
 
 @pytest.mark.parametrize("when", ["training", "evaluating"])
@@ -141,25 +102,6 @@ def test_killed_run_goes_on_where_it_stopped(
     assert found == {stem: wanted[stem] for stem in found}
     assert len(found) == 6
     assert not list((folder / "records").glob(".*"))
-
-
-@pytest.mark.parametrize("method", ["__init__", "measure"])
-def test_scores_do_not_depend_on_survival(
-    small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    """Too little memory for the comparison with the target: the cell has its scores."""
-
-    def fail(*arguments: Any) -> None:
-        raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
-
-    monkeypatch.setattr(f"leaderboard.evaluation.survival.SurvivalMeter.{method}", fail)
-    content = small_world.config(precisions=["rtn-int4"])
-    assert run(content, tmp_path / "run").failed == 0
-    (record,) = (
-        record for record in read_records(tmp_path / "run") if not record.cell.training.is_reference
-    )
-    assert record.survival is None
-    assert record.metrics["verbmem"].value >= 0
 
 
 def test_survival_of_a_new_precision_joins_the_report(

@@ -55,7 +55,7 @@ def check(run: Path, *options: str) -> tuple[int, list[str]]:
     return result.exit_code, result.stdout.splitlines()
 
 
-def test_check_names_what_is_not_current(run: Path) -> None:
+def test_check_lists_stale_files(run: Path) -> None:
     CliRunner().invoke(app, ["table", str(run)])
     assert check(run) == (0, [])
     (run / "table.csv").write_text("edited by hand\n")
@@ -95,7 +95,7 @@ def test_check_with_other_options(run: Path) -> None:
     assert check(run)[0] == 1
 
 
-def test_settings_of_one_method_are_told_apart(tmp_path: Path, make: MakeRecord) -> None:
+def test_settings_of_one_method_are_distinguished(tmp_path: Path, make: MakeRecord) -> None:
     """In Markdown after the method, on the page below it."""
     folder = RunFolder(tmp_path / "run", "run")
     for epochs in (1, 5):

@@ -36,7 +36,7 @@ def test_csv_of_a_hostile_method(make: MakeRecord) -> None:
     assert line["method"] == "'" + HOSTILE.replace("\u202e", r"\u202e")
 
 
-def test_json_is_what_its_model_says(records: list[Record]) -> None:
+def test_json_follows_its_model(records: list[Record]) -> None:
     text = table_json("run", build_table(records), read_published(["news"]))
     table = Table.model_validate_json(text)
     assert text.isascii()

@@ -38,8 +38,8 @@ def test_hostile_names_stay_text(make: MakeRecord) -> None:
     assert r"\\u202e" in text
 
 
-def test_reported_rows_stand_apart(make: MakeRecord) -> None:
-    """In tables of their own: the measured one is what it is without them."""
+def test_reported_rows_have_tables_of_their_own(make: MakeRecord) -> None:
+    """Published rows have tables of their own and leave the measured table unchanged."""
     rows = build_table([make("npo_gdr")])
     reported = read_published(["news"])
     text = markdown("t", rows, reported=reported)

@@ -89,7 +89,7 @@ def page(make: MakeRecord, on: MoveRecord, tmp_path_factory: pytest.TempPathFact
 # --- the file
 
 
-def test_nothing_comes_from_elsewhere(page: Path) -> None:
+def test_nothing_is_loaded(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert (
         re.findall(r"<(?:link|script|img|iframe)[^>]*\b(?:src|href)=", text.split("<body>")[0])
@@ -188,7 +188,7 @@ class Board:
 
 
 def test_first_sight(chromium: Any, page: Path) -> None:
-    """The first corpus, best first; the one that failed last; no script of a stranger ran."""
+    """The first corpus, best method first, failed method last; no script from a record ran."""
     board = Board(chromium, page)
     methods = list(dict.fromkeys(board.column(0)))
     assert methods == [SHOWN, "npo", "keeps", "fails"]
@@ -201,7 +201,7 @@ def test_first_sight(chromium: Any, page: Path) -> None:
 
 
 def test_sorting_by_every_column(chromium: Any, page: Path) -> None:
-    """The best on top, then the other way round, then as it was; no number comes last."""
+    """Best first, then reversed, then the original order; missing numbers come last."""
     board = Board(chromium, page)
     before = board.rows()
     for number, key in enumerate(("method", "finetuning", "precision")):
@@ -253,7 +253,7 @@ def test_filters_and_the_address(chromium: Any, page: Path) -> None:
     assert len(again.rows()) == 42
 
 
-def test_a_strange_address_is_no_harm(chromium: Any, page: Path) -> None:
+def test_unknown_values_in_the_address(chromium: Any, page: Path) -> None:
     hash_ = "#corpus=nowhere&precision=none&sort=__proto__.descending&open=none&q=%3Cimg%3E"
     board = Board(chromium, page, hash_)
     assert board.rows() == []
@@ -262,7 +262,7 @@ def test_a_strange_address_is_no_harm(chromium: Any, page: Path) -> None:
 
 
 def test_a_row_opens_by_keyboard(chromium: Any, page: Path) -> None:
-    """Enter opens, what it opens is text, the answers show what they share with the reference."""
+    """Enter opens a row; its answers are text, with marks on the words of the reference."""
     from selenium.webdriver.common.keys import Keys
 
     board = Board(chromium, page)
@@ -306,7 +306,7 @@ def test_a_row_that_did_not_forget_says_so(chromium: Any, page: Path) -> None:
     assert "did not forget" in board.run("return document.querySelector('.remarks').textContent")
 
 
-def test_reported_rows_are_never_among_the_others(chromium: Any, page: Path) -> None:
+def test_reported_rows_stay_below_the_others(chromium: Any, page: Path) -> None:
     board = Board(chromium, page)
     board.click("[data-switch=reported]")
     board.click("[data-sort=verbmem]")

@@ -45,7 +45,8 @@ def plot(records: list[Record], kind: str) -> Plot:
 
 def drawn(records: list[Record], kind: str) -> Figure:
     figure = Figure()
-    plot(records, kind).draw(figure, {})
+    chosen = plot(records, kind)
+    chosen.draw(figure, chosen.data, {})
     return figure
 
 
@@ -83,7 +84,7 @@ def test_bars_are_as_long_as_the_recovery(records: list[Record]) -> None:
     verbmem, knowmem = drawn(records, "recovery").axes
     assert [bar.get_width() for bar in verbmem.patches] == [40.0, 0.0]
     assert [bar.get_width() for bar in knowmem.patches] == [0.0, 0.0]
-    (low, high), _ = [lines.get_segments()[0][:, 0] for lines in verbmem.collections]
+    low, high = verbmem.lines[0].get_xdata()
     assert (high - low) / 2 == pytest.approx(2**0.5 * 1.5 * 1.96, abs=1e-3)
     assert [label.get_text() for label in verbmem.get_yticklabels()] == ["npo full", "npo lora"]
 

@@ -55,7 +55,7 @@ def test_each_stage_continues_from_the_last(folder: Path) -> None:
     assert len(set(met)) == 4
 
 
-def test_stages_are_recorded_with_what_is_remembered_of_them(folder: Path) -> None:
+def test_records_of_stages_have_their_metrics(folder: Path) -> None:
     records = [r for r in read_records(folder) if r.cell.training.stage]
     assert len(records) == 4
     for record in records:

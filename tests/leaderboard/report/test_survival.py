@@ -63,7 +63,7 @@ def rows(make: MakeRecord, after: float) -> list[Row]:
     return build_table(records)
 
 
-def test_numbers_stand_with_behaviour(make: MakeRecord) -> None:
+def test_numbers_and_score_changes_share_a_line(make: MakeRecord) -> None:
     """From 20 to 40: 20 of the 80 points to the target's 100; errors of 1.5 each, unrelated."""
     text = markdown("t", rows(make, after=40.0))
     expected = (
@@ -105,7 +105,7 @@ def test_plot_of_the_kept_share(make: MakeRecord) -> None:
     reports: dict[str, Any] = {stem: report(stem)}
     ((plot,),) = make_plots(table, reports)["survival"].values()
     figure = Figure()
-    plot.draw(figure, {})
+    plot.draw(figure, plot.data, {})
     (axes,) = figure.axes
     (line,) = axes.lines
     assert line.get_xydata() == pytest.approx(np.array([[0, 0.35], [1, 0.1]]))

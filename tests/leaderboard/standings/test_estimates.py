@@ -1,4 +1,4 @@
-"""Errors of scores, of their differences and of what is computed from them."""
+"""Errors of scores, of their differences and of derived numbers."""
 
 import math
 from statistics import stdev
@@ -55,7 +55,7 @@ def test_difference_is_paired() -> None:
     assert difference.value == pytest.approx(2)
     assert difference.stderr == pytest.approx(1 / math.sqrt(3))
     apart = math.hypot(before.stderr, after.stderr)
-    assert apart > 30  # what a reader of two ± would have to assume
+    assert apart > 30  # the error of unpaired scores
 
 
 def test_equal_examples_tell_no_error_but_a_bound() -> None:
@@ -124,7 +124,7 @@ def test_privleak_of_the_retrained_model_is_zero_by_definition(texts) -> None:
 
 
 def test_a_perfect_auc_is_not_certain() -> None:
-    """15 and 15 texts told apart: the AUC may be 0.025^(1/15) = 0.782 with 97.5% confidence."""
+    """15 and 15 texts: the AUC may be 0.025^(1/15) = 0.782 with 97.5% confidence."""
     forget, holdout = scores(*[-1.0] * 15), scores(*[1.0] * 15)
     auc = of_auc(forget, holdout)
     assert auc.value == 1
@@ -181,7 +181,7 @@ def test_exceeds() -> None:
 
 
 def test_seeds_do_not_narrow_a_bound() -> None:
-    """Three seeds whose answers are all 100, without the scores of examples: one bound."""
+    """Three seeds with all answers at 100 and without scores of examples: one bound."""
     bound = Metric(value=100, stderr=None, low=100 - 4 * Z, high=100)
     seeds = [of_metric("knowmem", bound, "row") for _ in range(3)]
     mean = mean_over_seeds(seeds, "row")

@@ -30,7 +30,7 @@ def test_titles_of_boards(make: MakeRecord, recorded: Recorded) -> None:
     assert all(title.startswith("news [") for title in titles)
 
 
-def test_the_same_text_from_elsewhere_is_the_same_board(
+def test_the_same_text_from_another_source_is_the_same_board(
     make: MakeRecord, recorded: Recorded
 ) -> None:
     record = make("npo")
@@ -46,7 +46,7 @@ def test_two_records_of_one_cell_are_refused(make: MakeRecord) -> None:
         build_table([record, record.model_copy(update={"metrics": {}})])
 
 
-def test_quantizers_of_one_name_are_told_apart(make: MakeRecord, recorded: Recorded) -> None:
+def test_quantizers_of_one_name_are_distinguished(make: MakeRecord, recorded: Recorded) -> None:
     record = make("npo", "rtn-int4")
     rows = build_table([record, recorded(record, quantizer_params={"group_size": 64})])
     assert len(rows) == 2
@@ -61,7 +61,7 @@ def test_other_settings_are_another_row(make: MakeRecord) -> None:
     assert "| npo [epochs 1] | full | float32 |" in markdown("t", rows).replace("\\", "")
 
 
-def test_other_models_are_told_apart_by_digests(make: MakeRecord) -> None:
+def test_other_models_are_distinguished_by_digests(make: MakeRecord) -> None:
     """The first two have the same settings; the third differs in its epochs."""
     records = [make("npo", settings={"epochs": n}) for n in (1, 1, 2)]
     training = records[1].cell.training

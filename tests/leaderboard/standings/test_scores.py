@@ -147,15 +147,15 @@ def test_way_back_by_hand() -> None:
     ("quantized", "unquantized", "target"),
     [
         (30.0, 40.0, 18.0),  # the target lost its text: 4 bits, not recovery
-        (99.5, 60.0, 60.5),  # a hair's breadth from the target, 1.4 errors
+        (99.5, 60.0, 60.5),  # close to the target, 1.4 errors
         (45.0, 90.0, 90.0),
     ],
 )
-def test_no_way_back_where_the_target_remembers_no_more(quantized, unquantized, target) -> None:
+def test_no_way_back_if_the_target_remembers_no_more(quantized, unquantized, target) -> None:
     assert back(quantized, unquantized, target) is None
 
 
-def test_a_way_back_is_never_positive_where_the_score_fell() -> None:
+def test_way_back_is_negative_if_the_score_fell() -> None:
     for target in range(0, 101, 5):
         for quantized in range(0, 40, 5):
             share = back(float(quantized), 40.0, float(target))

@@ -97,7 +97,7 @@ def test_no_score_without_references(make: MakeRecord) -> None:
 def test_another_evaluation_is_compared_with_its_own_references(
     make: MakeRecord, references: list[Record], other: dict[str, Any], recorded: Recorded
 ) -> None:
-    """Utility 40 of the target's 80, and of 40 where the target was evaluated like the method."""
+    """Utility 40 of the target's 80, and of 40 for the target with the same evaluation."""
     ours = make("npo", "rtn-int4", (20.0, 30.0, 0.0, 40.0))
     target = make("target", "rtn-int4", (100.0, 80.0, -100.0, 40.0))
     theirs = [recorded(record, **other) for record in (ours, target, references[3])]
@@ -135,7 +135,7 @@ def test_two_retrained_models_are_none(
     assert row.forgot is None
 
 
-def test_what_is_no_finite_number_is_missing(make: MakeRecord) -> None:
+def test_numbers_that_are_not_finite_are_missing(make: MakeRecord) -> None:
     record = make("npo", values=(math.inf, math.nan, -50.0, 80.0))
     (row,) = build_table([record])
     assert set(row.values) == {"privleak", "utility"}
@@ -158,7 +158,7 @@ def test_fewer_precisions_do_not_lift_a_method(make: MakeRecord, references: lis
     assert [row.method for row in both[4:]] == ["good", "good", "fair", "fair"]
 
 
-def test_several_quantizers_with_as_many_bits_count_alike(
+def test_quantizers_with_equal_bits_have_equal_weight(
     make: MakeRecord, references: list[Record]
 ) -> None:
     """First by the alphabet (bnb-fp4) or not: the mean over both decides."""
@@ -180,7 +180,7 @@ def test_several_quantizers_with_as_many_bits_count_alike(
 def test_bits_are_the_quantizers_and_not_the_labels(
     make: MakeRecord, references: list[Record], recorded: Recorded
 ) -> None:
-    """A 4-bit quantizer called `w4` or `g64` is what the board is ordered by."""
+    """A 4-bit quantizer orders the board under any label."""
     renamed = [
         recorded(record, precision="g64") if record.is_quantized else record
         for record in (
@@ -210,7 +210,7 @@ def test_the_gate_is_decided_before_quantization(
     assert [row.forgot for row in rows] == [False, False]
 
 
-def test_nothing_is_judged_where_quantization_took_the_text(make: MakeRecord) -> None:
+def test_no_score_if_quantization_removed_the_text(make: MakeRecord) -> None:
     """VerbMem of the target 18.2 and of the retrained model 14.4, with errors of 1.5 each."""
     records = [
         make("target", "none", TARGET),
@@ -232,8 +232,10 @@ def test_nothing_is_judged_where_quantization_took_the_text(make: MakeRecord) ->
     )
 
 
-def test_a_way_back_only_where_there_is_one(make: MakeRecord, references: list[Record]) -> None:
-    """The target has 18 at int4 and the unlearned model 40 before: what falls did not come back."""
+def test_no_way_back_if_the_target_remembers_less(
+    make: MakeRecord, references: list[Record]
+) -> None:
+    """The target has 18 at int4, the unlearned model 40 before: a fall is no recovery."""
     records = [
         *references[:2],
         make("target", "rtn-int4", (18.0, 80.0, -100.0, 80.0)),
@@ -246,7 +248,7 @@ def test_a_way_back_only_where_there_is_one(make: MakeRecord, references: list[R
     assert row.values["way_back_knowmem"].mean == pytest.approx(0.5)
 
 
-def test_bf16_is_the_baseline_where_nothing_else_is(
+def test_bf16_is_the_baseline_without_an_unquantized_record(
     make: MakeRecord, references: list[Record]
 ) -> None:
     records = [make("npo", "bf16", (30.0, 40.0, 0.0, 80.0))]

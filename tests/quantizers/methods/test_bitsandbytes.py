@@ -92,7 +92,7 @@ def test_parts_that_a_model_keeps_in_float32_are_left_as_on_loading(llama, name)
 
 @pytest.mark.parametrize("name", LOADING)
 def test_a_checkpoint_that_joins_layers(logits, name, tmp_path):
-    """HRM's holds the attention's projections in one tensor, which quantized weights cannot be."""
+    """HRM's has the attention's projections in one tensor; quantized ones are separate."""
     torch.manual_seed(0)
     config = HrmTextConfig(
         hidden_size=64,

@@ -72,7 +72,7 @@ def gptq(weight, inputs):
 
 
 def test_gptq_follows_the_paper(llama, build):
-    """The first layer, whose inputs no quantized layer has touched."""
+    """The first layer, with inputs that do not depend on quantized layers."""
     quantizer = build("gptq-int4")
     name = "model.layers.0.self_attn.q_proj"
     weight = llama.get_submodule(name).weight.detach().double()

@@ -1,4 +1,4 @@
-"""Dropout of the base model: off in training as in the reference, and back afterwards."""
+"""Dropout of the base model: off in training, as in the reference, and restored afterwards."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""A run killed anywhere and called again ends as one that was never interrupted."""
+"""A killed and resumed run gives the result of an uninterrupted one."""
 
 import json
 import os
@@ -22,7 +22,7 @@ class Killed(Exception):
 
 
 class KillAfter(TrainerCallback):
-    """A kill after a step's weights have moved, before anything is written."""
+    """A kill after the update of a step, before anything is written."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -205,7 +205,7 @@ def test_other_text_in_the_same_folder_is_refused(run, tokenizer, data, tmp_path
 
 @pytest.mark.parametrize(("recorded", "found"), [({"processes": 2}, "2"), (None, "None")])
 def test_another_number_of_processes_is_refused(recorded, found, run, tmp_path) -> None:
-    """They decide the windows of a step; older folders do not say it."""
+    """It determines the windows of a step; older folders do not record it."""
     killed(run, 3, "ga", tiny_llama(), output_dir=tmp_path, save_steps=2)
     record = tmp_path / "run.json"
     content = json.loads(record.read_text())

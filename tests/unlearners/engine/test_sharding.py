@@ -58,7 +58,7 @@ def unlearn(
 
 
 def take_the_cpu_for_an_accelerator() -> None:
-    """Weights on a CPU are split just so; only accelerate's choice of backend rules it out."""
+    """Weights can be split on a CPU too; only accelerate's choice of backend forbids it."""
     PartialState._prepare_backend = lambda *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
     PartialState.set_device = lambda state: setattr(state, "device", torch.device("cpu"))
     torch.accelerator.is_available = lambda: True
@@ -77,7 +77,7 @@ class Killed(Exception):
 
 
 class Watch(TrainerCallback):
-    """Notes how the weights are split, and ends the run after a step."""
+    """Records how the weights are split, and ends the run after a step."""
 
     def __init__(self, last: int | None) -> None:
         self.last = last
@@ -155,7 +155,7 @@ def test_two_processes_equal_one(kind, tmp_path) -> None:
 
 
 def launched(kind: str, mixed_precision: str = "no", **fsdp: Any) -> Any:
-    """The attributes of an Accelerator that a launch decides."""
+    """The attributes of an Accelerator that a launch sets."""
     shipped = {
         "fsdp_version": 2,
         "cpu_ram_efficient_loading": False,
@@ -191,7 +191,7 @@ def launched(kind: str, mixed_precision: str = "no", **fsdp: Any) -> Any:
         (launched("DEEPSPEED"), "ga", {"save_steps": 5}, "set save_steps=None"),
     ],
 )
-def test_a_launch_that_would_not_do_as_told_is_refused(
+def test_a_launch_that_would_change_the_settings_is_refused(
     accelerator, method, training, message
 ) -> None:
     with pytest.raises(UnlearnerError, match=message):

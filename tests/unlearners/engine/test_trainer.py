@@ -195,8 +195,8 @@ def test_nothing_is_printed(run, capfd) -> None:
 
 
 @pytest.mark.parametrize("finetuning", [FullFinetuning(), LoRA(rank=2)], ids=lambda f: f.name)
-def test_the_model_comes_back_as_it_went(finetuning, run) -> None:
-    """Own dtype, evaluation mode, cache on, gradients off and on where they were, none left."""
+def test_everything_but_the_weights_is_restored(finetuning, run) -> None:
+    """Dtype, evaluation mode, cache, ``requires_grad`` and no gradients."""
     model = tiny_llama(torch.bfloat16)
     model.config.use_cache, model.config.dtype = True, torch.bfloat16
     frequencies = model.model.rotary_emb.inv_freq.clone()
@@ -338,7 +338,8 @@ def test_model_and_windows_must_fit(run) -> None:
     "bad",
     [
         {"learning_rate": 0},
-        {"learning_rate": "1e-5"},
+        {"learning_rate": "fast"},
+        {"learning_rate": float("nan")},
         {"epochs": 0},
         {"max_steps": 0},
         {"batch_size": 0},
@@ -357,8 +358,14 @@ def test_model_and_windows_must_fit(run) -> None:
 )
 def test_settings_out_of_range_are_named(bad) -> None:
     (name, value), *_ = bad.items()
-    with pytest.raises(UnlearnerError, match=f"{name}={value!r}: expected"):
+    with pytest.raises(UnlearnerError, match=f"^{name}={value!r}: Input should be"):
         settings(**bad)
+
+
+def test_a_number_that_yaml_reads_as_text_is_a_number() -> None:
+    assert repr(settings(learning_rate="1e-5", epochs=2)) == repr(
+        settings(learning_rate=1e-5, epochs=2.0)
+    )
 
 
 def test_settings_survive_json() -> None:

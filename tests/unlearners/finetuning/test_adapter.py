@@ -73,7 +73,7 @@ def test_only_targets_change_and_the_rest_keeps_its_bits() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_training_leaves_the_base_bit_identical(dtype, run, tmp_path, monkeypatch) -> None:
-    """Looked at between the last step and the merge."""
+    """Checked between the last step and the merge."""
     before = dict(tiny_llama(dtype).named_parameters())
     seen = {}
 
@@ -147,7 +147,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(finetuning, run) -> N
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_adapter_is_kept_beside(dtype, run, tmp_path) -> None:
+def test_the_adapter_is_saved_too(dtype, run, tmp_path) -> None:
     """In the dtype it was trained in; merged into the target once more it gives the same model."""
     model = run("ga_gdr", tiny_llama(), LoRA(rank=2), weights_dtype=dtype, output_dir=tmp_path)
     tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")

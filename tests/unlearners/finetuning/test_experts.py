@@ -1,4 +1,4 @@
-"""Experts that are kept in one tensor: trained in full, adapted by LoRA, merged."""
+"""Experts that share a tensor: trained in full, adapted by LoRA, merged."""
 
 import copy
 import json
@@ -119,7 +119,7 @@ def test_experts_that_peft_cannot_adapt_are_refused() -> None:
     LoRA(targets="attention").prepare(model, torch.float32, None)
 
 
-def test_peft_reads_the_adapter_that_is_kept_beside(run, tmp_path) -> None:
+def test_peft_reads_the_saved_adapter(run, tmp_path) -> None:
     model = run("ga_gdr", architecture("gpt_oss"), LoRA(rank=2), max_steps=1, output_dir=tmp_path)
     again = PeftModel.from_pretrained(architecture("gpt_oss"), tmp_path / "adapter")
     again = dict(again.merge_and_unload().named_parameters())
@@ -139,7 +139,7 @@ class Kill(TrainerCallback):
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_killed_run_ends_with_the_same_weights(model_type, finetuning, run, tmp_path) -> None:
-    """Transformers would write these weights by other names than the model has."""
+    """Transformers would write these weights under other names than those of the model."""
 
     def unlearn(folder: str, callbacks=()) -> torch.nn.Module:
         return run(

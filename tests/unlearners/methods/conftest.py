@@ -1,4 +1,4 @@
-"""A model of two tokens, with windows and a reference, whose losses can be worked out by hand."""
+"""A model of two tokens with windows and a reference, for losses worked out by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def batch() -> Batch:
 
 @pytest.fixture
 def reference() -> Reference:
-    """Finds the forget window 9 times less probable than the model; predicts by `REFERENCE`."""
+    """The forget window is 9 times less probable than for the model; logits by `REFERENCE`."""
     log_prob = (MODEL[0, 1] * MODEL[1, 1] / 9).log()
     return Reference(
         log_probs=log_prob[None], logits=lambda windows: REFERENCE.log()[windows.input_ids]
