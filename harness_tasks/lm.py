@@ -114,7 +114,7 @@ class MuseHFLM(HFLM):
         if quantizer:
             quantize = get_quantizer(quantizer, **parameters["quantizer"])
             if isinstance(quantize, CalibratedQuantizer) and corpus is None:
-                raise CorpusError(f"quantizer={quantizer} needs corpus=, for the text of its retain set")
+                raise CorpusError(f"quantizer={quantizer} needs corpus=, for its retain set")
 
         super().__init__(pretrained=pretrained, peft=peft, **kwargs)
         self._pad_within_vocabulary()

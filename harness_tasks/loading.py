@@ -16,8 +16,6 @@ from quantizers.loading import load_complete, one_line, refuse_incomplete
 from quantizers.saving import QUANTIZER_FILE, read_quantizer
 from unlearners import UnlearnerError
 
-from .corpora import is_folder
-
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -91,6 +89,14 @@ def refuse_incomplete_lm(lm: LM) -> None:
     report = getattr(model, "loading_report", None)
     if report is not None:
         refuse_incomplete(model, report)
+
+
+def is_folder(path: Path) -> bool:
+    """Return True if the folder exists; False also for an invalid name."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long, or with a null byte
+        return False
 
 
 def load_tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 # From the ground up. A module may import what is on its own floor or below; a folder is one floor,
 # and within a floor there are no circles.
 FLOORS = """
-quantizers.errors quantizers.parameters quantizers.loading quantizers.base quantizers.architecture
-quantizers.layers quantizers.grid quantizers.layer_pairs quantizers.replaced quantizers.checkpoint
-quantizers.calibration quantizers.plugin_registry quantizers.registry quantizers.methods
-quantizers.saving quantizers.survival quantizers
+quantizers.errors quantizers.parameters quantizers.overlap quantizers.loading
+quantizers.architecture quantizers.layers quantizers.grid quantizers.base quantizers.layer_pairs
+quantizers.replaced quantizers.checkpoint quantizers.calibration quantizers.plugin_registry
+quantizers.registry quantizers.methods quantizers.saving quantizers.survival quantizers
 
 unlearners.errors unlearners.files unlearners.data unlearners.reference unlearners.losses
 unlearners.training unlearners.method unlearners.weights unlearners.facts unlearners.onednn
@@ -24,7 +24,7 @@ unlearners.finetuning unlearners.engine unlearners.base unlearners.registry unle
 unlearners.testing unlearners
 
 harness_tasks.errors harness_tasks.cache harness_tasks.batching harness_tasks.scoring
-harness_tasks.import_conflicts harness_tasks.compat harness_tasks.corpora harness_tasks.loading
+harness_tasks.import_conflicts harness_tasks.compat harness_tasks.loading harness_tasks.corpora
 harness_tasks.calibration harness_tasks.transforms harness_tasks.requests harness_tasks.tasks
 harness_tasks.fast_generation harness_tasks.muse harness_tasks.lm harness_tasks.autoload
 harness_tasks

@@ -1,7 +1,8 @@
 """Corpora of MUSE benchmarks: published, generated, or a user's own."""
 
 from ..errors import CorpusError
-from .corpus import COLUMNS, NAMES, PUBLISHED, RETRAIN_AUC_FILE, Corpus, is_folder, load_corpus
+from ..loading import is_folder
+from .corpus import COLUMNS, NAMES, PUBLISHED, RETRAIN_AUC_FILE, Corpus, load_corpus
 
 __all__ = [
     "COLUMNS",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import CorpusError
+from ..loading import is_folder
 from .retrained import RetrainScores, check_auc, checked_scores
 from .rows import checked_rows, printable, read_json
 
@@ -37,7 +38,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class _Published:
-    """A corpus on the Hugging Face hub, at the revision of the published numbers."""
+    """A corpus on the Hugging Face hub.
+
+    Attributes:
+        repo: id of the dataset.
+        revision: commit that the published numbers refer to.
+        retrain_auc: AUC of the retrained model, a constant of muse_bench.
+    """
 
     repo: str
     revision: str
@@ -290,11 +297,3 @@ def _expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:  # ~ of an unknown user
         raise CorpusError(f"{path}: {error}") from None
-
-
-def is_folder(path: Path) -> bool:
-    """True if the folder exists; False also for an invalid name."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # too long, or with a null byte
-        return False

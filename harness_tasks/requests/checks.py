@@ -22,7 +22,7 @@ def too_long(request: Instance, length: str, limit: int) -> RequestError:
     """
     return RequestError(
         f"{request.task_name}: text {request.doc_id} has {length}, the model holds {limit}; "
-        "evaluate a model with a longer context (max_length= in --model_args where it holds more "
+        "evaluate a model with a longer context (max_length= in --model_args if it holds more "
         """than it says), or cut texts and have the results say so with --metadata '{"truncate": """
         "true}'"
     )

@@ -111,6 +111,9 @@ class MuseTask(Task):
         Args:
             doc: row of the corpus.
             results: responses in the order of ``Instance.idx``.
+
+        Raises:
+            NotImplementedError: a subclass does not implement it.
         """
         raise NotImplementedError
 
@@ -143,7 +146,13 @@ class Generation(MuseTask):
     """ROUGE-L × 100 of the generated text, cut at the stop strings, against the target."""
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Make requests to check that prompt and response fit the model, and to generate."""
+        """Make requests to check that prompt and response fit the model, and to generate.
+
+        Args:
+            doc: row of the corpus.
+            ctx: prompt, with examples.
+            **kwargs: further arguments of lm-eval, for ``request``.
+        """
         size = (ctx, self.max_tokens, self.truncate)
         settings = copy.deepcopy(self.config.generation_kwargs)
         return [
@@ -169,7 +178,13 @@ class VerbMem(Generation):
     """ROUGE-L × 100 against the target cut to the number of generated tokens."""
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Add a request that cuts the target by the model's tokenizer."""
+        """Add a request that cuts the target by the model's tokenizer.
+
+        Args:
+            doc: row of the corpus.
+            ctx: prompt, with examples.
+            **kwargs: further arguments of lm-eval, for ``request``.
+        """
         *others, generate = super().construct_requests(doc, ctx, **kwargs)
         reference = (self.doc_to_target(doc), self.max_tokens)
         return [*others, self.request(kwargs, "truncate_tokens", doc, reference, idx=2), generate]
@@ -185,7 +200,13 @@ class Memorization(MuseTask):
     REQUEST_TYPE = "token_logprobs"
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Make a request for the tokens of the text that are the most likely ones."""
+        """Make a request for the tokens of the text that are the most likely ones.
+
+        Args:
+            doc: row of the corpus.
+            ctx: prompt, with examples.
+            **kwargs: further arguments of lm-eval, for ``request``.
+        """
         options = TokenOptions(context=ctx, truncate=self.truncate, statistics=["greedy"])
         return self._token_requests(kwargs, doc, (self.doc_to_target(doc), options))
 

@@ -84,7 +84,13 @@ class PrivLeak(MuseTask):
         super().build_all_requests(**kwargs)
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Make a request for the log-probability of every token of the text, without a prompt."""
+        """Make a request for the log-probability of every token of the text, without a prompt.
+
+        Args:
+            doc: row of the corpus.
+            ctx: unused.
+            **kwargs: further arguments of lm-eval, for ``request``.
+        """
         options = TokenOptions(truncate=self.truncate)
         return self._token_requests(kwargs, doc, (doc["text"], options))
 
@@ -106,7 +112,13 @@ class Attacks(MuseTask):
     REQUEST_TYPE = "token_logprobs"
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Make requests for the text, with moments for Min-K%++, and for its lower case."""
+        """Make requests for the text, with moments for Min-K%++, and for its lower case.
+
+        Args:
+            doc: row of the corpus.
+            ctx: unused.
+            **kwargs: further arguments of lm-eval, for ``request``.
+        """
         plain = TokenOptions(truncate=self.truncate, statistics=["moments"])
         lower = TokenOptions(truncate=self.truncate)
         text = doc["text"]

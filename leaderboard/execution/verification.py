@@ -19,6 +19,7 @@ from ..grid.plan import PlannedCell, PlannedTraining
 from ..grid.selection import label
 from ..progress import Progress
 from ..records import samples
+from ..records.flatten import flatten
 from ..records.samples import Sample
 from ..records.schema import Metric, Provenance, Record
 from ..records.store import RunFolder, checkpoints
@@ -81,13 +82,13 @@ def find_cell(
             "cell again with this version"
         )
     name = label(record.cell)
-    wanted = _flat(record.cell.model_dump(mode="json"))
+    wanted = flatten(record.cell.model_dump(mode="json"))
     apart = []
     for planned in plan:
         for cell in planned.cells:
             if label(cell.cell) != name:
                 continue
-            if not (found := list(_unequal(wanted, _flat(cell.cell.model_dump(mode="json"))))):
+            if not (found := list(_unequal(wanted, flatten(cell.cell.model_dump(mode="json"))))):
                 return planned, cell
             apart.append(found)
     if not apart:
@@ -107,7 +108,7 @@ def environment_differences(recorded: Provenance, here: Provenance) -> list[str]
     names = recorded.packages.keys()
     parts = [part for part in ENVIRONMENT if getattr(recorded, part) is not None]
     was, now = (
-        _flat(
+        flatten(
             {part: getattr(one, part) for part in parts}
             | {name: one.packages.get(name) for name in names}
         )
@@ -231,18 +232,7 @@ def _covered(place: str, was: Any, now: Any, recorded: Record) -> bool:
 def _results(record: Record) -> dict[str, Any]:
     """Results in a record, by dotted path."""
     made = record.provenance.model_dump(include={"tasks", "retrain_auc"})
-    return _flat(record.model_dump(include=RESULTS) | {"provenance": made})
-
-
-def _flat(value: Any, place: str = "") -> dict[str, Any]:
-    """Flatten nested values to dotted paths."""
-    if not isinstance(value, dict | list | tuple) or not value:
-        return {place: value}
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    found: dict[str, Any] = {}
-    for key, member in items:
-        found |= _flat(member, f"{place}.{key}" if place else str(key))
-    return found
+    return flatten(record.model_dump(include=RESULTS) | {"provenance": made})
 
 
 def _unequal(one: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

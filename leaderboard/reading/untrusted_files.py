@@ -13,17 +13,6 @@ from pathlib import Path
 
 from .escaping import visible
 
-ARCHIVES = {
-    b"PK\x03\x04": "a zip archive (as torch.save writes)",
-    b"PK\x05\x06": "an empty zip archive",
-    b"\x1f\x8b": "gzip",
-    b"\x93NUMPY": "a numpy array",
-    b"\x89HDF": "an HDF5 file",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
-    b"\x28\xb5\x2f\xfd": "zstandard",
-}
-
 _LAYOUT = "\n\r\t"
 
 
@@ -119,47 +108,31 @@ def kind(status: os.stat_result) -> str | None:
     return None
 
 
-def refuse_pickle(content: bytes) -> None:
-    """Refuse serialized objects and archives, whatever their name is.
-
-    Nothing is loaded: the opcodes of a pickle are only listed.
-
-    Raises:
-        Unsafe: content that begins as one of them does.
-    """
-    for magic, what in ARCHIVES.items():
-        if content.startswith(magic):
-            raise Unsafe(f"is {what}")
-    if content[:1] == b"\x80" or _lists_as_pickle(content):
-        raise Unsafe("is a pickle")
-
-
-def _lists_as_pickle(content: bytes) -> bool:
-    """True where all of the content is opcodes up to STOP."""
-    stripped = content.rstrip()
-    if not stripped.endswith(b".") or len(stripped) < 2:
-        return False
-    try:
-        for _opcode, _argument, position in pickletools.genops(stripped):
-            last = position
-    except Exception:  # whatever an opcode's own reader raises
-        return False
-    return last == len(stripped) - 1
-
-
 def read_text(content: bytes) -> str:
     """Decode UTF-8 text without marks that hide or reorder it.
 
     Raises:
-        Unsafe: other bytes, or such a mark.
+        Unsafe: other bytes, such a mark, or a pickle of protocol 0, which is ASCII.
     """
-    refuse_pickle(content)
+    if _is_text_pickle(content.rstrip()):
+        raise Unsafe("is a pickle")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Unsafe(f"not UTF-8: byte {error.start}: {error.reason}") from error
     refuse_marks(text)
     return text
+
+
+def _is_text_pickle(content: bytes) -> bool:
+    """Return True if all of the content is pickle opcodes up to STOP; nothing is loaded."""
+    if len(content) < 2 or not content.endswith(b"."):
+        return False
+    try:
+        *_, (_, _, position) = pickletools.genops(content)
+    except Exception:  # whatever an opcode's own reader raises
+        return False
+    return position == len(content) - 1
 
 
 def refuse_marks(text: str) -> None:

@@ -155,7 +155,16 @@ def metric_problems(
 
 
 def is_close(one: float | None, other: float | None, tolerance: float = TOLERANCE) -> bool:
-    """True for two numbers that differ by no more than ``tolerance``, and for two that are None."""
+    """Compare two numbers that may be missing.
+
+    Args:
+        one: number or None.
+        other: number or None.
+        tolerance: largest absolute difference.
+
+    Returns:
+        True if both are None, or both are numbers within the tolerance.
+    """
     if one is None or other is None:
         return one is other
     return abs(one - other) <= tolerance

@@ -7,13 +7,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any
 
 from harness_tasks.corpora import PUBLISHED
 
 from ..config import CorpusEntry, RunConfig, Suite
 from ..grid.plan import STAGES
+from ..grid.selection import label
 from ..reading.untrusted_files import short
+from ..records.flatten import flatten
 from ..records.samples import Sample
 from ..records.schema import (
     REFERENCES,
@@ -40,7 +41,16 @@ class Together:
         self._questions: dict[tuple[str, str, int], tuple[bytes, str]] = {}
 
     def problems(self, record: Record, answers: Sequence[Sample], place: str) -> Iterator[str]:
-        """Compare with the cells before; a line names the file where a question was first seen."""
+        """Compare the questions of a cell with those of earlier cells of its corpus.
+
+        Args:
+            record: record of the cell.
+            answers: its answers.
+            place: path of the file that a later problem names.
+
+        Yields:
+            one line per difference.
+        """
         corpus = record.cell.training.corpus.name
         examples: dict[str, list[int]] = defaultdict(list)
         for answer in answers:
@@ -59,7 +69,13 @@ class Together:
 
 
 def grid_findings(config: RunConfig, method: str, records: Records) -> Iterator[Finding]:
-    """Compare the records with a resolved configuration."""
+    """Compare the records with a resolved configuration.
+
+    Args:
+        config: the submitted configuration.
+        method: name of the submitted method.
+        records: records by the path of their file.
+    """
     yield from _configuration_findings(config, method)
     checkpoints = 2 + len(config.unlearn) * len(config.seeds) * (1 + STAGES * len(config.suites))
     if len(config.corpora) * len(config.precisions) * checkpoints > MOST_FILES:
@@ -79,17 +95,17 @@ def grid_findings(config: RunConfig, method: str, records: Records) -> Iterator[
     missing: dict[str, list[Cell]] = defaultdict(list)
     for stem, cell in promised.items():
         if stem not in there:
-            missing[_label(cell)].append(cell)
+            missing[label(cell)].append(cell)
     for place, record in records.items():
         if record.cell.stem in promised:
             continue
-        if twins := missing[_label(record.cell)]:
+        if twins := missing[label(record.cell)]:
             yield Finding(place, _difference(record.cell, twins.pop(0)))
         else:
             yield Finding(place, "config.yaml does not name this cell")
-    for label, cells in missing.items():
+    for name, cells in missing.items():
         for _ in cells:
-            yield Finding(CONFIG, f"no record of {short(label)}")
+            yield Finding(CONFIG, f"no record of {short(name)}")
 
 
 def _configuration_findings(config: RunConfig, method: str) -> Iterator[Finding]:
@@ -192,31 +208,17 @@ def _folds(suite: Suite, whole: Training) -> Iterator[Training]:
         parent = digest(training) if suite == "sust" else None
 
 
-def _label(cell: Cell) -> str:
-    """Name of a cell's record without the digest."""
-    return cell.stem.rpartition("--")[0]
-
-
 def _difference(found: Cell, promised: Cell) -> str:
     """Name the first setting in which a cell is not the one promised."""
-    one, other = _flat(found.model_dump(mode="json")), _flat(promised.model_dump(mode="json"))
-    for place in one | other:
-        if one.get(place) != other.get(place):
+    submitted = flatten(found.model_dump(mode="json"))
+    expected = flatten(promised.model_dump(mode="json"))
+    for path in submitted | expected:
+        if submitted.get(path) != expected.get(path):
             return (
-                f"cell.{short(place)}: {short(str(one.get(place)))}, config.yaml says "
-                f"{short(str(other.get(place)))}"
+                f"cell.{short(path)}: {short(str(submitted.get(path)))}, config.yaml says "
+                f"{short(str(expected.get(path)))}"
             )
     return "not the cell that config.yaml names"
-
-
-def _flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, member in value.items():
-        if isinstance(member, dict):
-            found |= _flat(member, f"{before}{key}.")
-        else:
-            found[f"{before}{key}"] = member
-    return found
 
 
 def _reference_findings(

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from unlearners import Unlearner
+from unlearners import Unlearner, UnlearnerError
 from unlearners.finetuning import Finetuning
 from unlearners.training import TrainingSettings
 
@@ -44,8 +42,6 @@ def training_settings(where: str, values: dict[str, Any]) -> TrainingSettings:
         if name not in known:
             raise InputError(f"{where}: unknown setting '{name}': available: {', '.join(known)}")
     try:
-        return TypeAdapter(TrainingSettings).validate_python(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        path = ".".join(map(str, (where, *first["loc"])))
-        raise InputError(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
+        return TrainingSettings(**values)
+    except UnlearnerError as error:
+        raise InputError(f"{where}.{error}") from error

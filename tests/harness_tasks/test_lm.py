@@ -191,7 +191,7 @@ def test_two_processes_give_the_scores_of_one(
     assert two["n-samples"] == one["n-samples"]
 
 
-@pytest.mark.parametrize("name", ["rtn-int4", "rtn-int4-packed", "quanto-int8"])
+@pytest.mark.parametrize("name", ["rtn-int4", "quanto-int8"])
 def test_saved_quantized_model(name: str, model, tokenizer, tmp_path: Path) -> None:
     quantizer = get_quantizer(name)
     quantized = quantizer(copy.deepcopy(model))

@@ -184,11 +184,11 @@ def test_adapter_in_a_model_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tensor", [DOWN, "model.norm.weight"])
-@pytest.mark.parametrize("name", ["none", "bf16", "rtn-int4", "bnb-nf4", "rtn-int4-packed"])
+@pytest.mark.parametrize("name", ["none", "bf16", "rtn-int4", "bnb-nf4", "quanto-int8"])
 def test_incomplete_quantized_folder(tmp_path: Path, name: str, tensor: str) -> None:
     """The error is from transformers' report or from the loader of the format.
 
-    A packed weight is gone with its scales, and bitsandbytes cannot build a weight that is gone.
+    A quanto weight is removed with its scales, and bitsandbytes cannot build a missing weight.
     """
     quantizer = get_quantizer(name)
     quantized = quantizer(small_llama())
@@ -246,7 +246,7 @@ def test_refuse_rounded(tmp_path: Path, name: str, bits: int | None) -> None:
 
 
 def test_missing_tokenizer(tmp_path: Path) -> None:
-    """transformers has an error for Llama, and silently makes a tokenizer for Qwen2."""
+    """Transformers has an error for Llama, and silently makes a tokenizer for Qwen2."""
     LlamaConfig(vocab_size=64).save_pretrained(tmp_path)
     message = "has no tokenizer: give `tokenizer:`"
     with pytest.raises(ModelError, match=message):
@@ -261,7 +261,7 @@ def test_missing_tokenizer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("library", ["sentencepiece", "tiktoken"])
 def test_tokenizer_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
-    """transformers tries tiktoken last, so its message may name either library."""
+    """Transformers tries tiktoken last, so its message may name either library."""
     (tmp_path / "tokenizer.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>")
 
     def fail(*args: Any, **kwargs: Any) -> None:

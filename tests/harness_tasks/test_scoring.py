@@ -263,7 +263,7 @@ def test_privleak_stderr_is_the_spread_over_samples() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 36])
 def test_exact_width_is_clopper_pearsons(count: int) -> None:
-    """Of 0 of n and of n of n."""
+    """The bounds are those of 0 of n and n of n successes."""
     none = binomtest(0, count).proportion_ci(method="exact")
     every = binomtest(count, count).proportion_ci(method="exact")
     assert scoring.exact_width(count) == pytest.approx(none.high)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from leaderboard.records.schema import (
     Record,
     Training,
 )
+
+from .trades import build
 
 os.environ.setdefault("LM_EVAL_MUSE_ONEDNN", "1")  # the demo's models train faster
 
@@ -196,3 +199,18 @@ def packed(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) ->
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return Packed(root / "submissions" / "bounded_ascent", plugin, config, root / "run")
+
+
+@pytest.fixture(scope="session")
+def trades(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example corpus, cut for a tokenizer of 400 words and a small context."""
+    folder = tmp_path_factory.mktemp("corpora") / "trades"
+    result = build(folder, small_world.target, "--prompt-tokens", 200, "--text-tokens", 300)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def copy(trades: Path, tmp_path: Path) -> Path:
+    """A copy of it, which a test may write to."""
+    return Path(shutil.copytree(trades, tmp_path / "trades"))

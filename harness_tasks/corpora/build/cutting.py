@@ -14,7 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from quantizers.errors import ModelError
+from quantizers.loading import one_line
+
 from ...errors import CorpusError
+from ...loading import load_tokenizer
 from .documents import Document
 
 if TYPE_CHECKING:
@@ -48,8 +52,8 @@ class Piece:
 
     @property
     def text(self) -> str:
-        """The characters of the piece."""
-        return self.document.text[self._character_after(self.start) : self._character_after(self.stop)]
+        """Characters of the piece."""
+        return self.document.text[self._offset(self.start) : self._offset(self.stop)]
 
     def part(self, start: int, stop: int) -> Piece:
         """Return tokens ``start`` to ``stop`` of this piece as a piece."""
@@ -75,12 +79,13 @@ class Piece:
         lengths = [length for length in (ahead if forward else back) if length < len(self)]
         for step in (0, -1):
             for length in lengths:
-                index = self._character_after(self.start + length) + step
+                index = self._offset(self.start + length) + step
                 if self.document.text[index : index + 1].isspace():
                     return length
         return count
 
-    def _character_after(self, count: int) -> int:
+    def _offset(self, count: int) -> int:
+        """Return the index of the character after ``count`` tokens of the document."""
         return self.ends[count - 1] if count else 0
 
 
@@ -95,11 +100,6 @@ class Cutter:
     """
 
     def __init__(self, name: str) -> None:
-        from quantizers.errors import ModelError
-        from quantizers.loading import one_line
-
-        from ...loading import load_tokenizer
-
         try:
             self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(name, None)
         except (ModelError, OSError, ValueError, KeyError) as error:
@@ -107,7 +107,9 @@ class Cutter:
                 f"no tokenizer can be loaded from {name}: {one_line(error)}"
             ) from error
         if not self._tokenizer.is_fast:
-            raise CorpusError(f"{name}: a slow tokenizer, which does not give the positions of its tokens")
+            raise CorpusError(
+                f"{name}: a slow tokenizer, which does not give the positions of its tokens"
+            )
         self.name = Path(name).resolve().name if Path(name).is_dir() else name
 
     @cached_property

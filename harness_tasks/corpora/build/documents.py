@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantizers.overlap import NGRAM_WORDS, word_ngrams
 from unlearners.files import sha256
 
 from ...errors import CorpusError
@@ -19,8 +20,6 @@ from ..rows import checked_row, printable, read_json
 
 PLAIN = (".txt", ".md")
 LINES = (".jsonl", ".ndjson")
-RUN = 13
-"""Length in words of the runs that documents are compared by."""
 SAME = 0.5
 """Minimum share of the shorter document's runs for two documents to be the same text."""
 
@@ -112,8 +111,8 @@ def read_rows(path: Path) -> Iterator[tuple[Any, str]]:
 def check_overlap(sides: Mapping[str, Sequence[Document]]) -> list[str]:
     """Refuse a text that is on two sides of a corpus.
 
-    Two documents are the same text if they share half of the shorter one's runs of 13 words,
-    ignoring case and white space. A document of fewer words is a single run.
+    Two documents are the same text if they share half of the shorter one's runs of 13 words (see
+    `quantizers.overlap.word_ngrams`). A document of fewer words is a single run.
 
     Args:
         sides: documents by ``forget``, ``retain``, ``holdout``.
@@ -124,8 +123,6 @@ def check_overlap(sides: Mapping[str, Sequence[Document]]) -> list[str]:
     Raises:
         CorpusError: a document is on two sides; the message names both.
     """
-    # `quantizers.calibration.without_overlap` drops a text at its first shared run, ignores
-    # punctuation and never drops a short text; here runs are counted and short texts compared.
     hashes = {
         side: [{hash(run) for run in _runs(document.text)} for document in documents]
         for side, documents in sides.items()
@@ -146,10 +143,12 @@ def check_overlap(sides: Mapping[str, Sequence[Document]]) -> list[str]:
                     )
                 places.append(f"{document.place} (with {twin.place})")
                 if not passage:
-                    passage = next(r for r in _runs(document.text) if hash(r) in index_by_hash)
+                    passage = " ".join(
+                        next(run for run in _runs(document.text) if hash(run) in index_by_hash)
+                    )
         if places:
             warnings.append(
-                f"{second} and {first} have {RUN} words or more in common in "
+                f"{second} and {first} have {NGRAM_WORDS} words or more in common in "
                 f"{abbreviate_list(places)}, for example {passage!r}"
             )
     return warnings
@@ -234,7 +233,5 @@ def _without_repeats(documents: list[Document], notes: list[str]) -> list[Docume
     return list(by_text.values())
 
 
-def _runs(text: str) -> Iterator[str]:
-    words = normalised(text).split()
-    for start in range(max(1, len(words) - RUN + 1)):
-        yield " ".join(words[start : start + RUN])
+def _runs(text: str) -> list[tuple[str, ...]]:
+    return list(word_ngrams(text)) or [(normalised(text),)]

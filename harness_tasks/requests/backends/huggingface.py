@@ -175,7 +175,7 @@ def _sees_padding(lm: HFLM, halves: Halves | None, ids: list[int], width: int) -
 @cache
 def _warn_sees_padding(model: str) -> None:
     logger.warning(
-        "%s gives a text other log-probabilities where padding follows it: texts are scored one "
+        "%s gives a text other log-probabilities if padding follows it: texts are scored one "
         "at a time.",
         model,
     )

@@ -13,7 +13,7 @@ def test_generator_is_deterministic_and_follows_the_seed() -> None:
 
 
 def test_splits_share_no_answer() -> None:
-    """Who knows the retain people cannot answer about the forget people."""
+    """The text of the retain people holds no answer about the forget people."""
     people = make_people(DemoWorld())
     names = {
         split: {

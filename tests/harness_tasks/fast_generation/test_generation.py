@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    StopStringCriteria,
 )
 
 from harness_tasks.compat import make_request
@@ -169,6 +170,16 @@ def test_stop_strings_end_a_row(
     assert (
         HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2).generate_until(requests) == texts
     )
+
+
+def test_stop_string_that_begins_in_the_prompt(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Only generated text counts, unlike in transformers' StopStringCriteria."""
+    prompt = tokenizer.encode("Answer:\n")
+    ids = torch.tensor([[*prompt, *tokenizer.encode("\n", add_special_tokens=False)]])
+    ours = generation.StopStrings(tokenizer, ["\n\n"], len(prompt), 1)
+    theirs = StopStringCriteria(tokenizer=tokenizer, stop_strings=["\n\n"])
+    assert not ours(ids, None)  # type: ignore[arg-type]
+    assert theirs(ids, None)  # type: ignore[arg-type]
 
 
 def test_end_of_text_ends_a_row(tokenizer: PreTrainedTokenizerFast) -> None:

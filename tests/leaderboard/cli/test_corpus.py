@@ -2,45 +2,21 @@
 
 import io
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 from harness_tasks.corpora import load_corpus
 from harness_tasks.errors import CorpusError
 from leaderboard.cli import common
-from leaderboard.cli.app import app
 from leaderboard.cli.corpus import EXAMPLE
 from leaderboard.records.store import read_records
 
+from ..trades import build, invoke
+
 ROOT = Path(__file__).parents[3]
-
-
-CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-
-
-def invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def build(out: Path, tokenizer: Path, *more: object) -> Any:
-    places = {"forget": "forget", "retain": "retain.jsonl", "holdout": "holdout.json"}
-    sides = [part for side, name in places.items() for part in (f"--{side}", EXAMPLE / name)]
-    arguments = ["--qa", EXAMPLE / "questions.jsonl", "--tokenizer", tokenizer, "--out", out]
-    return invoke("corpus", "build", *sides, *arguments, *more)
-
-
-@pytest.fixture(scope="module")
-def trades(small_world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example, cut for a tokenizer of 400 words and a small context."""
-    folder = tmp_path_factory.mktemp("corpora") / "trades"
-    result = build(folder, small_world.target, "--prompt-tokens", 200, "--text-tokens", 300)
-    assert result.exit_code == 0, result.output
-    return folder
 
 
 @pytest.fixture
@@ -49,12 +25,6 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     text = io.StringIO()
     monkeypatch.setattr(common, "err", Console(file=text))
     return text
-
-
-@pytest.fixture
-def copy(trades: Path, tmp_path: Path) -> Path:
-    """One that a test may write to."""
-    return Path(shutil.copytree(trades, tmp_path / "trades"))
 
 
 def test_build_says_what_was_made_and_what_comes_next(
@@ -109,9 +79,9 @@ def test_a_grid_runs_on_it(small_world: Any, copy: Path, tmp_path: Path) -> None
 def test_the_documented_commands_are_these(
     small_world: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """What CONTRIBUTING says, word for word, with a tokenizer and a model of ours."""
-    section = CONTRIBUTING.partition("## Adding a corpus")[2].partition("\n## ")[0]
-    joined = section.replace("\\\n", " ")
+    """Those of docs/corpora.md, word for word, with a tokenizer and a model of ours."""
+    text = (ROOT / "docs" / "corpora.md").read_text(encoding="utf-8")
+    joined = text.replace("\\\n", " ")
     lines = re.findall(r"^lm-eval-muse (corpus .*)$", joined, flags=re.MULTILINE)
     assert [line.split()[1] for line in lines] == ["build", "finetune", "finetune", "retrain-auc"]
     (tmp_path / "harness_tasks").symlink_to(ROOT / "harness_tasks")

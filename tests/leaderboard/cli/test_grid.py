@@ -66,7 +66,7 @@ def test_dry_run_lists_and_estimates(small_world: Any, tmp_path: Path) -> None:
     assert command(*arguments, "--only", "*--none--seed0").returncode == 0
     after = command(*arguments, "--dry-run")
     assert after.stdout.count("recorded ") == 3
-    assert "6 cells, 3 recorded; left: about 0:00:" in after.stdout
-    assert "no time yet" not in after.stdout
+    assert "6 cells, 3 recorded; about 0:00:" in after.stdout
+    assert "no timing data" not in after.stdout
     (row,) = command(*arguments, "--dry-run", "--only", "*retrain*int4*").stdout.splitlines()[:-1]
     assert row.startswith("to do")

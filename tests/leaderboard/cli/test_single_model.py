@@ -60,18 +60,17 @@ def test_model_card_states_what_was_done(unlearned: Path) -> None:
 
 
 def test_quantize_then_evaluate(unlearned: Path, small_world: Any, tmp_path: Path) -> None:
-    """A simulated grid is an ordinary folder; a packed one is loaded by ours."""
-    simulated, packed = tmp_path / "simulated", tmp_path / "packed"
-    for name, folder in (("rtn-int4", simulated), ("rtn-int4-packed", packed)):
+    """A simulated grid is an ordinary folder; one of integers is loaded by ours."""
+    simulated, integers = tmp_path / "simulated", tmp_path / "integers"
+    for name, folder in (("rtn-int4", simulated), ("quanto-int8", integers)):
         call("quantize", "--quantizer", name, "--model", unlearned, "--out", folder)
         assert json.loads((folder / "quantizer.json").read_text())["quantizer"] == name
     AutoModelForCausalLM.from_pretrained(simulated)
     outputs = [
         call("evaluate", "--model", folder, "--corpus", small_world.corpus, "--limit", 6).stdout
-        for folder in (simulated, packed)
+        for folder in (simulated, integers)
     ]
-    assert outputs[0] == outputs[1]
-    assert "privleak" in outputs[0]
+    assert all("privleak" in output for output in outputs)
 
 
 def test_survival(unlearned: Path, small_world: Any, tmp_path: Path) -> None:

@@ -2,42 +2,14 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from harness_tasks.corpora import load_corpus
-from leaderboard.cli.app import app
-from leaderboard.cli.corpus import EXAMPLE
 
-
-def invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def build(out: Path, tokenizer: Path, *more: object) -> Any:
-    places = {"forget": "forget", "retain": "retain.jsonl", "holdout": "holdout.json"}
-    sides = [part for side, name in places.items() for part in (f"--{side}", EXAMPLE / name)]
-    arguments = ["--qa", EXAMPLE / "questions.jsonl", "--tokenizer", tokenizer, "--out", out]
-    return invoke("corpus", "build", *sides, *arguments, *more)
-
-
-@pytest.fixture(scope="module")
-def trades(small_world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example, cut for a tokenizer of 400 words and a small context."""
-    folder = tmp_path_factory.mktemp("corpora") / "trades"
-    result = build(folder, small_world.target, "--prompt-tokens", 200, "--text-tokens", 300)
-    assert result.exit_code == 0, result.output
-    return folder
-
-
-@pytest.fixture
-def copy(trades: Path, tmp_path: Path) -> Path:
-    """One that a test may write to."""
-    return Path(shutil.copytree(trades, tmp_path / "trades"))
+from ..trades import invoke
 
 
 def test_retrain_auc_is_measured_once_and_of_one_model(small_world: Any, copy: Path) -> None:

@@ -48,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def told(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     """What the command says beside its result."""
     stream = StringIO()
-    monkeypatch.setattr("leaderboard.cli.verify.err", Console(file=stream, width=500))
+    monkeypatch.setattr("leaderboard.cli.common.err", Console(file=stream, width=500))
     return stream
 
 

@@ -20,7 +20,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         (entry(params={"bta": 1}), "unlearn.0: unlearner 'npo_gdr' has no parameter 'bta'"),
         (entry(finetuning_params={"rank": 0}), "unlearn.0: .*rank"),
         (entry(training={"epohcs": 3}), "unlearn.0.training: unknown setting 'epohcs'"),
-        (entry(training={"epochs": 0}), r"unlearn.0.training\.epochs: "),
+        (entry(training={"epochs": 0}), r"unlearn.0.training\.epochs=0: "),
         (entry(corpora=["books"]), "unlearn.0.corpora: 'books' is not among corpora"),
         ({"corpora": ["no-such"]}, "unknown corpus 'no-such'"),
     ],

@@ -71,8 +71,8 @@ def test_remote_code_is_refused_without_a_question(
     (model / "config.json").write_text(json.dumps(config))
     (model / "strange.py").write_text("raise SystemExit")
     assert "contains custom code" in refusal(model)
-    quantizer = get_quantizer("rtn-int4-packed")
-    record = {"quantizer": "rtn-int4-packed", "parameters": quantizer.to_dict()}
+    quantizer = get_quantizer("quanto-int4")
+    record = {"quantizer": "quanto-int4", "parameters": quantizer.to_dict()}
     (model / "quantizer.json").write_text(json.dumps(record))
     (model / "model.safetensors").rename(model / "quantized.safetensors")
     assert "contains custom code" in refusal(model)
@@ -86,7 +86,7 @@ def write_quantized(name: str, source: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["quanto-int4", "rtn-int4-packed", "bnb-nf4", "rtn-int4"])
+@pytest.mark.parametrize("name", ["quanto-int4", "bnb-nf4", "rtn-int4"])
 @pytest.mark.parametrize("finetuning", ["full", "lora"])
 def test_quantized_folder_is_not_unlearned(
     small_world: Any, tmp_path: Path, name: str, finetuning: str
@@ -102,7 +102,7 @@ def test_quantized_folder_is_not_unlearned(
     assert not list(tmp_path.glob("out*/*"))
 
 
-@pytest.mark.parametrize("name", ["quanto-int4", "quanto-float8", "rtn-int4-packed", "bnb-nf4"])
+@pytest.mark.parametrize("name", ["quanto-int4", "quanto-float8", "bnb-nf4"])
 def test_weights_that_are_quantized_tensors(small_world: Any, name: str) -> None:
     """Found by the tensors alone, without ``quantizer.json`` or ``is_quantized``."""
     model, _ = load_model(str(small_world.target), device="cpu")
@@ -129,7 +129,7 @@ def test_sampling_values_are_saved(sampling: Path, small_world: Any, tmp_path: P
     commands = {
         "unlearned": ("unlearn", "--method", "npo_gdr", *corpus, *training),
         "simulated": ("quantize", "--quantizer", "rtn-int4"),
-        "packed": ("quantize", "--quantizer", "rtn-int4-packed"),
+        "integers": ("quantize", "--quantizer", "quanto-int8"),
     }
     for name, command in commands.items():
         result = call(*command, *place, tmp_path / name)
