@@ -9,7 +9,7 @@ from rich.console import Console
 
 from leaderboard.config import RunConfig
 from leaderboard.errors import InputError
-from leaderboard.execution.ray_cluster import ray_executor
+from leaderboard.execution.ray_cluster import ATTEMPTS, ray_executor
 from leaderboard.execution.runner import Outcome, Runner
 from leaderboard.grid.plan import make_plan
 from leaderboard.plugins import load_plugin
@@ -85,7 +85,7 @@ def test_killed_worker_is_replaced(small_world: Any, tmp_path: Path, progress: P
     plugin.write_text(KILLER)
     load_plugin(plugin)
     entries = []
-    for deaths in (1, ray.ATTEMPTS):
+    for deaths in (1, ATTEMPTS):
         lives = tmp_path / f"{deaths}_lives"
         lives.mkdir()
         for number in range(deaths):

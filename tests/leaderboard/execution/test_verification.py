@@ -48,7 +48,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def told(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     """What the command says beside its result."""
     stream = StringIO()
-    monkeypatch.setattr("leaderboard.cli.common.err", Console(file=stream, width=500))
+    for module in ("common", "verify"):
+        monkeypatch.setattr(f"leaderboard.cli.{module}.err", Console(file=stream, width=500))
     return stream
 
 
