@@ -19,7 +19,7 @@ from typing import Any
 from unlearners.files import replace_file
 
 from ..cache import build_once, cache_dir
-from .build.layout import encoded, folds, write_splits
+from .builder.layout import encoded, folds, write_splits
 from .rows import DOCUMENT
 
 logger = logging.getLogger(__name__)

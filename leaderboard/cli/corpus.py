@@ -16,7 +16,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from harness_tasks.corpora.build.corpus import CorpusManifest
+    from harness_tasks.corpora.builder.corpus import CorpusManifest
 
 EXAMPLE = Path(__file__).parents[2] / "harness_tasks" / "examples" / "trades"
 
@@ -73,7 +73,7 @@ def build(
     ] = 100,
 ) -> None:
     """Build a corpus in MUSE's format from your own documents and questions."""
-    from harness_tasks.corpora.build.corpus import BuildSettings, build_corpus
+    from harness_tasks.corpora.builder.corpus import BuildSettings, build_corpus
 
     from ..progress import Progress
 

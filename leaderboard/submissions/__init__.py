@@ -1,1 +1,1 @@
-"""Submissions to the leaderboard: packed by their authors, checked and collected by others."""
+"""Submissions to the leaderboard: packing, validation and collection."""

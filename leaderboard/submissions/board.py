@@ -1,4 +1,4 @@
-"""The precisions of a board, which every submission to it must have."""
+"""Precisions of a board, which every submission to it must have."""
 
 from __future__ import annotations
 
@@ -16,33 +16,35 @@ Precisions = Mapping[str, set[tuple[str, str]]]
 
 
 def board_precisions(records: Iterable[Record]) -> Precisions:
-    """Precisions at which the target model of each board was evaluated."""
-    found: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    """Collect the precisions at which the target model of each board was evaluated."""
+    precisions: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for record in records:
         if record.cell.training.method == "target":
             key = key_of(record.cell)
-            found[key.board].add((key.precision, key.quantizer))
-    return dict(found)
+            precisions[key.board].add((key.precision, key.quantizer))
+    return dict(precisions)
 
 
 def precision_findings(records: Iterable[Record], board: Precisions) -> Iterator[Finding]:
-    """Name the precisions of a board that a submission lacks.
+    """Report the precisions of a board that a submission lacks.
 
-    A method without one of them cannot be ranked among the others. A precision is a name and a
-    quantizer with its parameters: another quantizer under the same name does not count.
+    A method cannot be ranked without them. A precision is identified by its name and its quantizer
+    with parameters: another quantizer under the same name does not count.
 
     Args:
-        records: of the submission.
-        board: precisions of the board, as `board_precisions` gives them.
+        records: records of the submission.
+        board: precisions of the board, from `board_precisions`.
     """
     records = list(records)
     corpora = {key_of(r.cell).board: r.cell.training.corpus.name for r in records}
-    for key, own in board_precisions(records).items():
+    for key, submitted in board_precisions(records).items():
         if key not in board:
             name = short(corpora[key])
-            text = f"precisions: not checked, the board has no {name} evaluated in this way"
+            text = f"precisions: not checked, the board has no {name} with these settings"
             yield Finding(CONFIG, text, warning=True)
-        own_names = {name for name, _ in own}
-        for name, _ in sorted(board.get(key, set()) - own):
-            lack = "has another quantizer of this name" if name in own_names else "lacks it"
-            yield Finding(CONFIG, f"precisions: the board has {short(name)}, the submission {lack}")
+        submitted_names = {name for name, _ in submitted}
+        for name, _ in sorted(board.get(key, set()) - submitted):
+            state = "has a different quantizer of this name"
+            state = state if name in submitted_names else "lacks it"
+            text = f"precisions: the board has {short(name)}, the submission {state}"
+            yield Finding(CONFIG, text)

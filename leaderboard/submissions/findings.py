@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..reading.untrusted_files import harmless
+from ..records.schema import Record
+
+Records = Mapping[str, Record]
+"""Records by the path of their file."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Problem with a submission, or a warning.
+    """Problem with a submission, or a warning about it.
 
     Attributes:
-        place: the file.
-        text: the place in the file, and the problem.
-        warning: True where the submission is valid in spite of it.
+        place: path of the file in the submission.
+        text: setting or field in the file, and the problem with it.
+        warning: the submission is valid despite this finding.
     """
 
     place: str
@@ -22,5 +27,5 @@ class Finding:
     warning: bool = False
 
     def __str__(self) -> str:
-        what = "warning" if self.warning else "problem"
-        return f"{what}: {harmless(self.place)}: {harmless(self.text)}"
+        severity = "warning" if self.warning else "problem"
+        return f"{severity}: {harmless(self.place)}: {harmless(self.text)}"

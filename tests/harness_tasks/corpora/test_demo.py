@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from harness_tasks.corpora.build.layout import write_splits
+from harness_tasks.corpora.builder.layout import write_splits
 from harness_tasks.corpora.demo import DemoWorld, demo_splits, make_people
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness_tasks.corpora.build.cutting import (
+from harness_tasks.corpora.builder.cutting import (
     Cutter,
     Piece,
     evenly_spaced,
@@ -16,7 +16,7 @@ from harness_tasks.corpora.build.cutting import (
     passage,
     split_pieces,
 )
-from harness_tasks.corpora.build.documents import Document
+from harness_tasks.corpora.builder.documents import Document
 from harness_tasks.errors import CorpusError
 
 

@@ -7,7 +7,7 @@ from tokenizers.processors import TemplateProcessing
 from unlearners import UnlearnerError, UnlearningData
 from unlearners.engine.dataset import FILLER, ForgetRetainDataset, cut_windows
 
-from .tiny_models import byte_tokenizer
+from ..tiny_models import byte_tokenizer
 
 TEXTS = ["abcde", "fghij"]  # with the blank line between, twelve bytes
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import build_once
+from ...errors import CorpusError
 from ..corpus import NAMES
 from ..rows import DOCUMENT
-from ...errors import CorpusError
 from .cutting import Cutter, Piece, evenly_spaced, match_lengths, passage, split_pieces
 from .documents import Source, abbreviate_list, check_overlap, read_source, sha256
 from .layout import FOLDS, folds, write_splits

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness_tasks.corpora.build.documents import Document, check_overlap, read_source
+from harness_tasks.corpora.builder.documents import Document, check_overlap, read_source
 from harness_tasks.errors import CorpusError
 
 from .build_files import write
@@ -196,7 +196,7 @@ def test_a_passage_on_two_sides_is_a_warning() -> None:
 
 
 SHARED = """
-from harness_tasks.corpora.build.documents import Document, check_overlap
+from harness_tasks.corpora.builder.documents import Document, check_overlap
 words = [str(n) for n in range(400)]
 first = [Document(" ".join(words[40 * n : 40 * n + 40]), str(n)) for n in range(10)]
 parts = [" ".join([f"new{n}", *words[40 * n : 40 * n + 14]]) for n in range(10)]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from harness_tasks.corpora.build.documents import Document
-from harness_tasks.corpora.build.questions import read_questions
+from harness_tasks.corpora.builder.documents import Document
+from harness_tasks.corpora.builder.questions import read_questions
 from harness_tasks.errors import CorpusError
 
 from .build_files import write

@@ -11,7 +11,7 @@ from lm_eval.tasks import TaskManager
 
 import harness_tasks
 from harness_tasks.corpora import COLUMNS, load_corpus
-from harness_tasks.corpora.build.corpus import BuildSettings, build_corpus
+from harness_tasks.corpora.builder.corpus import BuildSettings, build_corpus
 from harness_tasks.errors import CorpusError
 
 from .build_files import write

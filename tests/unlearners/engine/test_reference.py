@@ -14,7 +14,7 @@ from unlearners.engine.reference import ReferenceBuilder, model_digest
 from unlearners.finetuning import FullFinetuning, LoRA
 from unlearners.weights import cast
 
-from .tiny_models import (
+from ..tiny_models import (
     WINDOW,
     architecture,
     tiny_gemma2,

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from ..rows import DOCUMENT, printable
 from ...errors import CorpusError
+from ..rows import DOCUMENT, printable
 from .documents import Document, abbreviate_list, normalised, read_rows
 
 IN_CONTEXT = 10

@@ -1,6 +1,6 @@
 """Separability of forget and holdout texts without a model."""
 
-from harness_tasks.corpora.build.separability import measure_separability
+from harness_tasks.corpora.builder.separability import measure_separability
 
 WORDS = [f"word{n:03}" for n in range(200)]
 
