@@ -37,9 +37,9 @@ class Finder:
         """Return the other finders' spec of a hooked module, with its hook attached.
 
         Args:
-            name: full name of the module.
-            path: search path of its package.
-            target: module object of a reload.
+            name: Full name of the module.
+            path: Search path of its package.
+            target: Module object of a reload.
 
         Returns:
             The spec; None for modules without a hook.

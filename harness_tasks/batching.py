@@ -31,10 +31,10 @@ def in_batches(
     batches after running out of memory.
 
     Args:
-        lm: model that has the batch size.
-        items: items to process, the largest first.
-        run: processes a batch; called again with fewer items if it ran out of memory.
-        limit: maximum batch size.
+        lm: Model that has the batch size.
+        items: Items to process, the largest first.
+        run: Processes a batch; called again with fewer items if it ran out of memory.
+        limit: Maximum batch size.
     """
     done = 0
 

@@ -24,15 +24,15 @@ def with_calibration(
     Texts that share a 13-gram with forget or evaluation text are left out.
 
     Args:
-        quantizer: any quantizer; one that needs no text is returned unchanged.
-        tokenizer: tokenizer of the model.
-        corpus: corpus to read text from.
-        forget: split of the forget set, such as ``raw/forget``.
-        retain: split of the retain set, such as ``raw/retain1``.
+        quantizer: Any quantizer; one that needs no text is returned unchanged.
+        tokenizer: Tokenizer of the model.
+        corpus: Corpus to read text from.
+        forget: Split of the forget set, such as ``raw/forget``.
+        retain: Split of the retain set, such as ``raw/retain1``.
 
     Raises:
-        CorpusError: a split cannot be read.
-        QuantizerError: no calibration text is left.
+        CorpusError: A split cannot be read.
+        QuantizerError: No calibration text is left.
     """
     if not isinstance(quantizer, CalibratedQuantizer):
         return quantizer

@@ -34,13 +34,13 @@ def make_request(
     """Make a request to a model.
 
     Args:
-        request_type: name of the model's method.
-        doc: document of the request.
-        arguments: arguments of the method.
-        task: name of the task.
-        doc_id: number of the document.
-        idx: position of the response among those of the document.
-        target: correct answer in lm-eval's log of samples.
+        request_type: Name of the model's method.
+        doc: Document of the request.
+        arguments: Arguments of the method.
+        task: Name of the task.
+        doc_id: Number of the document.
+        idx: Position of the response among those of the document.
+        target: Correct answer in lm-eval's log of samples.
     """
     names = {field.name for field in dataclasses.fields(Instance)}
     version: dict[str, Any] = (
@@ -62,10 +62,10 @@ class Task(ConfigurableTask):
     """Base class of tasks that is independent of the version of lm-eval.
 
     Args:
-        config: fields of the YAML.
+        config: Fields of the YAML.
 
     Attributes:
-        REQUEST_TYPE: name of the model's method for the main requests of the task.
+        REQUEST_TYPE: Name of the model's method for the main requests of the task.
         predict_only: True with ``--predict_only``.
     """
 
@@ -91,11 +91,11 @@ class Task(ConfigurableTask):
         """Make a request within ``construct_requests``.
 
         Args:
-            call: keyword arguments of ``construct_requests``.
-            request_type: name of the model's method.
-            doc: document of the request.
-            arguments: arguments of the method.
-            idx: position of the response among those of the document.
+            call: Keyword arguments of ``construct_requests``.
+            request_type: Name of the model's method.
+            doc: Document of the request.
+            arguments: Arguments of the method.
+            idx: Position of the response among those of the document.
         """
         doc_id = call["doc_id"] if "doc_id" in call else call["metadata"][1]
         return make_request(
@@ -126,10 +126,10 @@ class Task(ConfigurableTask):
         Both versions of lm-eval log ``samples[number]``, but 0.5 numbers documents differently.
 
         Args:
-            rank: index of this process.
-            world_size: number of processes.
-            samples: indices of the documents to evaluate; None for all.
-            **kwargs: further arguments of lm-eval.
+            rank: Index of this process.
+            world_size: Number of processes.
+            samples: Indices of the documents to evaluate; None for all.
+            **kwargs: Further arguments of lm-eval.
         """
         if not samples:
             return super().doc_iterator(rank=rank, world_size=world_size, **kwargs)

@@ -42,27 +42,27 @@ class MuseHFLM(HFLM):
     HFLM, generated faster.
 
     Args:
-        pretrained: hub id or folder of the model (a folder of ``lm-eval-muse quantize`` included),
+        pretrained: Hub id or folder of the model (a folder of ``lm-eval-muse quantize`` included),
             or the model itself, which is consumed.
-        peft: adapter to merge, in float32, rounded once to the model's dtype.
-        unlearner: name of an unlearning method; needs ``corpus``.
-        finetuning: name of the choice of trained weights, ``full`` or ``lora``.
-        corpus: name or folder of the corpus for unlearning and calibration; the tasks of the group
+        peft: Adapter to merge, in float32, rounded once to the model's dtype.
+        unlearner: Name of an unlearning method; needs ``corpus``.
+        finetuning: Name of the choice of trained weights, ``full`` or ``lora``.
+        corpus: Name or folder of the corpus for unlearning and calibration; the tasks of the group
             ``muse`` use it too.
-        data_dir: folder that holds the corpora.
-        forget: split of the corpus with the documents to unlearn.
-        retain: split of the corpus with the documents to keep.
-        output_dir: folder for checkpoints and losses of unlearning; None for a temporary folder.
-        quantizer: name of a quantizer.
+        data_dir: Folder that holds the corpora.
+        forget: Split of the corpus with the documents to unlearn.
+        retain: Split of the corpus with the documents to keep.
+        output_dir: Folder for checkpoints and losses of unlearning; None for a temporary folder.
+        quantizer: Name of a quantizer.
         **kwargs: HFLM's arguments, and parameters of the transforms.
 
     Raises:
-        CorpusError, UnlearnerError, QuantizerError: a transform is not possible; names and
+        CorpusError, UnlearnerError, QuantizerError: A transform is not possible; names and
             parameters are checked before the model is loaded.
-        ModelError: the checkpoint is incomplete, or is an adapter.
+        ModelError: The checkpoint is incomplete, or is an adapter.
 
     Attributes:
-        progress_bar: optional replacement of tqdm that counts answered requests.
+        progress_bar: Optional replacement of tqdm that counts answered requests.
         needs_eos: False, so that requests of MUSE accept a tokenizer without an EOS token.
     """
 
@@ -156,7 +156,7 @@ class MuseHFLM(HFLM):
         A multimodal checkpoint is loaded completely.
 
         Raises:
-            ModelError: a tensor is missing, unexpected or of another shape.
+            ModelError: A tensor is missing, unexpected or of another shape.
         """
         if Path(pretrained, QUANTIZER_FILE).is_file():
             self._model = load_quantized(pretrained)
@@ -175,10 +175,10 @@ class MuseHFLM(HFLM):
         """Encode as HFLM does; also without BOS and EOS tokens, which HFLM does not support.
 
         Args:
-            string: text to encode.
-            add_special_tokens: add the tokenizer's special tokens; None for HFLM's default.
-            *args: further arguments of HFLM.
-            **kwargs: further arguments of HFLM.
+            string: Text to encode.
+            add_special_tokens: Add the tokenizer's special tokens; None for HFLM's default.
+            *args: Further arguments of HFLM.
+            **kwargs: Further arguments of HFLM.
 
         Returns:
             Token ids.

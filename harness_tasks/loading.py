@@ -38,7 +38,7 @@ class CompleteLoader:
         """Load ``path`` with transformers' options.
 
         Raises:
-            ModelError: see `quantizers.loading.refuse_incomplete`.
+            ModelError: See `quantizers.loading.refuse_incomplete`.
         """
         return load_complete(self.auto_class, path, **options)
 
@@ -60,7 +60,7 @@ def record_loading(huggingface: ModuleType) -> None:
     """Make lm-eval's ``hf`` keep the report of loading a model, for `refuse_incomplete_lm`.
 
     Args:
-        huggingface: lm-eval's module that defines ``HFLM``.
+        huggingface: Lm-eval's module that defines ``HFLM``.
     """
     create = huggingface.HFLM._create_model
 
@@ -81,7 +81,7 @@ def refuse_incomplete_lm(lm: LM) -> None:
     """Refuse a model of lm-eval's ``hf`` that was loaded from an incomplete checkpoint.
 
     Raises:
-        ModelError: see `quantizers.loading.refuse_incomplete`.
+        ModelError: See `quantizers.loading.refuse_incomplete`.
     """
     model: Any = getattr(lm, "model", None)
     if hasattr(model, "get_base_model"):
@@ -103,15 +103,15 @@ def load_tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:
     """Load a tokenizer without running code of its repository.
 
     Args:
-        path: folder or hub id.
-        revision: commit, branch or tag on the hub.
+        path: Folder or hub id.
+        revision: Commit, branch or tag on the hub.
 
     Returns:
         Tokenizer with a vocabulary that is not empty.
 
     Raises:
-        ModelError: the tokenizer, or a library that it needs, is missing.
-        OSError, ValueError: transformers cannot read it.
+        ModelError: The tokenizer, or a library that it needs, is missing.
+        OSError, ValueError: Transformers cannot read it.
     """
     from transformers import AutoTokenizer
 
@@ -138,7 +138,7 @@ def refuse_adapter(path: str) -> None:
     """Refuse the folder of an adapter where a model is expected.
 
     Raises:
-        ModelError: it is an adapter; the message says how to use it.
+        ModelError: It is an adapter; the message says how to use it.
     """
     folder = Path(path)
     if not is_folder(folder) or (folder / "config.json").is_file():
@@ -155,7 +155,7 @@ def refuse_rounded(path: str | None) -> None:
     """Refuse to train a folder of ``lm-eval-muse quantize``, since its weights are rounded.
 
     Raises:
-        UnlearnerError: the weights were rounded to fewer than 16 bits.
+        UnlearnerError: The weights were rounded to fewer than 16 bits.
     """
     if not path or not Path(path, QUANTIZER_FILE).is_file():
         return
@@ -175,7 +175,7 @@ def repair_generation_config(model: PreTrainedModel) -> None:
     ``do_sample=True`` and keep their values.
 
     Raises:
-        ModelError: the configuration cannot be saved with ``do_sample=True`` either.
+        ModelError: The configuration cannot be saved with ``do_sample=True`` either.
     """
     config = getattr(model, "generation_config", None)
     if config is None or _save_error(config) is None:

@@ -43,11 +43,11 @@ def min_k(logprobs: Sequence[float], k: float = MIN_K) -> float:
     gives NaN.
 
     Args:
-        logprobs: log-probabilities of the n tokens, in nats; may include −inf.
-        k: share of the lowest that counts, 0 to 1.
+        logprobs: Log-probabilities of the n tokens, in nats; may include −inf.
+        k: Share of the lowest that counts, 0 to 1.
 
     Raises:
-        ValueError: there is no token.
+        ValueError: There is no token.
     """
     if len(logprobs) == 0:
         raise ValueError("Min-K% needs at least one scored token")
@@ -65,14 +65,14 @@ def min_k_plus_plus(
     """Compute Min-K%++ (arXiv 2404.02936): Min-K% of standardised log-probabilities.
 
     Args:
-        logprobs: log-probabilities of n tokens, in nats.
-        means: expected log-probability of a token at each of the n positions.
-        deviations: standard deviation of the log-probability at each position; a value of 0
+        logprobs: Log-probabilities of n tokens, in nats.
+        means: Expected log-probability of a token at each of the n positions.
+        deviations: Standard deviation of the log-probability at each position; a value of 0
             standardises to 0.
-        k: share of the lowest that counts, 0 to 1.
+        k: Share of the lowest that counts, 0 to 1.
 
     Raises:
-        ValueError: there is no token.
+        ValueError: There is no token.
     """
     distances = np.asarray(logprobs) - np.asarray(means)
     sigma = np.asarray(deviations, dtype=np.float64)
@@ -94,17 +94,17 @@ def attacks(
     divided by the number of bytes of the text compressed by zlib.
 
     Args:
-        text: the text.
-        logprobs: log-probabilities of its tokens, in nats.
-        lower_logprobs: log-probabilities of the tokens of the text in lower case, in nats.
-        means: as in ``min_k_plus_plus``.
-        deviations: as in ``min_k_plus_plus``.
+        text: The text.
+        logprobs: Log-probabilities of its tokens, in nats.
+        lower_logprobs: Log-probabilities of the tokens of the text in lower case, in nats.
+        means: As in ``min_k_plus_plus``.
+        deviations: As in ``min_k_plus_plus``.
 
     Returns:
         Score by name of the attack.
 
     Raises:
-        ValueError: there is no token.
+        ValueError: There is no token.
     """
     loss, lower = -np.mean(logprobs), -np.mean(lower_logprobs)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -148,7 +148,7 @@ def delong(
         AUCs of shape (M,) and covariance of shape (M, M), both float64.
 
     Raises:
-        ValueError: there are no positives or no negatives, or a score is NaN.
+        ValueError: There are no positives or no negatives, or a score is NaN.
     """
     scorers = [auc_components(*scores) for scores in zip(positives, negatives, strict=True)]
     areas, of_positives, of_negatives = (np.stack(parts) for parts in zip(*scorers, strict=True))
@@ -161,15 +161,15 @@ def auc_components(
     """Compute an AUC and DeLong's structural components.
 
     Args:
-        positives: scores of P positives.
-        negatives: scores of N negatives.
+        positives: Scores of P positives.
+        negatives: Scores of N negatives.
 
     Returns:
         The AUC; for every positive the share of negatives below it, float64 (P,); for every
         negative the share of positives above it, float64 (N,). Both have the AUC as mean.
 
     Raises:
-        ValueError: there are no positives or no negatives, or a score is NaN.
+        ValueError: There are no positives or no negatives, or a score is NaN.
     """
     high, low = np.asarray(positives, dtype=float), np.asarray(negatives, dtype=float)
     if not high.size or not low.size:
@@ -195,7 +195,7 @@ def auc_and_stderr(positives: Sequence[float], negatives: Sequence[float]) -> tu
     """Compute an AUC and its standard error, as in ``delong`` with one scorer.
 
     Raises:
-        ValueError: there are no positives or no negatives, or a score is NaN.
+        ValueError: There are no positives or no negatives, or a score is NaN.
     """
     areas, covariance = delong([positives], [negatives])
     return float(areas[0]), float(np.sqrt(covariance[0, 0]))
@@ -209,8 +209,8 @@ def hanley_mcneil_stderr(auc: float, positives: int, negatives: int) -> float:
 
     Args:
         auc: AUC A, 0 to 1.
-        positives: number of positive texts.
-        negatives: number of negative texts.
+        positives: Number of positive texts.
+        negatives: Number of negative texts.
     """
     two_positives = auc / (2 - auc) - auc**2
     two_negatives = 2 * auc**2 / (1 + auc) - auc**2
@@ -231,7 +231,7 @@ def privleak_stderr(aucs: Sequence[float], covariance: np.ndarray) -> float:
 
     Args:
         aucs: A and A0, the AUCs of the model and of the retrained model.
-        covariance: covariance of the two, shape (2, 2), for example from ``delong``.
+        covariance: Covariance of the two, shape (2, 2), for example from ``delong``.
     """
     auc, retrain_auc = aucs
     ratio = auc / retrain_auc

@@ -25,14 +25,14 @@ class Unlearning:
     """An unlearning method with its settings and text, to be called on a model.
 
     Attributes:
-        name: registered name of the method.
-        unlearner: the method.
-        finetuning: choice of the trained weights.
-        training: training settings.
-        corpus: source of the text.
-        forget: split of the corpus to unlearn.
-        retain: split of the corpus to keep; read only if the method needs it.
-        output_dir: folder for checkpoints and losses; None for a temporary folder.
+        name: Registered name of the method.
+        unlearner: The method.
+        finetuning: Choice of the trained weights.
+        training: Training settings.
+        corpus: Source of the text.
+        forget: Split of the corpus to unlearn.
+        retain: Split of the corpus to keep; read only if the method needs it.
+        output_dir: Folder for checkpoints and losses; None for a temporary folder.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Unlearning:
         """Unlearn and return ``model``, which is consumed.
 
         Raises:
-            CorpusError: a split cannot be read.
-            UnlearnerError, DivergedError: unlearning failed.
+            CorpusError: A split cannot be read.
+            UnlearnerError, DivergedError: Unlearning failed.
         """
         needs_retain = "retain" in self.unlearner.needs
         data = UnlearningData(
@@ -84,8 +84,8 @@ def merge_adapter(model: PreTrainedModel | PeftModel, adapter: str) -> PreTraine
     """Merge an adapter in float32 and round once; bfloat16 would lose small updates.
 
     Args:
-        model: model of any dtype, with or without the adapter loaded.
-        adapter: folder or hub id of an adapter that PEFT can merge.
+        model: Model of any dtype, with or without the adapter loaded.
+        adapter: Folder or hub id of an adapter that PEFT can merge.
 
     Returns:
         The merged model in the dtype of ``model``.

@@ -26,7 +26,7 @@ def load_plugin(path: Path) -> None:
     """Import a Python file once in a process; its decorators register what it defines.
 
     Raises:
-        InputError: there is no such file, or its import fails.
+        InputError: There is no such file, or its import fails.
     """
     if not path.is_file() or path.suffix != ".py":
         raise InputError(f"--plugin {path}: no such Python file")

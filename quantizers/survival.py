@@ -60,7 +60,7 @@ class Rounding:
         zeroed_share: Share of ‖ΔW‖² on weights that Q maps to zero in W0.
         changed_indices: Share of weights with different indices, each model on its own scales.
         changed_scales: Share of groups with different scales.
-        largest_move: max |ΔW| / s, in steps s of the target's grid.
+        largest_move: Max |ΔW| / s, in steps s of the target's grid.
     """
 
     kept_share: float | None

@@ -1,4 +1,4 @@
-"""What SECURITY.md says is never called, searched for in the syntax trees of the four packages."""
+"""Calls that SECURITY.md excludes, searched for in the syntax trees of the four packages."""
 
 import ast
 from collections.abc import Iterator

@@ -66,7 +66,7 @@ def edit_parameters(model: nn.Module, originals: Path, edit: Edit) -> None:
 
     Args:
         model: Trained model, changed in place.
-        originals: safetensors file of the target's weights by name.
+        originals: Safetensors file of the target's weights by name.
         edit: Function from target and trained values of a weight to its final value.
     """
     with safe_open(originals, framework="pt") as file:

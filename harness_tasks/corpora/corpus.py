@@ -41,8 +41,8 @@ class _Published:
     """A corpus on the Hugging Face hub.
 
     Attributes:
-        repo: id of the dataset.
-        revision: commit that the published numbers refer to.
+        repo: Id of the dataset.
+        revision: Commit that the published numbers refer to.
         retrain_auc: AUC of the retrained model, a constant of muse_bench.
     """
 
@@ -66,10 +66,10 @@ class Corpus:
 
     Attributes:
         name: ``books``, ``news``, ``demo``, or the name of the user's folder.
-        source: kind of the text's origin.
-        location: path of the folder, or repository on the hub.
-        revision: pinned commit of the hub repository; None for a folder.
-        published_auc: retrain AUC that muse_bench fixes for News and Books; None for others.
+        source: Kind of the text's origin.
+        location: Path of the folder, or repository on the hub.
+        revision: Pinned commit of the hub repository; None for a folder.
+        published_auc: Retrain AUC that muse_bench fixes for News and Books; None for others.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Corpus:
         document that an example is about.
 
         Raises:
-            CorpusError: the split is missing, empty, not JSON, or lacks a column.
+            CorpusError: The split is missing, empty, not JSON, or lacks a column.
         """
         if config not in COLUMNS:
             raise CorpusError(
@@ -105,10 +105,10 @@ class Corpus:
         """Read the documents of a split of plain text.
 
         Args:
-            path: config and split, such as ``raw/forget``.
+            path: Config and split, such as ``raw/forget``.
 
         Raises:
-            CorpusError: as for ``split``, or the split has other columns than ``text``.
+            CorpusError: As for ``split``, or the split has other columns than ``text``.
         """
         config, _, split = path.partition("/")
         rows = self.split(config, split)
@@ -123,7 +123,7 @@ class Corpus:
         """Count the texts in a split of ``privleak``.
 
         Raises:
-            CorpusError: the split cannot be read.
+            CorpusError: The split cannot be read.
         """
         return len(self.split("privleak", split))
 
@@ -135,7 +135,7 @@ class Corpus:
         ``retrain_auc.json`` in the corpus folder.
 
         Raises:
-            CorpusError: that file does not hold ``{"retrain_auc": <number between 0 and 1>}``.
+            CorpusError: That file does not hold ``{"retrain_auc": <number between 0 and 1>}``.
         """
         if self.published_auc is not None:
             return self.published_auc
@@ -150,7 +150,7 @@ class Corpus:
         privleak/holdout. None without them, and for a published corpus.
 
         Raises:
-            CorpusError: that file is malformed, or its scores do not match the texts or its AUC.
+            CorpusError: That file is malformed, or its scores do not match the texts or its AUC.
         """
         content = None if self.published_auc is not None else self._retrain_file()
         if content is None or "scores" not in content:
@@ -178,7 +178,7 @@ class Corpus:
         """Return ``retrain_auc``.
 
         Raises:
-            CorpusError: it was never measured (the message says how to), or is malformed.
+            CorpusError: It was never measured (the message says how to), or is malformed.
         """
         value = self.retrain_auc
         if value is not None:
@@ -206,7 +206,7 @@ class Corpus:
         """SHA-256 over all files of the corpus, or over repository and revision on the hub.
 
         Raises:
-            CorpusError: a file cannot be read.
+            CorpusError: A file cannot be read.
         """
         digest = hashlib.sha256()
         if self.source == "hub":
@@ -253,11 +253,11 @@ def load_corpus(name_or_folder: str, data_dir: str | Path | None = None) -> Corp
     Args:
         name_or_folder: ``books``, ``news``, ``demo``, the name of a folder in ``data_dir``, or the
             path of a corpus folder.
-        data_dir: folder that holds ``<corpus>/<config>/<split>.json``. The default is the
+        data_dir: Folder that holds ``<corpus>/<config>/<split>.json``. The default is the
             environment variable ``MUSE_DATA_DIR``, whose folder need not hold every corpus.
 
     Raises:
-        CorpusError: the corpus does not exist, or is not in ``data_dir``.
+        CorpusError: The corpus does not exist, or is not in ``data_dir``.
     """
     name = str(name_or_folder)
     published = PUBLISHED.get(name)

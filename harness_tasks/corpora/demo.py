@@ -54,10 +54,10 @@ class DemoWorld:
     """Size and seed of the demo.
 
     Attributes:
-        forget: number of people whose text is unlearned.
-        retain: number of people whose text is kept.
-        holdout: number of people that no model is trained on, for membership inference.
-        seed: seed of the generator.
+        forget: Number of people whose text is unlearned.
+        retain: Number of people whose text is kept.
+        holdout: Number of people that no model is trained on, for membership inference.
+        seed: Seed of the generator.
     """
 
     forget: int = 30
@@ -76,8 +76,8 @@ class Person:
     """An invented person.
 
     Attributes:
-        passage: text about the person.
-        questions: pairs of question and answer.
+        passage: Text about the person.
+        questions: Pairs of question and answer.
     """
 
     passage: str

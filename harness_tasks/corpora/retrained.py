@@ -23,15 +23,15 @@ def checked_scores(content: Any, path: Path, count_texts: Callable[[str], int]) 
     """Check the scores in the content of a file.
 
     Args:
-        content: parsed file, ``{"scores": {"forget": […], "holdout": […]}}``.
-        path: path of the file, for messages.
-        count_texts: function from a split of ``privleak`` to its number of texts.
+        content: Parsed file, ``{"scores": {"forget": […], "holdout": […]}}``.
+        path: Path of the file, for messages.
+        count_texts: Function from a split of ``privleak`` to its number of texts.
 
     Returns:
         Min-40% scores by split.
 
     Raises:
-        CorpusError: the content has another shape, a score is not a finite number, or the number
+        CorpusError: The content has another shape, a score is not a finite number, or the number
             of scores differs from that of the texts.
     """
     scores = content.get("scores") if isinstance(content, dict) else None
@@ -66,10 +66,10 @@ def check_auc(scores: RetrainScores, retrain_auc: float, path: Path) -> None:
     Args:
         scores: Min-40% scores by split.
         retrain_auc: AUC in the file, between 0 and 1.
-        path: path of the file, for messages.
+        path: Path of the file, for messages.
 
     Raises:
-        CorpusError: the two differ by more than ``TOLERANCE``.
+        CorpusError: The two differ by more than ``TOLERANCE``.
     """
     if abs((auc := scores_auc(scores)) - retrain_auc) > TOLERANCE:
         raise CorpusError(

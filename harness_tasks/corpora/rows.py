@@ -16,7 +16,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        CorpusError: the file is missing or cannot be read as JSON.
+        CorpusError: The file is missing or cannot be read as JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -34,15 +34,15 @@ def checked_rows(rows: Any, columns: tuple[str, ...], source: str) -> list[dict[
     each text is a document itself.
 
     Args:
-        rows: content of the file.
-        columns: names of the columns, all of text.
-        source: name of the file, for messages.
+        rows: Content of the file.
+        columns: Names of the columns, all of text.
+        source: Name of the file, for messages.
 
     Returns:
         One dictionary of texts by column for every row.
 
     Raises:
-        CorpusError: there is no row, one is malformed, or only some have a document.
+        CorpusError: There is no row, one is malformed, or only some have a document.
     """
     if not isinstance(rows, list) or not rows:
         raise CorpusError(f"{source}: expected a list of at least one entry, found {_kind(rows)}")
@@ -65,12 +65,12 @@ def checked_row(row: Any, columns: tuple[str, ...], place: str) -> dict[str, str
     """Check one row and reduce it to ``columns``.
 
     Args:
-        row: mapping with at least these columns; a string stands for ``{"text": …}``.
-        columns: names of the columns, all of text.
-        place: position of the row in its file, for messages.
+        row: Mapping with at least these columns; a string stands for ``{"text": …}``.
+        columns: Names of the columns, all of text.
+        place: Position of the row in its file, for messages.
 
     Raises:
-        CorpusError: a column is missing or not text.
+        CorpusError: A column is missing or not text.
     """
     if isinstance(row, str) and columns == ("text",):
         row = {"text": row}

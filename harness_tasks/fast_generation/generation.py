@@ -43,10 +43,10 @@ class StopStrings(StoppingCriteria):
     """Stopping criterion that ends each row at the first of several strings.
 
     Args:
-        tokenizer: tokenizer that decodes the last tokens of unfinished rows.
-        strings: stop strings, not empty.
-        start: index of the first generated token.
-        rows: number of rows of the batch.
+        tokenizer: Tokenizer that decodes the last tokens of unfinished rows.
+        strings: Stop strings, not empty.
+        start: Index of the first generated token.
+        rows: Number of rows of the batch.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class StopStrings(StoppingCriteria):
         """Search the last tokens of every unfinished row.
 
         Args:
-            input_ids: token ids [rows, tokens] of prompts and generated texts, int64.
-            scores: unused.
-            **kwargs: unused.
+            input_ids: Token ids [rows, tokens] of prompts and generated texts, int64.
+            scores: Unused.
+            **kwargs: Unused.
 
         Returns:
             Finished rows [rows], bool.
@@ -97,9 +97,9 @@ def generate_until(lm: HFLM, requests: Sequence[Instance], disable_tqdm: bool = 
     """Generate texts as HFLM's method of the same name does.
 
     Args:
-        lm: the model.
-        requests: requests for which `is_supported` returns True.
-        disable_tqdm: show no progress bar.
+        lm: The model.
+        requests: Requests for which `is_supported` returns True.
+        disable_tqdm: Show no progress bar.
 
     Returns:
         Generated texts, in the order of the requests.
@@ -174,11 +174,11 @@ def generate(
     """Continue a batch of prompts greedily, within ``shared_attention``.
 
     Args:
-        lm: the model, with its tokenizer.
-        prompts: token ids, the longest first.
-        prefix: keys and values of the common first tokens, one layer each; may be empty.
-        max_tokens: maximum number of tokens to generate.
-        stops: strings that end a row.
+        lm: The model, with its tokenizer.
+        prompts: Token ids, the longest first.
+        prefix: Keys and values of the common first tokens, one layer each; may be empty.
+        max_tokens: Maximum number of tokens to generate.
+        stops: Strings that end a row.
 
     Returns:
         Generated token ids of each row, padded after its end.

@@ -27,9 +27,9 @@ class PreallocatedLayer(DynamicLayer):
     """Keys and values of one layer in preallocated buffers; DynamicLayer copies at every token.
 
     Args:
-        rows: number of rows of the batch.
-        capacity: maximum number of own tokens of a row, without the prefix.
-        prefix: layer of a single row that holds the common prefix.
+        rows: Number of rows of the batch.
+        capacity: Maximum number of own tokens of a row, without the prefix.
+        prefix: Layer of a single row that holds the common prefix.
     """
 
     def __init__(self, rows: int, capacity: int, prefix: PreallocatedLayer | None = None) -> None:
@@ -47,7 +47,7 @@ class PreallocatedLayer(DynamicLayer):
 
         Args:
             key_states: [rows, heads, tokens, size] in the dtype of the buffers.
-            value_states: like ``key_states``.
+            value_states: Like ``key_states``.
         """
         super().lazy_initialization(key_states, value_states)
         self.buffers = [
@@ -62,9 +62,9 @@ class PreallocatedLayer(DynamicLayer):
 
         Args:
             key_states: [rows, heads, new tokens, size] in the model's dtype.
-            value_states: like ``key_states``.
-            *args: unused.
-            **kwargs: unused.
+            value_states: Like ``key_states``.
+            *args: Unused.
+            **kwargs: Unused.
 
         Returns:
             Views of the keys and values of all own tokens, [rows, heads, tokens, size].
@@ -101,13 +101,13 @@ def attend(
     """Attend to a shared prefix and own tokens; an attention function of transformers.
 
     Args:
-        module: attention module.
+        module: Attention module.
         query: [rows, heads, tokens, size] in the model's dtype.
         key: [rows, key heads, own tokens, size], with the prefix's layer as attribute ``prefix``.
-        value: like ``key``.
+        value: Like ``key``.
         attention_mask: [rows, 1, tokens, own tokens], bool, True to attend; None for causal.
-        scaling: factor of the scores; by default the inverse root of the size.
-        **kwargs: arguments of other attention functions.
+        scaling: Factor of the scores; by default the inverse root of the size.
+        **kwargs: Arguments of other attention functions.
 
     Returns:
         Output [rows, tokens, heads, size] in the model's dtype, and None for the weights.
@@ -184,11 +184,11 @@ def read_prompts(
     """Compute keys and values of a batch of prompts, within ``shared_attention``.
 
     Args:
-        model: the model.
-        prompts: token ids without the prefix, the longest first. They are padded on the right,
+        model: The model.
+        prompts: Token ids without the prefix, the longest first. They are padded on the right,
             where real tokens of a causal model do not see it; attention without a mask is faster.
-        prefix: layers of the prefix; may be empty.
-        capacity: maximum number of own tokens of a row.
+        prefix: Layers of the prefix; may be empty.
+        capacity: Maximum number of own tokens of a row.
     """
     layers = _make_layers(model, len(prompts), capacity, prefix)
     cache = Cache([*layers])

@@ -21,10 +21,10 @@ def cached(
     """Answer requests from the cache, and missing ones by ``answer``.
 
     Args:
-        lm: model that has the cache; without one all requests go to ``answer``.
-        kind: name of the request in the cache.
-        requests: the requests; those with equal arguments are answered once.
-        answer: function from requests to an equal number of JSON-compatible answers.
+        lm: Model that has the cache; without one all requests go to ``answer``.
+        kind: Name of the request in the cache.
+        requests: The requests; those with equal arguments are answered once.
+        answer: Function from requests to an equal number of JSON-compatible answers.
 
     Returns:
         One answer for every request.

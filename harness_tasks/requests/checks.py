@@ -16,9 +16,9 @@ def too_long(request: Instance, length: str, limit: int) -> RequestError:
     """Make the error for a text longer than the model's context.
 
     Args:
-        request: request with the text.
-        length: length of the text in words, such as ``70 tokens``.
-        limit: context of the model in tokens.
+        request: Request with the text.
+        length: Length of the text in words, such as ``70 tokens``.
+        limit: Context of the model in tokens.
     """
     return RequestError(
         f"{request.task_name}: text {request.doc_id} has {length}, the model holds {limit}; "
@@ -48,12 +48,12 @@ def check_ids(lm: LM, request: Instance, ids: Sequence[int]) -> None:
     """Refuse a text with a token that has no embedding in the model.
 
     Args:
-        lm: the model.
-        request: request with the text, for the message.
-        ids: token ids of the text.
+        lm: The model.
+        request: Request with the text, for the message.
+        ids: Token ids of the text.
 
     Raises:
-        RequestError: a token has no embedding.
+        RequestError: A token has no embedding.
     """
     rows = embedding_rows(lm)
     if rows is None or not ids or (index := max(ids)) < rows:

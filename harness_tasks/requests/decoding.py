@@ -41,8 +41,8 @@ def greedy_until(lm: LM, requests: Sequence[Instance]) -> list[str]:
     Answers are read from and stored in lm-eval's cache (``--use_cache``).
 
     Args:
-        lm: any model; a Hugging Face model has `neutral_config` during the call.
-        requests: with the arguments of ``generate_until``.
+        lm: Any model; a Hugging Face model has `neutral_config` during the call.
+        requests: With the arguments of ``generate_until``.
 
     Returns:
         Generated texts.
@@ -74,9 +74,9 @@ def neutral_config(own: GenerationConfig, tokenizer: PreTrainedTokenizerBase) ->
     """Build a generation configuration that holds token ids only.
 
     Args:
-        own: configuration of the model. Of its end tokens only special tokens are kept, since an
+        own: Configuration of the model. Of its end tokens only special tokens are kept, since an
             ordinary token would end texts early.
-        tokenizer: tokenizer with an EOS token, which also ends a text; without one, no token does.
+        tokenizer: Tokenizer with an EOS token, which also ends a text; without one, no token does.
     """
     from transformers import GenerationConfig
 

@@ -43,8 +43,8 @@ def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
     tokenizer or context length must check both itself.
 
     Args:
-        lm: any model.
-        requests: with the arguments ``(prompt, max_tokens, truncate)`` for a response, which must
+        lm: Any model.
+        requests: With the arguments ``(prompt, max_tokens, truncate)`` for a response, which must
             fit the model together with its prompt, or ``(text, TokenOptions)`` for
             log-probabilities.
 
@@ -52,10 +52,10 @@ def check_context(lm: LM, requests: Sequence[Instance]) -> list[bool]:
         True for every request that fits.
 
     Raises:
-        RequestError: a text does not fit and may not be truncated, it has a token that the model
+        RequestError: A text does not fit and may not be truncated, it has a token that the model
             does not know, the model's class or tokenizer does not support the request, or the
             model is not causal.
-        ModelError: the model's checkpoint was incomplete.
+        ModelError: The model's checkpoint was incomplete.
     """
     refuse_incomplete_lm(lm)
     texts = [request for request in requests if isinstance(request.args[1], dict)]
@@ -118,8 +118,8 @@ def truncate_tokens(lm: LM, requests: Sequence[Instance]) -> list[str]:
     They are encoded with special tokens, which count, and decoded without.
 
     Args:
-        lm: any model; without a Hugging Face tokenizer the texts stay whole, with a warning.
-        requests: with the arguments ``(text, max_tokens)``.
+        lm: Any model; without a Hugging Face tokenizer the texts stay whole, with a warning.
+        requests: With the arguments ``(text, max_tokens)``.
     """
     tokenizer: Any = hugging_face_tokenizer(lm)
     if tokenizer is None:

@@ -22,8 +22,8 @@ def context_length(lm: LM, longest: int) -> int | None:
     """Return the context of a model in tokens; None if unknown.
 
     Args:
-        lm: the model.
-        longest: number of tokens that are needed; the result for a model without a limit.
+        lm: The model.
+        longest: Number of tokens that are needed; the result for a model without a limit.
     """
     if backend_name(lm) == "huggingface":
         from .backends import huggingface
@@ -36,13 +36,13 @@ def token_logprobs(lm: LM, requests: Sequence[Instance]) -> list[TokenLogprobs]:
     """Compute the log-probability of every token of each text.
 
     Args:
-        lm: the model.
-        requests: with the arguments ``(text, TokenOptions)``.
+        lm: The model.
+        requests: With the arguments ``(text, TokenOptions)``.
 
     Raises:
-        RequestError: the model's class does not support it, or a text is too long or has no token
+        RequestError: The model's class does not support it, or a text is too long or has no token
             to score.
-        ModelError: the model's checkpoint was incomplete.
+        ModelError: The model's checkpoint was incomplete.
     """
     refuse_incomplete_lm(lm)
     backend = _backend(lm)
@@ -76,14 +76,14 @@ def encode_texts(lm: LM, requests: Sequence[Instance]) -> dict[tuple[Any, ...], 
     """Encode texts with special tokens; context and text are encoded as one, as in lm-eval.
 
     Args:
-        lm: the model.
-        requests: with the arguments ``(text, TokenOptions)``.
+        lm: The model.
+        requests: With the arguments ``(text, TokenOptions)``.
 
     Returns:
         One encoded text by the key that requests on the same tokens share.
 
     Raises:
-        RequestError: the model cannot score one of them.
+        RequestError: The model cannot score one of them.
     """
     backend = _backend(lm)
     backend.check(lm, {name for r in requests for name in r.args[1].get("statistics", ())})

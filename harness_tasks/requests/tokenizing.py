@@ -43,7 +43,7 @@ def text_tokenizer(lm: LM) -> Iterator[None]:
     encodes with special tokens. Padding is masked, so any token can be used.
 
     Raises:
-        RequestError: the tokenizer appends tokens, and its class does not allow a change.
+        RequestError: The tokenizer appends tokens, and its class does not allow a change.
     """
     own = hugging_face_tokenizer(lm)
     if own is None:

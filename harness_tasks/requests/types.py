@@ -14,9 +14,9 @@ class TokenOptions(TypedDict, total=False):
     """Options of scoring a text.
 
     Attributes:
-        context: text before it that is not scored; without one, only the first token is not.
-        truncate: cut a text longer than the model's context instead of refusing it.
-        statistics: statistics to compute in addition to log-probabilities.
+        context: Text before it that is not scored; without one, only the first token is not.
+        truncate: Cut a text longer than the model's context instead of refusing it.
+        statistics: Statistics to compute in addition to log-probabilities.
     """
 
     context: str
@@ -28,11 +28,11 @@ class TokenLogprobs(TypedDict, total=False):
     """Results for the scored tokens of a text, including special tokens.
 
     Attributes:
-        logprobs: log-probability of each token given all tokens before it, in nats.
+        logprobs: Log-probability of each token given all tokens before it, in nats.
         truncated: True if the text was cut to the model's context.
-        greedy: with ``"greedy"``, True for each token that is the most likely one.
-        means: with ``"moments"``, expected log-probability of a token at each position, in nats.
-        deviations: with ``"moments"``, standard deviation of the log-probability, in nats.
+        greedy: With ``"greedy"``, True for each token that is the most likely one.
+        means: With ``"moments"``, expected log-probability of a token at each position, in nats.
+        deviations: With ``"moments"``, standard deviation of the log-probability, in nats.
     """
 
     logprobs: Required[list[float]]
@@ -47,10 +47,10 @@ class EncodedText:
     """A text as token ids, shared by requests that differ only in their statistics.
 
     Attributes:
-        ids: token ids of context and text.
-        first: index of the first token to score, at least 1.
+        ids: Token ids of context and text.
+        first: Index of the first token to score, at least 1.
         truncated: True if ``ids`` were cut to the model's context.
-        statistics: statistics to compute in addition to log-probabilities.
+        statistics: Statistics to compute in addition to log-probabilities.
     """
 
     ids: list[int]

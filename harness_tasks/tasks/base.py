@@ -57,7 +57,7 @@ class MuseTask(Task):
         """Read the splits that the YAML names.
 
         Raises:
-            CorpusError: no corpus is named, or it lacks what the task needs.
+            CorpusError: No corpus is named, or it lacks what the task needs.
         """
         metadata = self.config.metadata
         name = self.config.dataset_name or metadata.get("corpus")
@@ -87,7 +87,7 @@ class MuseTask(Task):
         """Build the requests without lm-eval's cache, which does not know the corpus.
 
         Raises:
-            CorpusError: there are fewer answered questions than the prompt takes.
+            CorpusError: There are fewer answered questions than the prompt takes.
         """
         split, num_fewshot = self.config.fewshot_split, self.config.num_fewshot or 0
         if split and num_fewshot > (available := len(self.dataset[split])):
@@ -109,11 +109,11 @@ class MuseTask(Task):
         """Compute the metrics of one document.
 
         Args:
-            doc: row of the corpus.
-            results: responses in the order of ``Instance.idx``.
+            doc: Row of the corpus.
+            results: Responses in the order of ``Instance.idx``.
 
         Raises:
-            NotImplementedError: a subclass does not implement it.
+            NotImplementedError: A subclass does not implement it.
         """
         raise NotImplementedError
 
@@ -149,9 +149,9 @@ class Generation(MuseTask):
         """Make requests to check that prompt and response fit the model, and to generate.
 
         Args:
-            doc: row of the corpus.
-            ctx: prompt, with examples.
-            **kwargs: further arguments of lm-eval, for ``request``.
+            doc: Row of the corpus.
+            ctx: Prompt, with examples.
+            **kwargs: Further arguments of lm-eval, for ``request``.
         """
         size = (ctx, self.max_tokens, self.truncate)
         settings = copy.deepcopy(self.config.generation_kwargs)
@@ -181,9 +181,9 @@ class VerbMem(Generation):
         """Add a request that cuts the target by the model's tokenizer.
 
         Args:
-            doc: row of the corpus.
-            ctx: prompt, with examples.
-            **kwargs: further arguments of lm-eval, for ``request``.
+            doc: Row of the corpus.
+            ctx: Prompt, with examples.
+            **kwargs: Further arguments of lm-eval, for ``request``.
         """
         *others, generate = super().construct_requests(doc, ctx, **kwargs)
         reference = (self.doc_to_target(doc), self.max_tokens)
@@ -203,9 +203,9 @@ class Memorization(MuseTask):
         """Make a request for the tokens of the text that are the most likely ones.
 
         Args:
-            doc: row of the corpus.
-            ctx: prompt, with examples.
-            **kwargs: further arguments of lm-eval, for ``request``.
+            doc: Row of the corpus.
+            ctx: Prompt, with examples.
+            **kwargs: Further arguments of lm-eval, for ``request``.
         """
         options = TokenOptions(context=ctx, truncate=self.truncate, statistics=["greedy"])
         return self._token_requests(kwargs, doc, (self.doc_to_target(doc), options))

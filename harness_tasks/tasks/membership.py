@@ -28,7 +28,7 @@ class PrivLeak(MuseTask):
         """Read the texts; for PrivLeak also the AUC and the scores of the retrained model.
 
         Raises:
-            CorpusError: as for every task, or the retrain AUC is missing or malformed.
+            CorpusError: As for every task, or the retrain AUC is missing or malformed.
         """
         super().download(dataset_kwargs, **kwargs)
         self.retrain_auc: float | None = None
@@ -65,7 +65,7 @@ class PrivLeak(MuseTask):
         """Build the requests; warn if a retrain AUC of all texts is used for fewer texts.
 
         Raises:
-            CorpusError: as for every task.
+            CorpusError: As for every task.
         """
         total = len(self.eval_docs)
         chosen, limit = kwargs.get("samples"), kwargs.get("limit")
@@ -87,9 +87,9 @@ class PrivLeak(MuseTask):
         """Make a request for the log-probability of every token of the text, without a prompt.
 
         Args:
-            doc: row of the corpus.
-            ctx: unused.
-            **kwargs: further arguments of lm-eval, for ``request``.
+            doc: Row of the corpus.
+            ctx: Unused.
+            **kwargs: Further arguments of lm-eval, for ``request``.
         """
         options = TokenOptions(truncate=self.truncate)
         return self._token_requests(kwargs, doc, (doc["text"], options))
@@ -115,9 +115,9 @@ class Attacks(MuseTask):
         """Make requests for the text, with moments for Min-K%++, and for its lower case.
 
         Args:
-            doc: row of the corpus.
-            ctx: unused.
-            **kwargs: further arguments of lm-eval, for ``request``.
+            doc: Row of the corpus.
+            ctx: Unused.
+            **kwargs: Further arguments of lm-eval, for ``request``.
         """
         plain = TokenOptions(truncate=self.truncate, statistics=["moments"])
         lower = TokenOptions(truncate=self.truncate)

@@ -17,9 +17,9 @@ class Membership(NamedTuple):
 
     Attributes:
         split: ``holdout`` (the positive class) or ``forget``.
-        score: score of the attack, higher for a text that the model knows.
+        score: Score of the attack, higher for a text that the model knows.
         retrain_auc: AUC of the retrained model on all texts; None if PrivLeak is not computed.
-        retrain_score: score of the same text by the retrained model; None if unknown.
+        retrain_score: Score of the same text by the retrained model; None if unknown.
     """
 
     split: str
@@ -52,7 +52,7 @@ def privleak(items: Sequence[Membership]) -> float | str:
     one; otherwise it is the constant of all texts.
 
     Raises:
-        CorpusError: neither is known.
+        CorpusError: Neither is known.
     """
     if failure := _failure(items):
         return failure
@@ -73,7 +73,7 @@ def privleak_stderr(items: Sequence[Membership]) -> float | str:
     independent of the other AUC. The result is ``N/A`` if PrivLeak or the AUC's error is undefined.
 
     Raises:
-        CorpusError: the AUC of the retrained model is unknown.
+        CorpusError: The AUC of the retrained model is unknown.
     """
     if isinstance(privleak(items), str) or isinstance(auc_stderr(items), str):
         return "N/A"

@@ -65,11 +65,11 @@ def run_plan(
     """Run the cells of a plan that are not recorded, with the run folder locked.
 
     Args:
-        config: configuration of the run.
-        folder: folder of the run.
-        plan: the plan, or a selection of it; the whole plan if left out.
-        retry_failed: evaluate cells again that failed before.
-        executor: runs the chains; this process if left out.
+        config: Configuration of the run.
+        folder: Folder of the run.
+        plan: The plan, or a selection of it; the whole plan if left out.
+        retry_failed: Evaluate cells again that failed before.
+        executor: Runs the chains; this process if left out.
     """
     from ..execution.runner import Runner
     from ..grid.plan import make_plan
@@ -87,7 +87,7 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
     """Parse ``name=value`` pairs with values as YAML.
 
     Raises:
-        InputError: a pair without "=".
+        InputError: A pair without "=".
     """
     import yaml
 

@@ -51,7 +51,7 @@ class CorpusPlan:
     """A corpus of the configuration and its two models.
 
     Args:
-        entry: entry of the configuration.
+        entry: Entry of the configuration.
     """
 
     def __init__(self, entry: CorpusEntry) -> None:
@@ -88,7 +88,7 @@ class CorpusPlan:
         """Location of the ``target`` or ``retrain`` model; the demo's is trained if necessary.
 
         Raises:
-            InputError: the configuration names no target and the corpus has no published one.
+            InputError: The configuration names no target and the corpus has no published one.
         """
         if self._is_demo:
             return ModelSource(path=str(getattr(demo_models(), role)))
@@ -111,7 +111,7 @@ class CorpusPlan:
         """Pin the tokenizer of a model, without loading anything.
 
         Raises:
-            InputError: the model has no tokenizer, or one without a commit.
+            InputError: The model has no tokenizer, or one without a commit.
         """
         if self._is_demo:
             return demo_id("demo")
@@ -121,7 +121,7 @@ class CorpusPlan:
         """Resolve ``evaluation.dtype`` for a model, without loading it.
 
         Raises:
-            InputError: the checkpoint's own dtype cannot be read, or cannot be trained.
+            InputError: The checkpoint's own dtype cannot be read, or cannot be trained.
         """
         if configured == "auto" and self._is_demo:
             return DTYPE
@@ -144,7 +144,7 @@ class CorpusPlan:
         such a model it is the AUC that the corpus brings.
 
         Raises:
-            CorpusError: the corpus' own AUC cannot be read.
+            CorpusError: The corpus' own AUC cannot be read.
         """
         published = self.corpus.published_auc
         if published is not None and settings.subset == "all" and settings.limit is None:
@@ -164,12 +164,12 @@ class CorpusPlan:
         otherwise a file in the run's folder.
 
         Args:
-            settings: how models are loaded and evaluated.
-            folder: folder of the run.
-            progress: progress bars.
+            settings: How models are loaded and evaluated.
+            folder: Folder of the run.
+            progress: Progress bars.
 
         Raises:
-            InputError: there is no such model, it cannot be loaded, or it gives NaN.
+            InputError: There is no such model, it cannot be loaded, or it gives NaN.
         """
         source = self._required("retrain")
         measured = identity(

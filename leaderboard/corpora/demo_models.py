@@ -45,14 +45,14 @@ class DemoRecipe:
     """Architecture and training of the demo's models.
 
     Attributes:
-        vocabulary: number of tokens of the byte-level BPE tokenizer.
-        hidden: hidden size of the Llama.
-        layers: number of layers.
-        window: tokens per training window; the prompts of KnowMem must fit.
-        epochs: passes over passages and questions, each in a new order.
-        batch_size: windows per step.
-        learning_rate: peak of the cosine schedule.
-        seed: seed of initialization and order.
+        vocabulary: Number of tokens of the byte-level BPE tokenizer.
+        hidden: Hidden size of the Llama.
+        layers: Number of layers.
+        window: Tokens per training window; the prompts of KnowMem must fit.
+        epochs: Passes over passages and questions, each in a new order.
+        batch_size: Windows per step.
+        learning_rate: Peak of the cosine schedule.
+        seed: Seed of initialization and order.
     """
 
     vocabulary: int = 1024
@@ -70,9 +70,9 @@ class DemoModels:
     """Folders of the two models and their identity.
 
     Attributes:
-        target: folder of the model trained on forget and retain text.
-        retrain: folder of the model trained on retain text alone.
-        digest: digest of corpus and recipe.
+        target: Folder of the model trained on forget and retain text.
+        retrain: Folder of the model trained on retain text alone.
+        digest: Digest of corpus and recipe.
     """
 
     target: Path
@@ -90,12 +90,12 @@ def demo_models(
     Deterministic for a seed on one machine and number of threads.
 
     Args:
-        world: the generated people; the default world if left out.
-        recipe: architecture and training; the default recipe if left out.
-        progress: progress bars.
+        world: The generated people; the default world if left out.
+        recipe: Architecture and training; the default recipe if left out.
+        progress: Progress bars.
 
     Raises:
-        InputError: a model in the cache is damaged.
+        InputError: A model in the cache is damaged.
     """
     world, recipe = world or DemoWorld(), recipe or DemoRecipe()
     digest = demo_digest(world, recipe)

@@ -79,17 +79,17 @@ def finetune_to_folder(
 
     Args:
         role: ``target`` or ``retrain``.
-        model: the model to start from.
-        corpus: the corpus.
-        training: training settings by name.
-        folder: folder of the trained model, see ``train_to_folder``.
-        progress: progress bars.
-        question_runs: number of times an epoch shows all questions of KnowMem (and Utility) with
+        model: The model to start from.
+        corpus: The corpus.
+        training: Training settings by name.
+        folder: Folder of the trained model, see ``train_to_folder``.
+        progress: Progress bars.
+        question_runs: Number of times an epoch shows all questions of KnowMem (and Utility) with
             their answers. Small models do not answer questions on text that they have only read.
 
     Raises:
-        InputError: a setting is wrong, or ``folder`` is not empty.
-        CorpusError: a split is missing.
+        InputError: A setting is wrong, or ``folder`` is not empty.
+        CorpusError: A split is missing.
     """
     refuse_full(folder)
     splits = [corpus.forget, corpus.retain] if role == "target" else [corpus.retain]

@@ -35,13 +35,13 @@ def keep_retrain_auc(
     and corpus. A file of the same model and text is kept as it is.
 
     Args:
-        entry: the corpus, a user's folder.
-        model: the retrained model.
-        settings: device, dtype and batch size.
-        progress: progress bars.
+        entry: The corpus, a user's folder.
+        model: The retrained model.
+        settings: Device, dtype and batch size.
+        progress: Progress bars.
 
     Raises:
-        InputError: the corpus is not a user's folder, holds the AUC of something else, or the
+        InputError: The corpus is not a user's folder, holds the AUC of something else, or the
             model tells all forget from all holdout texts.
     """
     corpus = load_corpus(entry.name, entry.data_dir)
@@ -97,11 +97,11 @@ def measure(
     """Score all texts of PrivLeak with a retrained model.
 
     Args:
-        entry: the corpus.
-        model: the retrained model.
-        dtype: dtype of its weights.
-        settings: device and batch size.
-        progress: progress bars.
+        entry: The corpus.
+        model: The retrained model.
+        dtype: Dtype of its weights.
+        settings: Device and batch size.
+        progress: Progress bars.
 
     Returns:
         ``retrain_auc`` and ``scores``, the Min-40% score of every text by side.
@@ -123,10 +123,10 @@ def identity(
     """Identity of scores: everything that they depend on.
 
     Args:
-        model: identity of the model.
-        tokenizer: identity of the tokenizer.
-        dtype: dtype of the weights.
-        corpus: the corpus.
+        model: Identity of the model.
+        tokenizer: Identity of the tokenizer.
+        dtype: Dtype of the weights.
+        corpus: The corpus.
     """
     return {
         "model": model,

@@ -48,14 +48,14 @@ class Scores:
     """Results of the tasks.
 
     Attributes:
-        metrics: scores × 100 with their errors; one that is not a number is missing.
-        problems: reasons of missing scores.
-        versions: versions of the tasks.
-        extra: scores of the extra tasks by ``<task>/<metric>``, in lm-eval's units.
-        examples: scores of single examples by metric, PrivLeak's by side.
-        samples: answers to the four tasks, if they are logged.
-        retrain_auc: zero of PrivLeak with its error; None without one.
-        generation_config: the model's own generation settings, which the four tasks ignore.
+        metrics: Scores × 100 with their errors; one that is not a number is missing.
+        problems: Reasons of missing scores.
+        versions: Versions of the tasks.
+        extra: Scores of the extra tasks by ``<task>/<metric>``, in lm-eval's units.
+        examples: Scores of single examples by metric, PrivLeak's by side.
+        samples: Answers to the four tasks, if they are logged.
+        retrain_auc: Zero of PrivLeak with its error; None without one.
+        generation_config: The model's own generation settings, which the four tasks ignore.
     """
 
     metrics: dict[str, Metric]
@@ -81,14 +81,14 @@ def evaluate(
     """Score a model on the four tasks of a corpus, and on the forget set of a stage of a suite.
 
     Args:
-        model: the model, on the device that evaluates.
-        tokenizer: its tokenizer.
-        corpus: the corpus.
-        settings: subset, batch size and extra tasks.
-        stage: stage of a suite.
-        retrain_scores: file with the retrained model's Min-40% scores, the zero of PrivLeak; the
+        model: The model, on the device that evaluates.
+        tokenizer: Its tokenizer.
+        corpus: The corpus.
+        settings: Subset, batch size and extra tasks.
+        stage: Stage of a suite.
+        retrain_scores: File with the retrained model's Min-40% scores, the zero of PrivLeak; the
             corpus' own AUC if left out.
-        progress: progress bars.
+        progress: Progress bars.
     """
     from harness_tasks.requests.decoding import own_settings
 
@@ -175,14 +175,14 @@ def retrain_scores(
     """Score all PrivLeak texts of a corpus with its retrained model: Min-40% by side.
 
     Args:
-        model: the retrained model.
-        tokenizer: its tokenizer.
-        corpus: the corpus.
-        settings: batch size.
-        progress: progress bars.
+        model: The retrained model.
+        tokenizer: Its tokenizer.
+        corpus: The corpus.
+        settings: Batch size.
+        progress: Progress bars.
 
     Raises:
-        InputError: the model gives NaN.
+        InputError: The model gives NaN.
     """
     whole = settings.model_copy(update={"subset": "all", "limit": None})
     results = run_tasks(model, tokenizer, corpus, ["muse_auc"], whole, progress)
@@ -207,13 +207,13 @@ def run_tasks(
     """Run tasks of MUSE on one corpus; return lm-eval's results with samples.
 
     Args:
-        model: the model, on the device that evaluates.
-        tokenizer: its tokenizer.
-        corpus: the corpus.
-        tasks: names of the tasks.
-        settings: subset and batch size.
-        progress: progress bars.
-        retrain_scores: file with the retrained model's Min-40% scores, the zero of PrivLeak.
+        model: The model, on the device that evaluates.
+        tokenizer: Its tokenizer.
+        corpus: The corpus.
+        tasks: Names of the tasks.
+        settings: Subset and batch size.
+        progress: Progress bars.
+        retrain_scores: File with the retrained model's Min-40% scores, the zero of PrivLeak.
     """
     with _quiet():
         loaded = _task_manager(corpus.name, corpus.data_dir, retrain_scores).load(tasks)
@@ -243,10 +243,10 @@ def run_extra_tasks(
     """Run the extra tasks, any that lm-eval's index knows.
 
     Args:
-        model: the model, on the device that evaluates.
-        tokenizer: its tokenizer.
-        settings: tasks, limit and batch size.
-        progress: progress bars.
+        model: The model, on the device that evaluates.
+        tokenizer: Its tokenizer.
+        settings: Tasks, limit and batch size.
+        progress: Progress bars.
     """
     with _quiet():
         loaded = _all_tasks().load(settings.extra_tasks)
@@ -259,7 +259,7 @@ def check_extra_tasks(names: list[str]) -> None:
     """Refuse a task that lm-eval does not know, before anything is trained.
 
     Raises:
-        InputError: a task is unknown; the message has the nearest names.
+        InputError: A task is unknown; the message has the nearest names.
     """
     for name in names:
         if name not in (known := _all_tasks().all_tasks):

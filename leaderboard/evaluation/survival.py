@@ -24,12 +24,12 @@ class SurvivalMeter:
     """Compares a checkpoint with its target, at one precision after the other.
 
     Args:
-        target: the model before unlearning, in the dtype that training started from.
-        unlearned: the checkpoint, adapters merged, before quantization.
-        name: name of the checkpoint.
+        target: The model before unlearning, in the dtype that training started from.
+        unlearned: The checkpoint, adapters merged, before quantization.
+        name: Name of the checkpoint.
 
     Raises:
-        QuantizerError: the two cannot be compared.
+        QuantizerError: The two cannot be compared.
     """
 
     def __init__(self, target: PreTrainedModel, unlearned: PreTrainedModel, name: str) -> None:
@@ -44,12 +44,12 @@ class SurvivalMeter:
         """Measure one precision.
 
         Args:
-            precision: name of the precision.
-            quantizer: the quantizer, bound to its text if it is calibrated.
-            quantized: the checkpoint as the quantizer returned it.
+            precision: Name of the precision.
+            quantizer: The quantizer, bound to its text if it is calibrated.
+            quantized: The checkpoint as the quantizer returned it.
 
         Raises:
-            QuantizerError: the target cannot be quantized in the same way.
+            QuantizerError: The target cannot be quantized in the same way.
         """
         from quantizers.survival import measure_rounding
 

@@ -29,10 +29,10 @@ class LoadedCheckpoint:
     """Model in memory, before quantization.
 
     Attributes:
-        model: with adapters merged.
-        tokenizer: the model's tokenizer.
-        seconds: duration of its training; None where it was loaded.
-        training: facts about its training; None for a reference model, and where none are kept.
+        model: With adapters merged.
+        tokenizer: The model's tokenizer.
+        seconds: Duration of its training; None where it was loaded.
+        training: Facts about its training; None for a reference model, and where none are kept.
     """
 
     model: PreTrainedModel
@@ -45,10 +45,10 @@ class Checkpoint:
     """Checkpoint of a planned training: a model folder, an adapter, or a model to be trained.
 
     Args:
-        planned: the training; without a recipe its checkpoint is a reference model.
-        config: configuration of the run.
-        folder: folder of the run.
-        progress: progress bars.
+        planned: The training; without a recipe its checkpoint is a reference model.
+        config: Configuration of the run.
+        folder: Folder of the run.
+        progress: Progress bars.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class Checkpoint:
         """Load the checkpoint, or what was kept of it, or train and save it.
 
         Raises:
-            InputError: a file is not as it was saved, or a model cannot be loaded or saved.
-            UnlearnerError: the training cannot work.
-            DivergedError: the training reached numbers that are not finite.
+            InputError: A file is not as it was saved, or a model cannot be loaded or saved.
+            UnlearnerError: The training cannot work.
+            DivergedError: The training reached numbers that are not finite.
         """
         planned, seconds = self.planned, None
         if planned.recipe is None:
@@ -167,12 +167,12 @@ def load_source(
     """Load the ``target`` or ``retrain`` model of a planned training's corpus.
 
     Args:
-        planned: the training.
+        planned: The training.
         role: ``target`` or ``retrain``.
-        settings: device, dtype and chat template.
+        settings: Device, dtype and chat template.
 
     Raises:
-        InputError: there is none, it cannot be loaded, or it lacks the chat template asked for.
+        InputError: There is none, it cannot be loaded, or it lacks the chat template asked for.
     """
     source = planned.corpus.model(role)
     if source is None:

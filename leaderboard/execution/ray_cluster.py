@@ -48,12 +48,12 @@ class Order:
     """Message to a worker, which makes the plan again from the same configuration.
 
     Attributes:
-        config: configuration of the run, as JSON.
-        plugins: name and text of the files given with ``--plugin``.
-        folder: folder of the run.
-        stems: names of the cells to evaluate.
-        threads: number of PyTorch threads.
-        cwd: working folder, for relative paths.
+        config: Configuration of the run, as JSON.
+        plugins: Name and text of the files given with ``--plugin``.
+        folder: Folder of the run.
+        stems: Names of the cells to evaluate.
+        threads: Number of PyTorch threads.
+        cwd: Working folder, for relative paths.
     """
 
     config: str
@@ -72,9 +72,9 @@ def ray_executor(address: str | None, plugins: Sequence[Path], config: RunConfig
     """Make an executor on a Ray cluster.
 
     Args:
-        address: address of a running cluster; a local one is started for the run if left out.
-        plugins: files that workers import first.
-        config: configuration of the run.
+        address: Address of a running cluster; a local one is started for the run if left out.
+        plugins: Files that workers import first.
+        config: Configuration of the run.
 
     Raises:
         InputError: Ray is not installed, or there is no such cluster.

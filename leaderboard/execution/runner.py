@@ -32,9 +32,9 @@ class Outcome:
     """Number of cells of a run by outcome.
 
     Attributes:
-        done: evaluated now, with scores.
-        failed: evaluated now, without scores.
-        kept: recorded before.
+        done: Evaluated now, with scores.
+        failed: Evaluated now, without scores.
+        kept: Recorded before.
     """
 
     done: int = 0
@@ -46,12 +46,12 @@ class Runner:
     """Evaluates the cells of a plan that have no record in a run folder.
 
     Args:
-        config: configuration of the run.
-        folder: folder of the run; the caller holds its lock.
-        progress: progress bars.
-        retry_failed: evaluate cells again that failed before; their records are moved, not
+        config: Configuration of the run.
+        folder: Folder of the run; the caller holds its lock.
+        progress: Progress bars.
+        retry_failed: Evaluate cells again that failed before; their records are moved, not
             deleted.
-        executor: runs the chains; this process if left out.
+        executor: Runs the chains; this process if left out.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Runner:
         """Evaluate every cell without a record; a failed cell is recorded too.
 
         Raises:
-            InputError: an input of all cells is wrong, or an existing record is damaged.
+            InputError: An input of all cells is wrong, or an existing record is damaged.
         """
         records = self.folder.path / "records"
         if any(records.glob("*.json")):

@@ -52,11 +52,11 @@ def unlearn_to_folder(
     """Unlearn one model and save it; an interrupted run with the same settings resumes.
 
     Args:
-        entry: method, finetuning and settings.
-        model: the target model.
-        corpus: the corpus to unlearn.
-        folder: folder of the unlearned model, see ``train_to_folder``.
-        progress: progress bars.
+        entry: Method, finetuning and settings.
+        model: The target model.
+        corpus: The corpus to unlearn.
+        folder: Folder of the unlearned model, see ``train_to_folder``.
+        progress: Progress bars.
 
     Raises:
         InputError: ``folder`` is not empty.
@@ -89,12 +89,12 @@ def quantize_to_folder(
     """Quantize a model and save it with the quantizer's configuration, ``quantizer.json``.
 
     Args:
-        path: folder or hub id of the model.
-        revision: commit on the hub.
-        quantizer: name of the quantizer.
-        params: parameters of the quantizer.
-        folder: folder of the quantized model.
-        corpus: corpus with the retain set for a calibrated quantizer.
+        path: Folder or hub id of the model.
+        revision: Commit on the hub.
+        quantizer: Name of the quantizer.
+        params: Parameters of the quantizer.
+        folder: Folder of the quantized model.
+        corpus: Corpus with the retain set for a calibrated quantizer.
 
     Raises:
         InputError: ``folder`` is not empty, the corpus for a calibrated quantizer is missing, or
@@ -133,12 +133,12 @@ def evaluate_model(
     """Load, quantize and score a model.
 
     Args:
-        path: folder or hub id of the model.
-        revision: commit on the hub.
-        quantizer: name of the quantizer.
-        corpus: the corpus to evaluate on.
-        settings: settings of the evaluation.
-        progress: progress bars.
+        path: Folder or hub id of the model.
+        revision: Commit on the hub.
+        quantizer: Name of the quantizer.
+        corpus: The corpus to evaluate on.
+        settings: Settings of the evaluation.
+        progress: Progress bars.
     """
     transform = get_quantizer(quantizer)
     found = load_corpus(corpus.name, corpus.data_dir)
@@ -158,14 +158,14 @@ def compare_update(
     """Compare an unlearned model with its target, loaded in the same dtype.
 
     Args:
-        target: the model before unlearning.
-        unlearned: folder of the unlearned model, adapters merged, not quantized.
-        quantizers: quantizers by the name of their precision in the report.
-        device: torch device that computes.
+        target: The model before unlearning.
+        unlearned: Folder of the unlearned model, adapters merged, not quantized.
+        quantizers: Quantizers by the name of their precision in the report.
+        device: Torch device that computes.
 
     Raises:
-        InputError: a model cannot be loaded.
-        QuantizerError: the two cannot be compared.
+        InputError: A model cannot be loaded.
+        QuantizerError: The two cannot be compared.
     """
     after, _ = load_model(str(unlearned), device=device)
     before, _ = load_model(target.path, revision=target.revision, dtype=after.dtype, device="cpu")

@@ -15,8 +15,8 @@ class Estimate:
     """Remaining time of one worker.
 
     Attributes:
-        seconds: total of all remaining work with timing data.
-        unknown: number of trainings and cells without timing data.
+        seconds: Total of all remaining work with timing data.
+        unknown: Number of trainings and cells without timing data.
     """
 
     seconds: float
@@ -30,9 +30,9 @@ def estimate(chains: Iterable[Chain], trained: set[str], records: Iterable[Recor
     to a cell are others of its precision, else all.
 
     Args:
-        chains: remaining work.
-        trained: names of the checkpoints that exist.
-        records: records of the run.
+        chains: Remaining work.
+        trained: Names of the checkpoints that exist.
+        records: Records of the run.
     """
     times: dict[tuple[str, ...], list[float]] = {}
     for record in records:

@@ -52,9 +52,9 @@ class Difference:
     """Field of a record with another value than before.
 
     Attributes:
-        path: path in the record, for example ``metrics.knowmem.value``.
-        recorded: value in the record; None if it has none.
-        found: value now; None if there is none.
+        path: Path in the record, for example ``metrics.knowmem.value``.
+        recorded: Value in the record; None if it has none.
+        found: Value now; None if there is none.
         allowed: True if the tolerance covers it.
     """
 
@@ -74,7 +74,7 @@ def find_cell(
     """Find the cell of a plan that a record belongs to.
 
     Raises:
-        InputError: there is none; the message names the first difference of the nearest one.
+        InputError: There is none; the message names the first difference of the nearest one.
     """
     if record.schema_version == 1:
         raise InputError(
@@ -140,16 +140,16 @@ def evaluate_again(
     """Evaluate a record's cell again in a temporary folder; the run folder is only read.
 
     Args:
-        config: configuration of the grid.
-        planned: training of the cell.
-        cell: the cell.
-        record: its record.
-        run: folder of the run, for its checkpoints.
-        training: train the checkpoint again if it is ``missing``, ``never`` or ``always``.
-        progress: progress bars.
+        config: Configuration of the grid.
+        planned: Training of the cell.
+        cell: The cell.
+        record: Its record.
+        run: Folder of the run, for its checkpoints.
+        training: Train the checkpoint again if it is ``missing``, ``never`` or ``always``.
+        progress: Progress bars.
 
     Raises:
-        InputError: the checkpoint is missing and ``training`` is ``never``.
+        InputError: The checkpoint is missing and ``training`` is ``never``.
     """
     missing = to_train(planned, run)
     if missing and training == "never":
@@ -192,9 +192,9 @@ def differences(recorded: Record, found: Record, *, exact: bool) -> list[Differe
     """List all fields in which two records of a cell differ, times aside.
 
     Args:
-        recorded: the record.
-        found: the new one.
-        exact: allow no difference. Otherwise a metric may differ by its recorded standard error,
+        recorded: The record.
+        found: The new one.
+        exact: Allow no difference. Otherwise a metric may differ by its recorded standard error,
             and standard errors, survival and answers may differ.
     """
     # as it would be read back: what JSON cannot hold is None in a file

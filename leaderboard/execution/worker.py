@@ -44,9 +44,9 @@ class Result:
     """Result of one cell.
 
     Attributes:
-        record: scores, or the reason for their absence.
-        answers: the model's answers, if they are logged.
-        survival: part of the update that the precision keeps, layer by layer.
+        record: Scores, or the reason for their absence.
+        answers: The model's answers, if they are logged.
+        survival: Part of the update that the precision keeps, layer by layer.
     """
 
     record: Record
@@ -58,9 +58,9 @@ class Worker:
     """Evaluates the cells of trainings; a failure is a result too.
 
     Args:
-        config: configuration of the run.
-        folder: folder of the run.
-        progress: progress bars.
+        config: Configuration of the run.
+        folder: Folder of the run.
+        progress: Progress bars.
     """
 
     def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress) -> None:
@@ -72,8 +72,8 @@ class Worker:
         """Make or load the checkpoint and evaluate it in these cells, one result each.
 
         Raises:
-            InputError, CorpusError, RequestError: an input of all cells is wrong.
-            Exception: the disk is full (``errors.is_disk_full``).
+            InputError, CorpusError, RequestError: An input of all cells is wrong.
+            Exception: The disk is full (``errors.is_disk_full``).
         """
         try:
             checkpoint = self.checkpoint(planned).load()

@@ -45,11 +45,11 @@ class PlannedTraining:
     """A checkpoint and its cells.
 
     Attributes:
-        training: identity of the checkpoint.
-        corpus: the corpus with its models.
-        cells: the cells in which the checkpoint is evaluated.
-        recipe: method and settings; None for a reference model.
-        parent: training that this one continues; None if it starts from the target.
+        training: Identity of the checkpoint.
+        corpus: The corpus with its models.
+        cells: The cells in which the checkpoint is evaluated.
+        recipe: Method and settings; None for a reference model.
+        parent: Training that this one continues; None if it starts from the target.
     """
 
     training: Training
@@ -72,7 +72,7 @@ def make_plan(config: RunConfig) -> list[PlannedTraining]:
     """Resolve every cell of the grid: references first, then the methods as configured.
 
     Raises:
-        InputError: a setting that cannot work, with its place in the configuration.
+        InputError: A setting that cannot work, with its place in the configuration.
     """
     precisions = [
         (entry, _located(f"precisions.{i}", get_quantizer, entry.quantizer, **entry.params))

@@ -29,12 +29,12 @@ def select(
     The hash at the end, which ``--dry-run`` shows, may be left out.
 
     Args:
-        plan: the plan of a grid.
-        only: keep cells that match one of these patterns; all cells if empty.
-        exclude: drop cells that match one of these patterns.
+        plan: The plan of a grid.
+        only: Keep cells that match one of these patterns; all cells if empty.
+        exclude: Drop cells that match one of these patterns.
 
     Raises:
-        InputError: a pattern matches no cell.
+        InputError: A pattern matches no cell.
     """
     cells = [cell.cell for planned in plan for cell in planned.cells]
     for option, patterns in (("--only", only), ("--exclude", exclude)):

@@ -39,10 +39,10 @@ class SearchEntry(Strict):
     """The settings searched for one method with one finetuning.
 
     Attributes:
-        grid: values to try, by the setting's place in an entry of a run:
+        grid: Values to try, by the setting's place in an entry of a run:
             ``training.learning_rate: [1.0e-4, 7.0e-4]``. Places joined by commas change together:
             ``finetuning_params.rank, finetuning_params.alpha: [[16, 16], [16, 32]]``.
-        fixed: everything else of the entry.
+        fixed: Everything else of the entry.
     """
 
     method: str
@@ -117,7 +117,7 @@ def load_sweep(path: Path) -> SweepConfig:
     """Read a sweep's YAML.
 
     Raises:
-        InputError: no such file, not YAML, or a wrong setting.
+        InputError: No such file, not YAML, or a wrong setting.
     """
     return parse(SweepConfig, read_yaml(path), str(path))
 
@@ -126,7 +126,7 @@ def select(rows: list[Row], plan: list[PlannedTraining]) -> tuple[list[UnlearnEn
     """Choose settings by the rule, for every corpus, method and finetuning.
 
     Returns:
-        the chosen entries, and a line for each choice that says what was chosen or why nothing.
+        The chosen entries, and a line for each choice that says what was chosen or why nothing.
     """
     planned = {settings_digest(p.training): p for p in plan if p.recipe}
     ours = evaluation(plan[0].cells[0].cell)  # the folder may hold trials on other examples

@@ -44,11 +44,11 @@ def finetuned_card(
 
     Args:
         role: ``target`` or ``retrain``.
-        model: the model that training started from.
-        corpus: the corpus.
-        splits: splits that the model was trained on.
-        settings: training settings.
-        version: version of lm-eval-muse.
+        model: The model that training started from.
+        corpus: The corpus.
+        splits: Splits that the model was trained on.
+        settings: Training settings.
+        version: Version of lm-eval-muse.
     """
     return _card(
         f"{role} of {corpus.name}",

@@ -70,15 +70,15 @@ def load_model(
     Pickled weights, incomplete checkpoints and code that comes with a model are refused.
 
     Args:
-        path: a folder or a hub id.
-        revision: commit, branch or tag on the hub.
-        tokenizer: folder or hub id of the tokenizer, where it is not the model's.
-        tokenizer_revision: commit, branch or tag of that tokenizer.
-        dtype: of the weights; ``auto`` is the checkpoint's own.
-        device: where the model goes; the first GPU, or the CPU, where left out.
+        path: A folder or a hub id.
+        revision: Commit, branch or tag on the hub.
+        tokenizer: Folder or hub id of the tokenizer, where it is not the model's.
+        tokenizer_revision: Commit, branch or tag of that tokenizer.
+        dtype: Of the weights; ``auto`` is the checkpoint's own.
+        device: Where the model goes; the first GPU, or the CPU, where left out.
 
     Raises:
-        InputError: no model or tokenizer can be loaded from there.
+        InputError: No model or tokenizer can be loaded from there.
     """
     import torch
     from safetensors import SafetensorError
@@ -104,9 +104,9 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     The folder of a multimodal model gets the files of its processor too.
 
     Args:
-        model: the model.
-        tokenizer: its tokenizer.
-        folder: the folder; left alone if it exists.
+        model: The model.
+        tokenizer: Its tokenizer.
+        folder: The folder; left alone if it exists.
     """
     from quantizers.architecture import is_multimodal
 
@@ -126,12 +126,12 @@ def try_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     A generation configuration that transformers would not save is repaired.
 
     Args:
-        model: the model before the work.
-        tokenizer: its tokenizer.
-        folder: where the result will be saved.
+        model: The model before the work.
+        tokenizer: Its tokenizer.
+        folder: Where the result will be saved.
 
     Raises:
-        InputError: the model cannot be saved there, or it is multimodal and not in the dtype that
+        InputError: The model cannot be saved there, or it is multimodal and not in the dtype that
             it is stored in.
     """
     _refuse_other_dtype(model)
@@ -186,7 +186,7 @@ def refuse_damaged(folder: Path) -> None:
     user should know of a disk that loses bytes.
 
     Raises:
-        InputError: a file is damaged or missing; the message names it.
+        InputError: A file is damaged or missing; the message names it.
     """
     if file := damaged_file(folder):
         raise InputError(
@@ -199,7 +199,7 @@ def identify(source: ModelSource) -> ModelId:
     """Pin a model's weights by a commit on the hub, or by a digest of the folder's files.
 
     Raises:
-        InputError: neither a model folder nor a hub id with a full commit as revision.
+        InputError: Neither a model folder nor a hub id with a full commit as revision.
     """
     _check_path(source.path)
     folder = Path(source.path)
@@ -220,7 +220,7 @@ def identify_tokenizer(source: ModelSource) -> ModelId:
     """Pin the tokenizer of a model by a commit on the hub, or by a digest of its files.
 
     Raises:
-        InputError: the folder has no tokenizer, or a tokenizer on the hub has no full commit.
+        InputError: The folder has no tokenizer, or a tokenizer on the hub has no full commit.
     """
     place = source.tokenizer or source.path
     folder = Path(place)
@@ -244,7 +244,7 @@ def resolve_dtype(source: ModelSource, dtype: Dtype | str) -> Dtype:
     """Find the dtype in which a model is loaded: ``dtype``, or for ``auto`` the checkpoint's own.
 
     Raises:
-        InputError: the checkpoint's dtype cannot be read, or is none that can be trained.
+        InputError: The checkpoint's dtype cannot be read, or is none that can be trained.
     """
     if dtype == "auto":
         dtype = _stored_dtype(source)
@@ -312,7 +312,7 @@ def _refuse_other_weights(index: Path) -> None:
     """Refuse an index with shards that are not safetensors: transformers would unpickle them.
 
     Raises:
-        InputError: the index is malformed or names such a shard.
+        InputError: The index is malformed or names such a shard.
     """
     if not index.is_file():
         return
@@ -342,7 +342,7 @@ def refuse_full(folder: Path) -> None:
     """Refuse a folder with content; remove an empty one.
 
     Raises:
-        InputError: the folder is not empty.
+        InputError: The folder is not empty.
     """
     try:
         folder.rmdir()

@@ -14,11 +14,11 @@ def dumps(value: Any, indent: int = 0) -> str:
     A list of numbers or strings, and anything that fits into 100 characters, takes one line.
 
     Args:
-        value: plain JSON values, without NaN or infinity.
-        indent: number of spaces before the lines that follow the first.
+        value: Plain JSON values, without NaN or infinity.
+        indent: Number of spaces before the lines that follow the first.
 
     Raises:
-        ValueError: a number is not finite.
+        ValueError: A number is not finite.
     """
     line = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if not isinstance(value, dict | list) or not value or indent + len(line) <= WIDTH:

@@ -45,13 +45,13 @@ def provenance(
     """Describe this process, now.
 
     Args:
-        device: torch device that evaluated.
-        seconds: wall times of the cell's parts.
-        tasks: versions of the tasks.
-        batch_size: batch size of the evaluation.
-        retrain_auc: zero of PrivLeak.
-        retrain_auc_stderr: standard error of that AUC.
-        training: facts about the training.
+        device: Torch device that evaluated.
+        seconds: Wall times of the cell's parts.
+        tasks: Versions of the tasks.
+        batch_size: Batch size of the evaluation.
+        retrain_auc: Zero of PrivLeak.
+        retrain_auc_stderr: Standard error of that AUC.
+        training: Facts about the training.
     """
     import torch
 

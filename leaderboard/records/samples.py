@@ -32,12 +32,12 @@ class Sample(Frozen):
     """One example of a task.
 
     Attributes:
-        task: the metric it counts for.
-        example: its position among the task's examples.
-        document: the document that it is about, where the corpus names one.
-        prompt: end of the prompt, or the question; None where nothing is generated.
-        response: what was generated, cut at the stop strings.
-        reference: what MUSE compares it with.
+        task: The metric it counts for.
+        example: Its position among the task's examples.
+        document: The document that it is about, where the corpus names one.
+        prompt: End of the prompt, or the question; None where nothing is generated.
+        response: What was generated, cut at the stop strings.
+        reference: What MUSE compares it with.
         split: ``forget`` or ``holdout``, for PrivLeak.
         score: ROUGE-L × 100, or the text's Min-40% score.
     """
@@ -58,9 +58,9 @@ def from_lm_eval(task: str, logged: Mapping[str, Any], generation: Mapping[str, 
     """Make a sample from lm-eval's log of one document.
 
     Args:
-        task: the metric.
-        logged: the entry of lm-eval's ``samples``.
-        generation: the task's ``generation_kwargs``, for its stop strings.
+        task: The metric.
+        logged: The entry of lm-eval's ``samples``.
+        generation: The task's ``generation_kwargs``, for its stop strings.
     """
     doc, responses = logged["doc"], [given[0] for given in logged["resps"]]
     if task == "privleak":
@@ -116,7 +116,7 @@ def decode(lines: bytes) -> list[Sample]:
     """Decode samples from lines of JSON.
 
     Raises:
-        pydantic.ValidationError: a line is not a sample.
+        pydantic.ValidationError: A line is not a sample.
     """
     return [Sample.model_validate_json(line) for line in lines.splitlines()]
 
@@ -130,7 +130,7 @@ def decompress(content: bytes) -> bytes:
     """Decompress lines, at most ``MOST_BYTES``.
 
     Raises:
-        ValueError: not gzip, cut short, or larger than answers can be.
+        ValueError: Not gzip, cut short, or larger than answers can be.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:

@@ -34,11 +34,11 @@ class RunFolder:
     """The folder of one run: ``run.json``, ``records/``, ``checkpoints/`` and tables.
 
     Args:
-        path: the folder; made if it does not exist.
-        name: the run's name; a folder that holds another run, or other files, is refused.
+        path: The folder; made if it does not exist.
+        name: The run's name; a folder that holds another run, or other files, is refused.
 
     Raises:
-        InputError: the folder belongs to something else, or cannot be written to.
+        InputError: The folder belongs to something else, or cannot be written to.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -61,7 +61,7 @@ class RunFolder:
         """Lock the folder against other processes; the lock ends with the process.
 
         Raises:
-            InputError: another process works on the folder, or it cannot be written to.
+            InputError: Another process works on the folder, or it cannot be written to.
         """
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
@@ -104,7 +104,7 @@ class RunFolder:
         """Add a survival report to the file of its checkpoint.
 
         Raises:
-            InputError: the existing file is not a report.
+            InputError: The existing file is not a report.
         """
         path = survival_path(self.path, report.checkpoint)
         kept = read_survival(self.path, report.checkpoint)
@@ -144,7 +144,7 @@ def read_survival(folder: Path, checkpoint: str) -> SurvivalReport | None:
     """Read the survival report of a checkpoint; None where there is none.
 
     Raises:
-        InputError: the file is not a report.
+        InputError: The file is not a report.
     """
     path = survival_path(folder, checkpoint)
     try:
@@ -173,7 +173,7 @@ def read_samples(folder: Path, record: Record) -> list[samples.Sample]:
     """Read the logged answers of a record; an empty list if none were kept.
 
     Raises:
-        InputError: the file does not have the digest in the record.
+        InputError: The file does not have the digest in the record.
     """
     if record.samples is None:
         return []
@@ -197,7 +197,7 @@ def read_records(folder: Path) -> list[Record]:
     """Read all records of a run folder, sorted by name.
 
     Raises:
-        InputError: the folder holds no records, or one is not valid.
+        InputError: The folder holds no records, or one is not valid.
     """
     paths = sorted((folder / "records").glob("*.json"))
     if not paths:
@@ -213,7 +213,7 @@ def read_record(path: Path) -> Record:
     """Read a record.
 
     Raises:
-        InputError: there is none, or it is not a record.
+        InputError: There is none, or it is not a record.
     """
     try:
         return parse_record(json.loads(path.read_bytes()))
@@ -231,7 +231,7 @@ def parse_record(content: Any) -> Record:
     """Validate the content of a record's file, of this version or of version 1.
 
     Raises:
-        ValueError: it is not a record.
+        ValueError: It is not a record.
     """
     if isinstance(content, dict):
         content = {key: value for key, value in content.items() if key != "sha256"}  # before 0.2
@@ -262,7 +262,7 @@ def run_name(folder: Path) -> str:
     """Read the name of the run in a folder.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: The folder holds no run.
     """
     marker = folder / RUN_FILE
     try:

@@ -27,7 +27,7 @@ def upgrade(content: Json) -> Json:
     and only its total at the record's own precision is kept.
 
     Raises:
-        LookupError, TypeError, AttributeError: the content is not a record of version 1.
+        LookupError, TypeError, AttributeError: The content is not a record of version 1.
     """
     cell = dict(content["cell"])
     training = dict(cell["training"])

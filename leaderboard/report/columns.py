@@ -18,10 +18,10 @@ class Column:
     """A column of numbers.
 
     Attributes:
-        key: key in ``Row.values``.
-        name: heading without the arrow.
-        better: direction of better numbers; None for a column without one.
-        digits: number of decimals.
+        key: Key in ``Row.values``.
+        name: Heading without the arrow.
+        better: Direction of better numbers; None for a column without one.
+        digits: Number of decimals.
         signed: True to show a plus sign.
         minor: True to leave the column out of narrow tables.
     """
@@ -85,8 +85,8 @@ def cell_text(column: Column, row: Row, with_error: bool = True) -> str:
     """Format a number of a row.
 
     Args:
-        column: column of the number.
-        row: row of the number.
+        column: Column of the number.
+        row: Row of the number.
         with_error: True to add the error, if there is one.
     """
     return value_text(row.values.get(column.key), column.digits, column.signed, with_error)
@@ -98,8 +98,8 @@ def value_text(
     """Format a value.
 
     Args:
-        value: the value; None gives a dash.
-        digits: number of decimals.
+        value: The value; None gives a dash.
+        digits: Number of decimals.
         signed: True to show a plus sign.
         with_error: True to add the error.
     """
@@ -128,8 +128,8 @@ def number_text(number: float | None, digits: int = 1, signed: bool = False) -> 
     """Format a number, without a minus sign on a zero.
 
     Args:
-        number: the number; None gives a dash.
-        digits: number of decimals.
+        number: The number; None gives a dash.
+        digits: Number of decimals.
         signed: True to show a plus sign.
     """
     if number is None:
@@ -162,9 +162,9 @@ def markdown_table(header: list[str], lines: list[list[str]], labels: int) -> st
     """Build a Markdown table.
 
     Args:
-        header: headings, escaped.
-        lines: one list of cells per line, escaped.
-        labels: number of text columns at the left; the others are aligned as numbers.
+        header: Headings, escaped.
+        lines: One list of cells per line, escaped.
+        labels: Number of text columns at the left; the others are aligned as numbers.
     """
     rule = ["---"] * labels + ["---:"] * (len(header) - labels)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))

@@ -49,11 +49,11 @@ def row_details(row: Row, folder: Path) -> list[Section]:
     """Make the sections of a measured row; sections without content are left out.
 
     Args:
-        row: row of the table.
-        folder: folder of the run, with the answers.
+        row: Row of the table.
+        folder: Folder of the run, with the answers.
 
     Raises:
-        InputError: the answers are damaged or belong to another record.
+        InputError: The answers are damaged or belong to another record.
     """
     first = row.records[0]
     cell, training, run = first.cell, first.cell.training, first.provenance.training

@@ -27,14 +27,14 @@ def outputs(
     """Make the content of each file, by file name.
 
     Args:
-        folder: folder of the run, with the answers and survival reports of the records.
-        name: name of the run.
-        records: all records of the run.
-        rows: the table made from them.
-        reported: published rows to show as well; may be empty.
+        folder: Folder of the run, with the answers and survival reports of the records.
+        name: Name of the run.
+        records: All records of the run.
+        rows: The table made from them.
+        reported: Published rows to show as well; may be empty.
 
     Raises:
-        InputError: answers or a survival report are damaged or belong to another record.
+        InputError: Answers or a survival report are damaged or belong to another record.
     """
     stems = {row.records[0].cell.training.stem for row in rows if not row.is_reference}
     reports = {stem: report for stem in stems if (report := read_survival(folder, stem))}
@@ -68,8 +68,8 @@ def differences(folder: Path, texts: dict[str, str]) -> list[str]:
     only ``table.md`` has to exist.
 
     Args:
-        folder: folder of the run.
-        texts: the expected content of each file, from `outputs`.
+        folder: Folder of the run.
+        texts: The expected content of each file, from `outputs`.
     """
     lines = []
     for name, text in texts.items():

@@ -31,12 +31,12 @@ class Number(Frozen):
     """A number of the table; see `table.Value`.
 
     Attributes:
-        mean: mean over seeds.
-        stderr: standard error over documents and seeds; null if it is not known or if all
+        mean: Mean over seeds.
+        stderr: Standard error over documents and seeds; null if it is not known or if all
             documents agree.
-        low: lower end of the exact 95% interval if all documents agree, otherwise null.
-        high: upper end of the same interval.
-        spread: sample standard deviation over seeds; null with a single seed.
+        low: Lower end of the exact 95% interval if all documents agree, otherwise null.
+        high: Upper end of the same interval.
+        spread: Sample standard deviation over seeds; null with a single seed.
     """
 
     mean: float
@@ -50,30 +50,30 @@ class TableRow(Frozen):
     """A row: a method, a finetuning and a precision on one board, over all seeds.
 
     Attributes:
-        board: title of the board: corpus and evaluation. Rows of one board are comparable.
-        corpus: name of the corpus.
+        board: Title of the board: corpus and evaluation. Rows of one board are comparable.
+        corpus: Name of the corpus.
         evaluation: ``subset``, ``limit`` and ``extra_tasks``.
-        method: a registered method, or a reference: ``target`` or ``retrain``.
+        method: A registered method, or a reference: ``target`` or ``retrain``.
         finetuning: ``full`` or ``lora``; ``none`` for a reference.
-        precision: label of the quantizer; ``none`` is the checkpoint as saved.
-        bits: bits per quantized weight; null if nothing is quantized.
-        dtype: dtype of the weights that are not quantized; null if it is not known.
-        settings: digest of corpus, model and all settings except the seed.
-        params: parameters of the method.
-        finetuning_params: parameters of the finetuning.
-        training: training settings of the first seed.
-        quantizer: name of the quantizer.
-        quantizer_params: parameters of the quantizer.
-        seeds: seeds of the records.
-        forgot: result of the gate on the unquantized checkpoint; null if it is not known.
-        ranked: true if the checkpoint has all scores that order the board.
-        values: by ``Column.key``: metrics × 100; ``recovery_…``, points gained by quantization;
+        precision: Label of the quantizer; ``none`` is the checkpoint as saved.
+        bits: Bits per quantized weight; null if nothing is quantized.
+        dtype: Dtype of the weights that are not quantized; null if it is not known.
+        settings: Digest of corpus, model and all settings except the seed.
+        params: Parameters of the method.
+        finetuning_params: Parameters of the finetuning.
+        training: Training settings of the first seed.
+        quantizer: Name of the quantizer.
+        quantizer_params: Parameters of the quantizer.
+        seeds: Seeds of the records.
+        forgot: Result of the gate on the unquantized checkpoint; null if it is not known.
+        ranked: True if the checkpoint has all scores that order the board.
+        values: By ``Column.key``: metrics × 100; ``recovery_…``, points gained by quantization;
             ``way_back_…``, the same as a share of the way to the target; ``forget_quality``;
             ``score``. A number is absent if a seed lacks it.
-        extra: scores of other lm-eval tasks, in lm-eval's own units.
-        survival: survival of the first seed, as in its record; null if it was not measured.
-        notes: reasons for missing numbers and ranks.
-        records: names of the record files.
+        extra: Scores of other lm-eval tasks, in lm-eval's own units.
+        survival: Survival of the first seed, as in its record; null if it was not measured.
+        notes: Reasons for missing numbers and ranks.
+        records: Names of the record files.
     """
 
     board: str
@@ -104,9 +104,9 @@ class ColumnId(Frozen):
     """A column of numbers.
 
     Attributes:
-        key: key in ``TableRow.values``.
-        name: heading.
-        better: direction of better numbers; null for a column without one.
+        key: Key in ``TableRow.values``.
+        name: Heading.
+        better: Direction of better numbers; null for a column without one.
     """
 
     key: str
@@ -118,13 +118,13 @@ class Table(Frozen):
     """Content of ``table.json``.
 
     Attributes:
-        format: version of this schema.
-        name: name of the run.
-        definitions: explanations by term.
-        columns: columns of the other forms of the table.
-        rows: rows by board: references, then methods, best first.
-        reported: published rows, if requested; not comparable with ``rows``.
-        about_reported: explanation of ``reported``.
+        format: Version of this schema.
+        name: Name of the run.
+        definitions: Explanations by term.
+        columns: Columns of the other forms of the table.
+        rows: Rows by board: references, then methods, best first.
+        reported: Published rows, if requested; not comparable with ``rows``.
+        about_reported: Explanation of ``reported``.
     """
 
     # a setting may be infinite
@@ -143,9 +143,9 @@ def table_json(name: str, rows: Iterable[Row], reported: Iterable[Reported] = ()
     """Build ``table.json``: ASCII, with keys in the order of `Table`.
 
     Args:
-        name: name of the run.
-        rows: the table.
-        reported: published rows to show as well.
+        name: Name of the run.
+        rows: The table.
+        reported: Published rows to show as well.
     """
     table = Table(
         format=FORMAT,
@@ -228,8 +228,8 @@ def table_csv(rows: Iterable[Row], reported: Iterable[Reported] = ()) -> str:
     ``reported``. Text that a spreadsheet would take for a formula starts with an apostrophe.
 
     Args:
-        rows: the table.
-        reported: published rows to add below.
+        rows: The table.
+        reported: Published rows to add below.
     """
     lines = [_measured_line(table_row(row)) for row in rows]
     lines += [_reported_line(row) for row in reported]

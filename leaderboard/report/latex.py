@@ -40,8 +40,8 @@ def latex(rows: list[Row], reported: Sequence[Reported] = ()) -> str:
     """Build ``table.tex``.
 
     Args:
-        rows: the table.
-        reported: published rows, shown below the measured ones by source. Rows of a published
+        rows: The table.
+        reported: Published rows, shown below the measured ones by source. Rows of a published
             hyperparameter search are left out.
     """
     boards = by_board(rows)

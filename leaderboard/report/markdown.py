@@ -37,11 +37,11 @@ def markdown(
     """Build ``table.md``: a section per board, definitions, and reasons for missing numbers.
 
     Args:
-        title: heading of the page.
-        rows: the table.
-        records: records of the rows; those of suites have a section of their own.
-        reported: published rows, shown in a table of their own below the measured ones.
-        figures: file name and title of each plot in the same folder.
+        title: Heading of the page.
+        rows: The table.
+        records: Records of the rows; those of suites have a section of their own.
+        reported: Published rows, shown in a table of their own below the measured ones.
+        figures: File name and title of each plot in the same folder.
     """
     parts = [f"# {escape_markdown(title)}"]
     parts += [f"![{escape_markdown(caption)}]({file})" for file, caption in figures]

@@ -51,10 +51,10 @@ class Number:
     """A number on the page.
 
     Attributes:
-        column: column of the number.
-        text: formatted number.
-        error: formatted error; may be empty.
-        sort: sort key; None comes last.
+        column: Column of the number.
+        text: Formatted number.
+        error: Formatted error; may be empty.
+        sort: Sort key; None comes last.
     """
 
     column: Column
@@ -68,19 +68,19 @@ class Line:
     """A row of the page's table; all its text is visible text.
 
     Attributes:
-        key: identifies the row in the page's address.
+        key: Identifies the row in the page's address.
         kind: ``reference``, ``measured`` or ``reported``.
-        board: title of the board.
-        method: name of the method.
+        board: Title of the board.
+        method: Name of the method.
         finetuning: ``full``, ``lora`` or a dash.
-        precision: label of the precision.
-        numbers: numbers in the order of their columns.
-        details: sections that the row shows when it is opened.
-        setting: settings that tell the row from other rows of the method; may be empty.
-        forgot: result of the gate; None if it is not known.
+        precision: Label of the precision.
+        numbers: Numbers in the order of their columns.
+        details: Sections that the row shows when it is opened.
+        setting: Settings that tell the row from other rows of the method; may be empty.
+        forgot: Result of the gate; None if it is not known.
         begins: True for the first row of its checkpoint.
-        bits: bits per weight, for sorting precisions.
-        source: source and settings of a published row; otherwise empty.
+        bits: Bits per weight, for sorting precisions.
+        source: Source and settings of a published row; otherwise empty.
     """
 
     key: str
@@ -127,15 +127,15 @@ def page(
     """Build ``index.html``.
 
     Args:
-        folder: folder of the run, with the answers.
-        name: name of the run.
-        rows: the table.
-        records: records of the table; those of suites have a section of their own.
-        reported: published rows, hidden until the reader switches them on.
-        plots: plots by file and board, from `make_plots`.
+        folder: Folder of the run, with the answers.
+        name: Name of the run.
+        rows: The table.
+        records: Records of the table; those of suites have a section of their own.
+        reported: Published rows, hidden until the reader switches them on.
+        plots: Plots by file and board, from `make_plots`.
 
     Raises:
-        InputError: answers are damaged or belong to another record.
+        InputError: Answers are damaged or belong to another record.
     """
     lines = _measured(rows, folder) + _reported(rows, reported)
     style, script = ((HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))

@@ -71,10 +71,10 @@ class Checkpoint:
     """An unlearned model before and after quantization.
 
     Attributes:
-        first: its first row in the table.
-        number: index of its method, for colour and shape.
-        before: the unquantized row; None without one.
-        after: the row at the precision of the plot; None without one.
+        first: Its first row in the table.
+        number: Index of its method, for colour and shape.
+        before: The unquantized row; None without one.
+        after: The row at the precision of the plot; None without one.
     """
 
     first: Row
@@ -103,10 +103,10 @@ class Plot:
     """A plot that `svg` draws.
 
     Attributes:
-        title: heading of the plot.
-        height: without the legend, in inches.
-        data: checkpoints and their numbers.
-        draw: fills an empty figure, given the data and a letter for each setting; returns the
+        title: Heading of the plot.
+        height: Without the legend, in inches.
+        data: Checkpoints and their numbers.
+        draw: Fills an empty figure, given the data and a letter for each setting; returns the
             entries of the legend.
     """
 
@@ -125,8 +125,8 @@ def make_plots(
     is ordered; without such an order, for all quantizers with the fewest bits.
 
     Args:
-        rows: the table.
-        reports: survival reports by the stem of their checkpoint.
+        rows: The table.
+        reports: Survival reports by the stem of their checkpoint.
     """
     methods = sorted({row.method for row in rows if not row.is_reference})
     plots: dict[str, dict[Board, list[Plot]]] = {name: {} for name in TITLES}

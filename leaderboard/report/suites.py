@@ -40,9 +40,9 @@ class SuiteTable:
     """Table of a suite: a line per method, finetuning and precision.
 
     Attributes:
-        title: name of the suite and its meaning.
-        header: headings of the labels and numbers.
-        lines: lines of cells, four labels and then numbers.
+        title: Name of the suite and its meaning.
+        header: Headings of the labels and numbers.
+        lines: Lines of cells, four labels and then numbers.
     """
 
     title: str
@@ -56,7 +56,7 @@ def suite_tables(records: Iterable[Record]) -> list[SuiteTable]:
     Several seeds give their mean. A stage has no number if a seed lacks it.
 
     Raises:
-        InputError: two records are of the same cell.
+        InputError: Two records are of the same cell.
     """
     suites: dict[str, dict[Key, Stages]] = {suite: defaultdict(dict) for suite in TITLES}
     for record in records:

@@ -45,7 +45,7 @@ def numbers(row: Row, survival: Survival) -> list[str]:
     """Format the numbers of a row, in the order of `NUMBERS`.
 
     Raises:
-        ValueError: the rounding was not measured.
+        ValueError: The rounding was not measured.
     """
     update, rounding = survival.update, survival.rounding
     if rounding is None:
@@ -98,8 +98,8 @@ def kept_by_block(report: SurvivalReport, grid: str) -> dict[int, float]:
     """Average the kept share of the update over each transformer block.
 
     Args:
-        report: survival report of a checkpoint.
-        grid: name of the precision.
+        report: Survival report of a checkpoint.
+        grid: Name of the precision.
 
     Returns:
         Kept share by block number, which is the first number in the names of its modules. Layers

@@ -36,10 +36,10 @@ def print_table(
     """Print one table per board and the definitions; a narrow terminal gets fewer columns.
 
     Args:
-        console: console to print to.
-        title: name of the run.
-        rows: the table.
-        reported: published rows to print as well.
+        console: Console to print to.
+        title: Name of the run.
+        rows: The table.
+        reported: Published rows to print as well.
     """
     columns = [column for column in COLUMNS if console.width >= WITH_MINOR or not column.minor]
     boards = by_board(rows)

@@ -32,12 +32,12 @@ class Estimate:
     """A value with its error.
 
     Attributes:
-        value: the value.
-        parts: independent deviations by source, for example a document; None if the error is not
+        value: The value.
+        parts: Independent deviations by source, for example a document; None if the error is not
             known.
-        groups: number of independent documents; 0 if the value does not come from documents.
-        span: range of the score of a document.
-        slack: error if all ``parts`` are zero; None to derive it from ``groups``.
+        groups: Number of independent documents; 0 if the value does not come from documents.
+        span: Range of the score of a document.
+        slack: Error if all ``parts`` are zero; None to derive it from ``groups``.
     """
 
     value: float
@@ -97,10 +97,10 @@ def linear(
     """Propagate the errors of estimates to a value computed from them.
 
     Args:
-        value: the computed value.
-        terms: pairs of derivative and estimate; pairs with derivative 0 are ignored.
-        groups: see `Estimate`.
-        span: see `Estimate`.
+        value: The computed value.
+        terms: Pairs of derivative and estimate; pairs with derivative 0 are ignored.
+        groups: See `Estimate`.
+        span: See `Estimate`.
     """
     parts: defaultdict[Hashable, float] = defaultdict(float)
     slacks: list[float] = []
@@ -125,8 +125,8 @@ def mean_over_seeds(estimates: Sequence[Estimate], key: Hashable) -> Estimate:
     """Average the estimates of several seeds; their spread adds to the error.
 
     Args:
-        estimates: one per seed, from the same documents.
-        key: identifies the row; seeds of different rows are independent.
+        estimates: One per seed, from the same documents.
+        key: Identifies the row; seeds of different rows are independent.
     """
     count = len(estimates)
     spread = 0.0
@@ -214,9 +214,9 @@ def measured_metric(
     """Build the metric of a record: a MUSE score with its error over the examples.
 
     Args:
-        name: name of the metric.
-        value: the score, × 100.
-        examples: scores of the examples by task.
+        name: Name of the metric.
+        value: The score, × 100.
+        examples: Scores of the examples by task.
         zero: AUC of the retrained model, for PrivLeak.
     """
     estimate = of_examples(name, examples, zero) or Estimate(value, None)
@@ -244,9 +244,9 @@ def of_metric(name: str, metric: Metric, key: Hashable) -> Estimate:
     """Estimate from the metric of a record, without the scores of its examples.
 
     Args:
-        name: name of the metric.
-        metric: value and error.
-        key: identifies the error; errors of different keys are independent. Seeds of a row share
+        name: Name of the metric.
+        metric: Value and error.
+        key: Identifies the error; errors of different keys are independent. Seeds of a row share
             a key, since they are evaluated on the same documents.
     """
     if metric.stderr:
@@ -261,8 +261,8 @@ def of_record(record: Record, name: str, zero: Estimate | None = None) -> Estima
     """Estimate a metric of a record, with its error over documents.
 
     Args:
-        record: the record.
-        name: name of the metric.
+        record: The record.
+        name: Name of the metric.
         zero: AUC of the retrained model, for PrivLeak; by default that of the record.
 
     Returns:
@@ -293,8 +293,8 @@ def of_examples(
     """Estimate a metric from the scores of its examples.
 
     Args:
-        name: name of the metric.
-        examples: scores of the examples by task, as in a record.
+        name: Name of the metric.
+        examples: Scores of the examples by task, as in a record.
         zero: AUC of the retrained model, for PrivLeak.
 
     Returns:

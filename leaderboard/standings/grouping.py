@@ -24,8 +24,8 @@ class Board:
     """Comparable rows: one corpus, evaluated in one way.
 
     Attributes:
-        corpus: name of the corpus.
-        title: unique title: the corpus, and settings of an evaluation that is not a full one.
+        corpus: Name of the corpus.
+        title: Unique title: the corpus, and settings of an evaluation that is not a full one.
     """
 
     corpus: str
@@ -36,12 +36,12 @@ class Key(NamedTuple):
     """Group of a record, independent of its seed.
 
     Attributes:
-        board: digest of the texts and the evaluation.
-        method: name of the method.
+        board: Digest of the texts and the evaluation.
+        method: Name of the method.
         finetuning: ``full``, ``lora`` or ``none``.
-        settings: digest of the checkpoint's settings without the seed.
-        precision: name of the precision.
-        quantizer: digest of the quantizer and its parameters.
+        settings: Digest of the checkpoint's settings without the seed.
+        precision: Name of the precision.
+        quantizer: Digest of the quantizer and its parameters.
     """
 
     board: str
@@ -60,7 +60,7 @@ def group_records(records: Iterable[Record]) -> dict[Key, Group]:
     """Group records that differ in the seed only; records of suites are left out.
 
     Raises:
-        InputError: two records are of the same cell.
+        InputError: Two records are of the same cell.
     """
     groups: dict[Key, Group] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.cell.training.seed):
@@ -84,7 +84,7 @@ def setting_labels(trainings: Mapping[str, Training]) -> dict[str, str]:
     """Label checkpoints of the same name by the settings that differ, for example "epochs 5".
 
     Args:
-        trainings: trainings by the digest of their settings.
+        trainings: Trainings by the digest of their settings.
 
     Returns:
         Label by digest. The label is the digest if no setting differs, for example between models.
@@ -166,7 +166,7 @@ def board_titles(cells: Mapping[str, Cell]) -> dict[str, str]:
     and, if they are still equal, by the key.
 
     Args:
-        cells: one cell per board.
+        cells: One cell per board.
     """
     titles = {}
     for key, cell in cells.items():
@@ -196,7 +196,7 @@ class Peers:
     """Lookup of the groups that a group is compared with.
 
     Args:
-        groups: all groups of a table.
+        groups: All groups of a table.
     """
 
     def __init__(self, groups: Mapping[Key, Group]) -> None:
@@ -227,8 +227,8 @@ class Peers:
 
         Args:
             role: ``target`` or ``retrain``. A target has to be the model before unlearning.
-            key: key of the group.
-            group: records of the group by seed.
+            key: Key of the group.
+            group: Records of the group by seed.
 
         Returns:
             None without a matching record, or with several.

@@ -25,22 +25,22 @@ class Reported(Frozen):
     """A row of a published table; missing numbers are None.
 
     Attributes:
-        source: publication and table, or repository, commit and file.
-        corpus: name of the corpus.
-        method: name of the method in the source.
+        source: Publication and table, or repository, commit and file.
+        corpus: Name of the corpus.
+        method: Name of the method in the source.
         finetuning: ``full``, ``lora``, or ``none`` for a reference.
-        precision: name of the precision in the source.
+        precision: Name of the precision in the source.
         verbmem: VerbMem × 100.
         knowmem: KnowMem × 100.
         privleak: PrivLeak × 100.
-        utility: utility × 100.
-        extraction_strength: extraction strength × 100, reported by some sources.
-        retain_weight: weight of the retain loss.
-        learning_rate: learning rate.
-        epochs: number of epochs.
-        rank: rank of LoRA.
-        alpha: scaling factor of LoRA.
-        note: remark on the numbers; may be empty.
+        utility: Utility × 100.
+        extraction_strength: Extraction strength × 100, reported by some sources.
+        retain_weight: Weight of the retain loss.
+        learning_rate: Learning rate.
+        epochs: Number of epochs.
+        rank: Rank of LoRA.
+        alpha: Scaling factor of LoRA.
+        note: Remark on the numbers; may be empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -82,11 +82,11 @@ def read_published(corpora: Iterable[str], folder: Path = FOLDER) -> list[Report
     """Read the published rows of corpora, in the order of the files.
 
     Args:
-        corpora: names of corpora.
-        folder: folder of CSV files; missing columns and empty cells mean unknown.
+        corpora: Names of corpora.
+        folder: Folder of CSV files; missing columns and empty cells mean unknown.
 
     Raises:
-        InputError: a row is not valid or a duplicate; the message names file and line.
+        InputError: A row is not valid or a duplicate; the message names file and line.
     """
     names = set(corpora)
     lines: dict[Reported, str] = {}

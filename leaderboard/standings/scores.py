@@ -29,8 +29,8 @@ class Scores:
     """Derived numbers of a checkpoint at a precision; None if they cannot be computed.
 
     Attributes:
-        forget_quality: mean of the three shares of forgetting, 0 (target) to 1 (retrain).
-        score: harmonic mean, × 100, of forget quality and utility relative to the target (at
+        forget_quality: Mean of the three shares of forgetting, 0 (target) to 1 (retrain).
+        score: Harmonic mean, × 100, of forget quality and utility relative to the target (at
             most 1).
     """
 
@@ -42,9 +42,9 @@ def untestable(target: Estimates, retrain: Estimates, metrics: tuple[str, ...]) 
     """Explain why forgetting cannot be measured against these references.
 
     Args:
-        target: metrics of the target model at a precision.
-        retrain: metrics of the retrained model at the same precision.
-        metrics: names of the metrics to compare.
+        target: Metrics of the target model at a precision.
+        retrain: Metrics of the retrained model at the same precision.
+        metrics: Names of the metrics to compare.
 
     Returns:
         The reason; None if the references can be told apart.
@@ -74,10 +74,10 @@ def forgetting(metric: str, value: Estimate, target: Estimate, retrain: Estimate
     of the retrained model; beyond it the share falls again.
 
     Args:
-        metric: name of the metric.
-        value: metric of the unlearned model.
-        target: metric of the target model.
-        retrain: metric of the retrained model.
+        metric: Name of the metric.
+        value: Metric of the unlearned model.
+        target: Metric of the target model.
+        retrain: Metric of the retrained model.
     """
     way = target.value - retrain.value
     share = (target.value - value.value) / way
@@ -93,9 +93,9 @@ def combine(cell: Estimates, target: Estimates, retrain: Estimates) -> Scores:
     """Compute forget quality and score.
 
     Args:
-        cell: metrics of the unlearned model.
-        target: metrics of the target model at the same precision.
-        retrain: metrics of the retrained model at the same precision.
+        cell: Metrics of the unlearned model.
+        target: Metrics of the target model at the same precision.
+        retrain: Metrics of the retrained model at the same precision.
     """
     if untestable(target, retrain, FORGETTING) or any(m not in cell for m in FORGETTING):
         return Scores(None, None)
@@ -128,9 +128,9 @@ def forgot(cell: Estimates, target: Estimates, retrain: Estimates) -> bool | Non
     """Decide the gate: the share of forgetting is at least `GATE` in VerbMem and in KnowMem.
 
     Args:
-        cell: metrics of the unquantized checkpoint.
-        target: metrics of the unquantized target model.
-        retrain: metrics of the unquantized retrained model.
+        cell: Metrics of the unquantized checkpoint.
+        target: Metrics of the unquantized target model.
+        retrain: Metrics of the unquantized retrained model.
 
     Returns:
         None if the references cannot be told apart or a metric is missing.
@@ -149,10 +149,10 @@ def way_back(
     quantization removes more of the text.
 
     Args:
-        metric: name of the metric.
-        quantized: metric of the unlearned model at a precision.
-        unquantized: metric of the same model before quantization.
-        target: metric of the target model at that precision.
+        metric: Name of the metric.
+        quantized: Metric of the unlearned model at a precision.
+        unquantized: Metric of the same model before quantization.
+        target: Metric of the target model at that precision.
 
     Returns:
         None unless the target remembers more than the unquantized model, by more than the standard

@@ -45,12 +45,12 @@ class Value:
     """A number of the table.
 
     Attributes:
-        mean: mean over seeds.
-        stderr: standard error over documents and, with several seeds, over seeds; None if it is
+        mean: Mean over seeds.
+        stderr: Standard error over documents and, with several seeds, over seeds; None if it is
             not known or if all documents agree.
-        low: lower end of the 95% interval if all documents agree, otherwise None.
-        high: upper end of the same interval.
-        spread: sample standard deviation over seeds; None with a single one.
+        low: Lower end of the 95% interval if all documents agree, otherwise None.
+        high: Upper end of the same interval.
+        spread: Sample standard deviation over seeds; None with a single one.
     """
 
     mean: float
@@ -65,21 +65,21 @@ class Row:
     """A row of the table.
 
     Attributes:
-        board: board of the row.
-        method: name of the method, or ``target`` or ``retrain``.
+        board: Board of the row.
+        method: Name of the method, or ``target`` or ``retrain``.
         finetuning: ``full``, ``lora`` or ``none``.
-        precision: name of the precision.
-        settings: digest of all settings except precision and seed.
-        quantizer: digest of the quantizer and its parameters.
-        records: records in the order of their seeds.
-        values: the four metrics; for each ``recovery_…`` in points and ``way_back_…`` as a share;
+        precision: Name of the precision.
+        settings: Digest of all settings except precision and seed.
+        quantizer: Digest of the quantizer and its parameters.
+        records: Records in the order of their seeds.
+        values: The four metrics; for each ``recovery_…`` in points and ``way_back_…`` as a share;
             ``forget_quality`` and ``score``. Numbers that cannot be computed are missing.
-        extra: scores of other tasks, in lm-eval's own units; missing if a seed lacks them.
-        forgot: result of the gate on the unquantized checkpoint; None if it is not known.
-        setting: settings that tell the checkpoint from others of the same name; may be empty.
-        variant: digest of the quantizer if another one has the same name, otherwise empty.
+        extra: Scores of other tasks, in lm-eval's own units; missing if a seed lacks them.
+        forgot: Result of the gate on the unquantized checkpoint; None if it is not known.
+        setting: Settings that tell the checkpoint from others of the same name; may be empty.
+        variant: Digest of the quantizer if another one has the same name, otherwise empty.
         ranked: True if the checkpoint has scores at all precisions that order the board.
-        reasons: reasons for missing numbers and ranks.
+        reasons: Reasons for missing numbers and ranks.
     """
 
     board: Board
@@ -155,7 +155,7 @@ def build_table(records: Iterable[Record]) -> list[Row]:
     last.
 
     Raises:
-        InputError: two records are of the same cell.
+        InputError: Two records are of the same cell.
     """
     groups = group_records(records)
     boards = make_boards(groups)
@@ -171,7 +171,7 @@ def ranking_precisions(rows: Sequence[Row]) -> list[Row]:
     """Target rows at the precisions that order a board; empty without scores.
 
     Args:
-        rows: rows of one board.
+        rows: Rows of one board.
     """
     references = [row for row in rows if row.method == "target"]
     scored: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
@@ -364,9 +364,9 @@ def precision_label(precision: str, quantizer: str, dtype: str | None) -> str:
     """Name of a precision in tables.
 
     Args:
-        precision: name of the precision in the configuration.
-        quantizer: name of the quantizer.
-        dtype: dtype of the weights, shown for ``none``; None if it is not known.
+        precision: Name of the precision in the configuration.
+        quantizer: Name of the quantizer.
+        dtype: Dtype of the weights, shown for ``none``; None if it is not known.
     """
     return dtype if dtype and precision == quantizer == UNQUANTIZED else precision
 

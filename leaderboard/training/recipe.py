@@ -17,9 +17,9 @@ class Recipe:
     """Recipe by which a checkpoint is made from the target model.
 
     Attributes:
-        unlearner: the method.
-        finetuning: the weights that are trained.
-        settings: training settings.
+        unlearner: The method.
+        finetuning: The weights that are trained.
+        settings: Training settings.
     """
 
     unlearner: Unlearner
@@ -31,11 +31,11 @@ def training_settings(where: str, values: dict[str, Any]) -> TrainingSettings:
     """Validate training settings.
 
     Args:
-        where: path of the settings in the configuration, for messages.
-        values: settings by name.
+        where: Path of the settings in the configuration, for messages.
+        values: Settings by name.
 
     Raises:
-        InputError: a setting is unknown, or its value is wrong.
+        InputError: A setting is unknown, or its value is wrong.
     """
     known = [setting.name for setting in fields(TrainingSettings)]
     for name in values:

@@ -41,21 +41,21 @@ def unlearn(
     """Unlearn by a recipe and save the result; the given model is consumed.
 
     Args:
-        recipe: method, finetuning and settings.
-        model: the model before unlearning.
-        tokenizer: its tokenizer.
-        data: text to forget and to retain.
-        folder: folder of the unlearned model, written by the main process.
-        output_dir: folder of the training's files, with the loss curve.
-        progress: progress bars.
-        reference_cache: folder of the reference's numbers, shared by trainings.
+        recipe: Method, finetuning and settings.
+        model: The model before unlearning.
+        tokenizer: Its tokenizer.
+        data: Text to forget and to retain.
+        folder: Folder of the unlearned model, written by the main process.
+        output_dir: Folder of the training's files, with the loss curve.
+        progress: Progress bars.
+        reference_cache: Folder of the reference's numbers, shared by trainings.
 
     Returns:
-        the unlearned model.
+        The unlearned model.
 
     Raises:
-        InputError: the model could not be saved after training; raised before it.
-        UnlearnerError: the model is quantized, or saving failed after training; its weights are
+        InputError: The model could not be saved after training; raised before it.
+        UnlearnerError: The model is quantized, or saving failed after training; its weights are
             kept then, and the same call continues from them.
     """
     refuse_rounded(model.name_or_path)
@@ -91,7 +91,7 @@ def _save_or_keep(
     """Save the unlearned model, or keep its weights.
 
     Raises:
-        UnlearnerError: the model could not be saved.
+        UnlearnerError: The model could not be saved.
     """
     try:
         save_model(model, tokenizer, folder)
@@ -127,13 +127,13 @@ def train_to_folder(
     ``accelerate launch`` all processes train and the main one saves.
 
     Args:
-        recipe: method, finetuning and settings.
-        model: the model before training; consumed.
-        tokenizer: its tokenizer.
-        data: text to train on.
-        folder: folder of the trained model.
-        card: text of the model card.
-        progress: progress bars.
+        recipe: Method, finetuning and settings.
+        model: The model before training; consumed.
+        tokenizer: Its tokenizer.
+        data: Text to train on.
+        folder: Folder of the trained model.
+        card: Text of the model card.
+        progress: Progress bars.
     """
     processes = join_processes()
     work = folder.with_name(folder.name + ".training")

@@ -52,7 +52,7 @@ class BitsAndBytes4bit(Quantizer):
         """Replace every linear layer by bitsandbytes' ``Linear4bit``.
 
         Raises:
-            QuantizerError: bitsandbytes is not installed, nothing to quantize, a layer cannot be
+            QuantizerError: Bitsandbytes is not installed, nothing to quantize, a layer cannot be
                 replaced (see `replaceable_layers`), or a weight is not finite.
         """
         return _quantize(
@@ -113,7 +113,7 @@ class BitsAndBytes8bit(Quantizer):
         """Replace every linear layer by bitsandbytes' ``Linear8bitLt``.
 
         Raises:
-            QuantizerError: bitsandbytes is not installed, nothing to quantize, a layer cannot be
+            QuantizerError: Bitsandbytes is not installed, nothing to quantize, a layer cannot be
                 replaced (see `replaceable_layers`), or a weight is not finite.
         """
         return _quantize(

@@ -62,7 +62,7 @@ class Int4(CalibratedQuantizer):
         """Quantize layer by layer, each calibrated on the outputs of the quantized layers before.
 
         Raises:
-            QuantizerError: llm-compressor is not installed, nothing to quantize, a layer cannot be
+            QuantizerError: Llm-compressor is not installed, nothing to quantize, a layer cannot be
                 replaced (see `replaceable_layers`), a weight is not finite, or the method fails
                 on this model.
         """
@@ -100,7 +100,7 @@ class Int4(CalibratedQuantizer):
         """Load a saved folder.
 
         Raises:
-            QuantizerError: llm-compressor, which provides the format, is not installed.
+            QuantizerError: Llm-compressor, which provides the format, is not installed.
         """
         _require_library()
         return super().load(folder)

@@ -1,4 +1,4 @@
-"""What a machine does to a run: no space, no writing, no memory, another time."""
+"""Faults of the machine during a run: no space, no writing, no memory, another time."""
 
 import os
 import subprocess

@@ -33,17 +33,17 @@ class BuildSettings:
     """Choice and lengths of documents; lengths are in tokens without special tokens.
 
     Attributes:
-        max_documents: maximum number of documents of each side; the first ones are used.
-        min_tokens: minimum length of a document; shorter ones are left out.
-        max_tokens: maximum length of a document; longer ones are cut after a sentence.
-        prompt_tokens: length of the prompt of a VerbMem passage.
-        continuation_tokens: length of its continuation; at most half of a short document.
-        text_tokens: maximum length of a PrivLeak text.
-        examples: maximum number of passages, and of PrivLeak texts of each side; evenly spaced
+        max_documents: Maximum number of documents of each side; the first ones are used.
+        min_tokens: Minimum length of a document; shorter ones are left out.
+        max_tokens: Maximum length of a document; longer ones are cut after a sentence.
+        prompt_tokens: Length of the prompt of a VerbMem passage.
+        continuation_tokens: Length of its continuation; at most half of a short document.
+        text_tokens: Maximum length of a PrivLeak text.
+        examples: Maximum number of passages, and of PrivLeak texts of each side; evenly spaced
             ones are used.
 
     Raises:
-        CorpusError: a value is too small, or ``max_tokens`` is below ``min_tokens``.
+        CorpusError: A value is too small, or ``max_tokens`` is below ``min_tokens``.
     """
 
     max_documents: int | None = None
@@ -70,9 +70,9 @@ class ColumnSummary:
     """Summary of one column of a file.
 
     Attributes:
-        file: name of the split, such as ``verbmem/forget``.
-        column: name of the column, such as ``prompt``.
-        entries: number of rows.
+        file: Name of the split, such as ``verbmem/forget``.
+        column: Name of the column, such as ``prompt``.
+        entries: Number of rows.
         tokens: ``least``, ``median`` and ``most`` tokens of a row; None if they are not counted.
     """
 
@@ -87,14 +87,14 @@ class CorpusManifest:
     """Content and origin of a built corpus, written to ``corpus.json``.
 
     Attributes:
-        format: version of the file's format.
-        sources: name and SHA-256 of the source of each side and of the questions.
-        tokenizer: name and SHA-256 of the tokenizer.
-        settings: settings of the build.
-        files: summaries of the columns of the files.
-        blind: separability of forget and holdout texts; None with too few texts.
-        warnings: messages of one line.
-        packages: versions by package.
+        format: Version of the file's format.
+        sources: Name and SHA-256 of the source of each side and of the questions.
+        tokenizer: Name and SHA-256 of the tokenizer.
+        settings: Settings of the build.
+        files: Summaries of the columns of the files.
+        blind: Separability of forget and holdout texts; None with too few texts.
+        warnings: Messages of one line.
+        packages: Versions by package.
     """
 
     format: int
@@ -118,14 +118,14 @@ def build_corpus(
     """Build a corpus folder, completely or not at all; the same input gives the same bytes.
 
     Args:
-        folder: folder to create; must not exist.
-        sides: paths of the ``forget``, ``retain`` and ``holdout`` documents, for ``read_source``.
-        tokenizer: folder or hub id of the tokenizer that counts lengths.
-        questions: path of the questions, for ``read_questions``.
-        settings: choice and lengths of documents.
+        folder: Folder to create; must not exist.
+        sides: Paths of the ``forget``, ``retain`` and ``holdout`` documents, for ``read_source``.
+        tokenizer: Folder or hub id of the tokenizer that counts lengths.
+        questions: Path of the questions, for ``read_questions``.
+        settings: Choice and lengths of documents.
 
     Raises:
-        CorpusError: the folder exists or cannot be written, a source cannot be used, or a text is
+        CorpusError: The folder exists or cannot be written, a source cannot be used, or a text is
             on two sides.
     """
     settings = settings or BuildSettings()
@@ -226,9 +226,9 @@ def _splits(
     """Make the splits other than ``knowmem``, and summaries of their columns.
 
     Args:
-        plain: pieces of the splits of plain text.
-        forget: forget documents, for VerbMem's passages.
-        settings: lengths and number of the passages.
+        plain: Pieces of the splits of plain text.
+        forget: Forget documents, for VerbMem's passages.
+        settings: Lengths and number of the passages.
     """
     length = settings.prompt_tokens + settings.continuation_tokens
     cuts = [

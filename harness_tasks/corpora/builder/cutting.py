@@ -36,10 +36,10 @@ class Piece:
     """A run of a document's tokens.
 
     Attributes:
-        document: the whole document.
-        ends: for every token of the document, the index of the character after it.
-        start: index of the first token.
-        stop: index after the last token.
+        document: The whole document.
+        ends: For every token of the document, the index of the character after it.
+        start: Index of the first token.
+        stop: Index after the last token.
     """
 
     document: Document
@@ -66,8 +66,8 @@ class Piece:
         white space. If no word ends nearby, as in writing without spaces, the cut stays.
 
         Args:
-            count: number of tokens before the cut.
-            forward: move the cut towards the end of the piece instead of its beginning.
+            count: Number of tokens before the cut.
+            forward: Move the cut towards the end of the piece instead of its beginning.
 
         Returns:
             Number of tokens before the cut, at most ``count``, or at least with ``forward``.
@@ -93,10 +93,10 @@ class Cutter:
     """Cuts documents by the tokens of a tokenizer, without special tokens.
 
     Args:
-        name: folder or hub id of a tokenizer, or of a model with one.
+        name: Folder or hub id of a tokenizer, or of a model with one.
 
     Raises:
-        CorpusError: the tokenizer cannot be loaded, or gives no positions of its tokens.
+        CorpusError: The tokenizer cannot be loaded, or gives no positions of its tokens.
     """
 
     def __init__(self, name: str) -> None:
@@ -179,9 +179,9 @@ def match_lengths(
     Of the larger side, pieces evenly spaced by length are taken.
 
     Args:
-        forget: pieces of forget documents.
-        holdout: pieces of holdout documents.
-        limit: maximum number of pairs.
+        forget: Pieces of forget documents.
+        holdout: Pieces of holdout documents.
+        limit: Maximum number of pairs.
 
     Returns:
         Pairs of pieces of equal length in tokens, in the order of the forget pieces.

@@ -29,8 +29,8 @@ class Document:
     """A text of the user.
 
     Attributes:
-        text: its text, without surrounding white space.
-        place: its position in the source: ``a.txt``, ``entry 2`` or ``line 3``.
+        text: Its text, without surrounding white space.
+        place: Its position in the source: ``a.txt``, ``entry 2`` or ``line 3``.
     """
 
     text: str
@@ -42,10 +42,10 @@ class Source:
     """The documents of one side of a corpus.
 
     Attributes:
-        name: name of the file or folder.
-        sha256: digest of the file; for a folder, over the names and digests of the files read.
-        documents: documents in the order of the file or of the names, none empty or repeated.
-        notes: messages on what was left out.
+        name: Name of the file or folder.
+        sha256: Digest of the file; for a folder, over the names and digests of the files read.
+        documents: Documents in the order of the file or of the names, none empty or repeated.
+        notes: Messages on what was left out.
     """
 
     name: str
@@ -58,11 +58,11 @@ def read_source(path: Path) -> Source:
     """Read documents and strip surrounding white space.
 
     Args:
-        path: folder of ``.txt`` and ``.md`` files (searched recursively) or a single one, with one
+        path: Folder of ``.txt`` and ``.md`` files (searched recursively) or a single one, with one
             document per file; or a ``.json`` list or ``.jsonl`` file of texts or ``{"text": …}``.
 
     Raises:
-        CorpusError: the file is missing, of another kind or not UTF-8, or holds no document.
+        CorpusError: The file is missing, of another kind or not UTF-8, or holds no document.
     """
     if path.is_dir():
         files, others = _plain_files(path)
@@ -89,7 +89,7 @@ def read_rows(path: Path) -> Iterator[tuple[Any, str]]:
     """Yield the entries of a JSON list or of JSON lines, each with its position in the file.
 
     Raises:
-        CorpusError: the file is missing or of another format.
+        CorpusError: The file is missing or of another format.
     """
     if path.suffix.lower() == ".json":
         rows = read_json(path)
@@ -115,13 +115,13 @@ def check_overlap(sides: Mapping[str, Sequence[Document]]) -> list[str]:
     `quantizers.overlap.word_ngrams`). A document of fewer words is a single run.
 
     Args:
-        sides: documents by ``forget``, ``retain``, ``holdout``.
+        sides: Documents by ``forget``, ``retain``, ``holdout``.
 
     Returns:
         One warning for every pair of sides that share shorter passages.
 
     Raises:
-        CorpusError: a document is on two sides; the message names both.
+        CorpusError: A document is on two sides; the message names both.
     """
     hashes = {
         side: [{hash(run) for run in _runs(document.text)} for document in documents]

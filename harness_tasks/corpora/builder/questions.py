@@ -24,11 +24,11 @@ class Question(BaseModel):
     """One entry of the user's file.
 
     Attributes:
-        question: a question that a document of the split answers.
-        answer: shortest correct answer.
+        question: A question that a document of the split answers.
+        answer: Shortest correct answer.
         split: ``forget`` or ``retain``.
         icl: True to show the question with its answer in the prompt instead of asking it.
-        document: name or number of the document that the question is about; VerbMem's passages
+        document: Name or number of the document that the question is about; VerbMem's passages
             have the number of the forget document, from 0.
     """
 
@@ -46,8 +46,8 @@ class Questions:
     """Question sets of a corpus.
 
     Attributes:
-        splits: rows by ``knowmem/forget_qa`` and the like.
-        warnings: messages on possible mistakes.
+        splits: Rows by ``knowmem/forget_qa`` and the like.
+        warnings: Messages on possible mistakes.
     """
 
     splits: dict[str, list[dict[str, Any]]]
@@ -59,10 +59,10 @@ def read_questions(path: Path, documents: Mapping[str, Sequence[Document]]) -> Q
 
     Args:
         path: ``.json`` list or ``.jsonl`` file.
-        documents: documents of ``forget`` and ``retain``, searched for the answers.
+        documents: Documents of ``forget`` and ``retain``, searched for the answers.
 
     Raises:
-        CorpusError: an entry is not a ``Question``, a question is repeated, only some questions
+        CorpusError: An entry is not a ``Question``, a question is repeated, only some questions
             of a split name a document, or a split has no questions to ask or none to show.
     """
     if path.suffix.lower() not in (".json", ".jsonl", ".ndjson"):

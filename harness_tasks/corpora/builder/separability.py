@@ -24,7 +24,7 @@ class Separation:
     """Separation of holdout from forget texts by one score.
 
     Attributes:
-        auc: area under the ROC curve; 0.5 if the score does not separate them.
+        auc: Area under the ROC curve; 0.5 if the score does not separate them.
         stderr: DeLong's standard error of the AUC.
     """
 
@@ -37,10 +37,10 @@ class Separability:
     """Separation of forget and holdout texts without a model.
 
     Attributes:
-        words: by a linear classifier of words and length, cross-validated.
-        length: by the number of characters alone.
-        forget_words: words that are the strongest evidence of forget.
-        holdout_words: words that are the strongest evidence of holdout.
+        words: By a linear classifier of words and length, cross-validated.
+        length: By the number of characters alone.
+        forget_words: Words that are the strongest evidence of forget.
+        holdout_words: Words that are the strongest evidence of holdout.
     """
 
     words: Separation
@@ -63,8 +63,8 @@ def measure_separability(forget: Sequence[str], holdout: Sequence[str]) -> Separ
     """Measure the separation of two sets of texts; None with fewer than ten texts of either.
 
     Args:
-        forget: one text per document; the names in a document would identify its other parts.
-        holdout: one text per document.
+        forget: One text per document; the names in a document would identify its other parts.
+        holdout: One text per document.
     """
     if min(len(forget), len(holdout)) < MIN_TEXTS:
         return None

@@ -45,7 +45,7 @@ def check(lm: HFLM, statistics: Set[Statistic]) -> None:
     """Refuse a model that gives no log-probabilities.
 
     Raises:
-        RequestError: the model is not causal, or its tokenizer has neither BOS nor EOS token, so
+        RequestError: The model is not causal, or its tokenizer has neither BOS nor EOS token, so
             that HFLM cannot encode a text.
     """
     if lm.backend != "causal":
@@ -70,8 +70,8 @@ def max_tokens(lm: HFLM, longest: int) -> int:
     the model's positions.
 
     Args:
-        lm: the model.
-        longest: number of tokens of the longest text, for a model without a limit.
+        lm: The model.
+        longest: Number of tokens of the longest text, for a model without a limit.
     """
     given = vars(lm).setdefault("_given_max_length", lm._max_length)
     model = lm.model.get_base_model() if isinstance(lm.model, PeftModel) else lm.model
@@ -91,8 +91,8 @@ def _positions(model: PreTrainedModel, context: int) -> int | None:
     """Return the number of positions in the model's table; None without a table.
 
     Args:
-        model: the model.
-        context: context in its configuration. A table may have two additional rows that are no
+        model: The model.
+        context: Context in its configuration. A table may have two additional rows that are no
             positions; after a row for padding, positions begin with the next one.
     """
     if model.config.model_type in WITHOUT_TABLE:
@@ -200,9 +200,9 @@ def _logits(lm: HFLM, halves: Halves | None, batch: torch.Tensor) -> Logits:
     batch are never in memory.
 
     Args:
-        lm: the model.
-        halves: backbone and head, or None to run the model as a whole.
-        batch: token ids [rows, tokens], int64.
+        lm: The model.
+        halves: Backbone and head, or None to run the model as a whole.
+        batch: Token ids [rows, tokens], int64.
     """
     if halves is None:
         # prompt-tuned models prepend virtual tokens
@@ -217,10 +217,10 @@ def _gather(logits: Logits, row: int, ids: torch.Tensor, text: EncodedText) -> T
     """Compute the results for the tokens from ``text.first`` on, slice by slice.
 
     Args:
-        logits: function from row and positions to logits.
-        row: row of the text in its batch.
-        ids: token ids [tokens] of the text, int64.
-        text: the text, with the statistics to compute.
+        logits: Function from row and positions to logits.
+        row: Row of the text in its batch.
+        ids: Token ids [tokens] of the text, int64.
+        text: The text, with the statistics to compute.
     """
     vocabulary = logits(row, slice(0, 1)).shape[-1]
     step = max(1, LOGITS_AT_ONCE // vocabulary)
@@ -239,9 +239,9 @@ def _statistics(
     """Compute the log-probability of each token, and further statistics.
 
     Args:
-        logits: logits [tokens, vocabulary], float32, each row those before its token.
-        tokens: token ids [tokens], int64.
-        wanted: names of further statistics.
+        logits: Logits [tokens, vocabulary], float32, each row those before its token.
+        tokens: Token ids [tokens], int64.
+        wanted: Names of further statistics.
 
     Returns:
         Tensors [tokens] by name: float32, and bool for ``greedy``.

@@ -16,7 +16,7 @@ def check(lm: Any, statistics: Set[Statistic]) -> None:
     """Refuse statistics that need the whole distribution.
 
     Raises:
-        RequestError: moments are requested.
+        RequestError: Moments are requested.
     """
     if "moments" in statistics:
         raise RequestError(

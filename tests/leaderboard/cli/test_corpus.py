@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def messages(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What goes to standard error."""
+    """Stream of the messages to standard error."""
     text = io.StringIO()
     monkeypatch.setattr(common, "err", Console(file=text))
     return text

@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> StringIO:
-    """What the command says beside its result."""
+    """Stream of the messages to standard error."""
     stream = StringIO()
     for module in ("common", "verify"):
         monkeypatch.setattr(f"leaderboard.cli.{module}.err", Console(file=stream, width=500))
