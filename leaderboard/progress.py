@@ -19,7 +19,7 @@ class Progress:
     """Two bars: all cells of the run, and the work at hand.
 
     Args:
-        console: Where they are drawn; without a terminal, one line per stage is printed.
+        console: Console of the bars; without a terminal, one line per stage is printed.
     """
 
     def __init__(self, console: Console) -> None:

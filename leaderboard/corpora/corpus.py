@@ -164,7 +164,7 @@ class CorpusPlan:
         otherwise a file in the run's folder.
 
         Args:
-            settings: How models are loaded and evaluated.
+            settings: Settings of loading and evaluating models.
             folder: Folder of the run.
             progress: Progress bars.
 

@@ -31,7 +31,7 @@ class LoadedCheckpoint:
     Attributes:
         model: With adapters merged.
         tokenizer: The model's tokenizer.
-        seconds: Duration of its training; None where it was loaded.
+        seconds: Duration of its training; None if it was loaded.
         training: Facts about its training; None for a reference model, and where none are kept.
     """
 
@@ -143,7 +143,7 @@ class Checkpoint:
         return before.model, before.tokenizer
 
     def _adapter_is_enough(self) -> bool:
-        """True where target and adapter give the model, with nothing edited after the merge."""
+        """True if target and adapter give the model, with nothing edited after the merge."""
         recipe = self.planned.recipe
         return (
             recipe is not None

@@ -121,7 +121,7 @@ class Worker:
     def _meter(
         self, planned: PlannedTraining, checkpoint: LoadedCheckpoint
     ) -> SurvivalMeter | None:
-        """Meter of what quantizers keep of an update; None where there is nothing to measure."""
+        """Meter of what quantizers keep of an update; None if there is nothing to measure."""
         if planned.recipe is None or not self.config.evaluation.survival:
             return None
         with self._optional(planned):
@@ -149,7 +149,7 @@ class Worker:
         return self._target[1]
 
     def _retrain_scores(self, planned: PlannedTraining, cell: PlannedCell) -> Path | None:
-        """File with the retrained model's scores; None where PrivLeak's zero is not measured."""
+        """File with the retrained model's scores; None if PrivLeak's zero is not measured."""
         zero = cell.cell.retrain_auc
         if zero is None or zero.source != "measured":
             return None

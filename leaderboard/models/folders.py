@@ -72,10 +72,10 @@ def load_model(
     Args:
         path: A folder or a hub id.
         revision: Commit, branch or tag on the hub.
-        tokenizer: Folder or hub id of the tokenizer, where it is not the model's.
+        tokenizer: Folder or hub id of the tokenizer, if it is not the model's.
         tokenizer_revision: Commit, branch or tag of that tokenizer.
-        dtype: Of the weights; ``auto`` is the checkpoint's own.
-        device: Where the model goes; the first GPU, or the CPU, where left out.
+        dtype: Dtype of the weights; ``auto`` is the checkpoint's own.
+        device: Torch device of the model; the first GPU, or the CPU, if left out.
 
     Raises:
         InputError: No model or tokenizer can be loaded from there.
@@ -128,7 +128,7 @@ def try_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     Args:
         model: The model before the work.
         tokenizer: Its tokenizer.
-        folder: Where the result will be saved.
+        folder: Folder of the result.
 
     Raises:
         InputError: The model cannot be saved there, or it is multimodal and not in the dtype that

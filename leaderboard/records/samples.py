@@ -35,9 +35,9 @@ class Sample(Frozen):
         task: The metric it counts for.
         example: Its position among the task's examples.
         document: The document that it is about, where the corpus names one.
-        prompt: End of the prompt, or the question; None where nothing is generated.
-        response: What was generated, cut at the stop strings.
-        reference: What MUSE compares it with.
+        prompt: End of the prompt, or the question; None if nothing is generated.
+        response: Generated text, cut at the stop strings.
+        reference: Text that the response is compared with.
         split: ``forget`` or ``holdout``, for PrivLeak.
         score: ROUGE-L × 100, or the text's Min-40% score.
     """

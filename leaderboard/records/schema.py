@@ -79,10 +79,10 @@ class Training(Frozen):
     model: ModelId
     """Model before unlearning; for a reference row the model itself."""
     tokenizer: ModelId | None
-    """Tokenizer of training and evaluation; null where it is not known (version 1)."""
+    """Tokenizer of training and evaluation; null if it is not known (version 1)."""
     dtype: Dtype | None
     """Dtype in which the model is loaded, the checkpoint saved, and both are evaluated before
-    quantization; null where it is not known (version 1)."""
+    quantization; null if it is not known (version 1)."""
     method: str
     """Registered name of the method, or `target` or `retrain`."""
     params: dict[str, Any]
@@ -125,9 +125,9 @@ class RetrainAuc(Frozen):
     `retrain_auc.json` of the corpus. `measured`: the retrained model of the grid, on the texts that
     are evaluated."""
     value: float | None
-    """AUC, 0 to 1; null where it is measured in the run (see `provenance.retrain_auc`)."""
+    """AUC, 0 to 1; null if it is measured in the run (see `provenance.retrain_auc`)."""
     model: ModelId | None
-    """Retrained model, where it is measured."""
+    """Retrained model, if it is measured."""
 
 
 class Cell(Frozen):
@@ -149,7 +149,7 @@ class Cell(Frozen):
     extra_tasks: tuple[str, ...] = ()
     """Other lm-eval tasks."""
     chat_template: bool = False
-    """True where prompts were wrapped in the tokenizer's chat template."""
+    """True if prompts were wrapped in the tokenizer's chat template."""
     batch_size: int | None = None
     """Evaluation batch size where the quantizer's outputs depend on it, otherwise null."""
     retrain_auc: RetrainAuc | None = None
@@ -170,7 +170,7 @@ class Metric(Frozen):
     """MUSE's score × 100, or an extra task's score in lm-eval's own unit."""
     stderr: float | None
     """Standard error over documents, in the unit of the score, that of PrivLeak's zero included;
-    null where the examples do not tell it (all scores equal, or a single example)."""
+    null if the examples do not tell it (all scores equal, or a single example)."""
     low: float | None = None
     """Lower end of the 95% interval; exact where all examples sit at an end of the range."""
     high: float | None = None
@@ -183,7 +183,7 @@ class ExampleScores(Frozen):
     examples: tuple[int, ...]
     """Positions of the examples in the task's data, from 0."""
     scores: tuple[Annotated[float, Field(allow_inf_nan=False)] | None, ...]
-    """ROUGE-L F × 100, or the Min-40% score in nats; null where it is not finite."""
+    """ROUGE-L F × 100, or the Min-40% score in nats; null if it is not finite."""
     documents: tuple[str, ...] | None = None
     """Document of every example, where several examples share one."""
 
@@ -201,14 +201,14 @@ class Survival(Frozen):
     update: Update
     """Size of the update."""
     rounding: Rounding | None
-    """Effect of the quantizer on it; null where the weights cannot be compared one by one."""
+    """Effect of the quantizer on it; null if the weights cannot be compared one by one."""
 
 
 class Seconds(Frozen):
     """Wall time of a cell's parts, in seconds."""
 
     training: float | None
-    """Training of the checkpoint; null where it was loaded."""
+    """Training of the checkpoint; null if it was loaded."""
     quantizing: float
     """Copying and quantizing the model."""
     evaluating: float
@@ -233,7 +233,7 @@ class Provenance(Frozen):
     threads: int
     """Threads of PyTorch."""
     onednn: bool | None = None
-    """True where float32 linear layers on a CPU were computed with oneDNN; null where it is not
+    """True if float32 linear layers on a CPU were computed with oneDNN; null if it is not
     known."""
     git: str | None
     """Commit of lm-eval-muse, `+dirty` with local changes; null for an installed package."""
@@ -246,7 +246,7 @@ class Provenance(Frozen):
     retrain_auc_stderr: float | None = None
     """Standard error of that AUC."""
     training: TrainingFacts | None = None
-    """Circumstances of the training; null for reference rows, and where they are not known."""
+    """Circumstances of the training; null for reference rows, and if they are not known."""
     seconds: Seconds | None
     """Wall times; null for a cell that failed."""
     peak_rss_mib: int
@@ -280,19 +280,19 @@ class Record(Frozen):
     """Update of an unlearned checkpoint at this precision; null for reference rows."""
     generation_config: dict[str, Any] | None = None
     """Generation settings of the checkpoint that differ from transformers' defaults. The tasks of
-    MUSE ignore them, ids of special tokens aside; null where they are not known."""
+    MUSE ignore them, ids of special tokens aside; null if they are not known."""
     calibration: dict[str, Any] | None = None
     """Origin of the text of a calibrated quantizer."""
     extra: dict[str, Metric] = {}
     """Scores of extra tasks, as `<task>/<metric>`."""
     samples: str | None = Field(default=None, pattern=SHA256)
-    """SHA-256 of the file of answers; null where none were kept."""
+    """SHA-256 of the file of answers; null if none were kept."""
     provenance: Provenance
     """Machine and versions."""
 
     @property
     def is_unchanged(self) -> bool:
-        """True where no weight of the checkpoint differs from those its training started from."""
+        """True if no weight of the checkpoint differs from those its training started from."""
         training = self.provenance.training
         if training is not None and training.changed_weights is not None:
             return not training.changed_weights
@@ -300,7 +300,7 @@ class Record(Frozen):
 
     @property
     def is_quantized(self) -> bool:
-        """True where the quantizer changes the checkpoint."""
+        """True if the quantizer changes the checkpoint."""
         return self.cell.quantizer != UNQUANTIZED
 
 

@@ -141,7 +141,7 @@ def survival_path(folder: Path, checkpoint: str) -> Path:
 
 
 def read_survival(folder: Path, checkpoint: str) -> SurvivalReport | None:
-    """Read the survival report of a checkpoint; None where there is none.
+    """Read the survival report of a checkpoint; None if there is none.
 
     Raises:
         InputError: The file is not a report.

@@ -37,16 +37,16 @@ class Update(_Strict):
     norm: Number
     """‖ΔW‖, Frobenius."""
     relative_norm: Number | None = None
-    """‖ΔW‖ / ‖W0‖; null where W0 is zero."""
+    """‖ΔW‖ / ‖W0‖; null if W0 is zero."""
     effective_rank: Number
     """(Σσ²)² / Σσ⁴ over the singular values σ of ΔW; over several layers their mean."""
 
 
 class Rounding(_Strict):
-    """Effect of a quantizer Q on an update; the shares are null where there is no update."""
+    """Effect of a quantizer Q on an update; the shares are null if there is no update."""
 
     kept_share: Number | None = None
-    """⟨Q(Wu) − Q(W0), ΔW⟩ / ‖ΔW‖²: 1 where rounding keeps the update on average, 0 where it
+    """⟨Q(Wu) − Q(W0), ΔW⟩ / ‖ΔW‖²: 1 if rounding keeps the update on average, 0 if it
     removes it."""
     noise: Number | None = None
     """‖Q(Wu) − Q(W0) − ΔW‖ / ‖ΔW‖."""

@@ -104,7 +104,7 @@ class Plot:
 
     Attributes:
         title: Heading of the plot.
-        height: Without the legend, in inches.
+        height: Height in inches, without the legend.
         data: Checkpoints and their numbers.
         draw: Fills an empty figure, given the data and a letter for each setting; returns the
             entries of the legend.
