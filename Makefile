@@ -17,12 +17,12 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-# One thread a worker: threads of several workers would wait for each other. In the order of files, the
+# One thread per worker: threads of several workers would wait for each other. In the order of files, the
 # demo's models are trained while others run, not at the end.
 pytest: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-# The tests that run lm-eval, on its newest pre-release; everything else is that of .venv.
+# The tests that run lm-eval, with its newest pre-release and otherwise the packages of .venv.
 NEXT := build/next
 test-next: $(STAMP)
 	test -x $(NEXT)/bin/python || $(PYTHON) -m venv $(NEXT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import product
+from typing import Any
 
 from harness_tasks.corpora import PUBLISHED
 
@@ -107,7 +108,14 @@ def _expected_cells(
     records: Records,
 ) -> Iterator[Cell]:
     """List the cells of the configuration on one corpus, with their settings."""
-    plain = {"params": {}, "finetuning": "none", "finetuning_params": {}, "settings": {}}
+    plain: dict[str, Any] = {
+        "params": {},
+        "finetuning": "none",
+        "finetuning_params": {},
+        "settings": {},
+        "seed": 0,
+        "stage": None,
+    }
     if config.evaluation.dtype != "auto":
         plain["dtype"] = config.evaluation.dtype
     target, retrain = (references[role].model_copy(update=plain) for role in REFERENCES)
@@ -123,7 +131,6 @@ def _expected_cells(
             "finetuning_params": unlearn.finetuning_params,
             "settings": {**unlearn.training, "seed": seed},
             "seed": seed,
-            "stage": None,
         }
         training = target.model_copy(update=changes)
         trainings.append(training)

@@ -1,10 +1,10 @@
-"""Packing of a submission: a method's records with all that others need to repeat them."""
+"""Packing of a submission: a method's records with everything needed to repeat them."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,21 +16,15 @@ from harness_tasks.cache import build_once
 from ..errors import InputError
 from ..records.schema import Record
 from ..records.store import read_records
-from . import manifest as layout
 from .card import submission_card
 from .findings import Finding
-from .manifest import FileEntry, Manifest, Package
-from .submission import (
-    LOCAL,
-    Submission,
-    is_local,
-    resolved,
-)
+from .manifest import CONFIG, MANIFEST, PACKAGE, README, SEARCH, FileEntry, Manifest, Package
+from .submission import LOCAL, Submission, is_local, resolved
 from .validation import validate
 
 
 def pack(submission: Submission, run: Path, folder: Path) -> list[Finding]:
-    """Write the submission: whole, valid and new, or not at all.
+    """Write a submission atomically: the folder appears only if it is complete and valid.
 
     Args:
         submission: the submission.
@@ -41,10 +35,10 @@ def pack(submission: Submission, run: Path, folder: Path) -> list[Finding]:
         Warnings of its validation.
 
     Raises:
-        InputError: there is something already, or the records are not fit for a submission.
+        InputError: the folder exists, a record is missing, or the submission is not valid.
     """
     refuse_existing(folder)
-    records = list(_records(submission, run))
+    records = _records(submission, run)
     contents = _contents(submission, records, run)
     manifest = Manifest(
         format=1,
@@ -55,7 +49,7 @@ def pack(submission: Submission, run: Path, folder: Path) -> list[Finding]:
             for name, content in sorted(contents.items())
         },
     )
-    contents[layout.MANIFEST] = _json(manifest)
+    contents[MANIFEST] = _json(manifest)
     warnings: list[Finding] = []
 
     def write(temporary: Path) -> None:
@@ -73,17 +67,21 @@ def pack(submission: Submission, run: Path, folder: Path) -> list[Finding]:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Never overwrite a submission.
+    """Refuse to overwrite a submission.
 
     Raises:
-        InputError: there is something already.
+        InputError: the folder exists.
     """
     if folder.exists() or folder.is_symlink():
-        raise InputError(f"{folder} is there already; choose another --out, or move it away")
+        raise InputError(f"{folder} already exists; choose another --out, or move it away")
 
 
 def failures(submission: Submission, run: Path) -> list[str]:
-    """Describe each cell that failed in a line; a submission has a result for every cell.
+    """Describe each failed cell in a line; a submission needs a result for every cell.
+
+    Args:
+        submission: the submission.
+        run: folder of the run that holds its records.
 
     Raises:
         InputError: a cell has no record.
@@ -95,65 +93,15 @@ def failures(submission: Submission, run: Path) -> list[str]:
     ]
 
 
-def _records(submission: Submission, run: Path) -> Iterator[Record]:
-    """Read the records of every cell that belongs to the submission."""
-    there = {record.cell.stem: record for record in read_records(run)}
-    for planned in submission.plan:
-        for cell in planned.cells:
-            if cell.cell.stem not in there:
-                raise InputError(f"{run}: no record of {cell.cell.stem}; run the grid to its end")
-            yield there[cell.cell.stem]
+def _records(submission: Submission, run: Path) -> list[Record]:
+    """Select the records of a submission's cells, in the order of its plan."""
+    records = {record.cell.stem: record for record in read_records(run)}
+    stems = [cell.cell.stem for planned in submission.plan for cell in planned.cells]
+    for stem in stems:
+        if stem not in records:
+            raise InputError(f"{run}: no record of {stem}; run the grid to its end")
+    return [records[stem] for stem in stems]
 
 
-def _contents(submission: Submission, records: list[Record], run: Path) -> dict[str, bytes]:
-    """Make every file but the manifest."""
-    contents = {f"source/{path.name}": path.read_bytes() for path in submission.plugins}
-    source = f"Its code is in {', '.join(contents)}."
-    if submission.owner != LOCAL:
-        package = Package(distribution=submission.owner, version=version(submission.owner))
-        contents[layout.PACKAGE] = _json(package)
-        source = f"Its code is in the package {package.distribution} {package.version}."
-    plugins = [name for name in contents if name != layout.PACKAGE]
-    config = resolved(submission)
-    contents[layout.CONFIG] = _yaml(config)
-    searched = []
-    if submission.search:
-        search = submission.search.model_copy(update={"corpora": config.corpora})
-        contents[layout.SEARCH] = _yaml(search)
-        searched = [e for e in submission.search.search if e.method == submission.method]
-    unlearner = next(p.recipe.unlearner for p in submission.plan if p.recipe)
-    card = submission_card(
-        method=submission.method,
-        documentation=inspect.getdoc(type(unlearner)) or "",
-        source=source,
-        plugins=plugins,
-        entries=config.unlearn,
-        searched=searched,
-        local=_local_folders(records),
-        records=records,
-    )
-    contents[layout.README] = card.encode()
-    for record in records:
-        stem = record.cell.stem
-        contents[f"records/{stem}.json"] = (run / "records" / f"{stem}.json").read_bytes()
-        if record.samples:
-            answers = run / "samples" / f"{stem}.jsonl.gz"
-            contents[f"samples/{stem}.jsonl.gz"] = answers.read_bytes()
-    return contents
-
-
-def _local_folders(records: Sequence[Record]) -> list[str]:
-    """Names of the folders of text and models that the records are about."""
-    trainings = [record.cell.training for record in records]
-    found = [t.corpus.name for t in trainings if t.corpus.source == "folder"]
-    models = [model for t in trainings for model in (t.model, t.tokenizer) if model]
-    return list(dict.fromkeys(found + [model.name for model in models if is_local(model)]))
-
-
-def _json(model: BaseModel) -> bytes:
-    return (model.model_dump_json(indent=1) + "\n").encode()
-
-
-def _yaml(model: BaseModel) -> bytes:
-    content = model.model_dump(mode="json")
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()
+def _contents(submission: Submission, records: Sequence[Record], run: Path) -> dict[str, bytes]:
+    """Build the content of every file except the manifest, by its path."""

@@ -1,41 +1,41 @@
-"""Validation of a submission without trust: nothing of it is imported, unpickled or run."""
+"""Validation of an untrusted submission: none of it is imported, unpickled or run."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from ..config import RunConfig
 from ..errors import InputError
-from ..reading.untrusted_files import (
-    Unsafe,
-    kind,
-    list_files,
-    read_bytes,
-    read_text,
-    short,
-)
+from ..grid.sweep import SweepConfig
+from ..reading.untrusted_files import Unsafe, kind, list_files, read_bytes, read_text, short
 from ..reading.untrusted_values import read_json, read_yaml
 from ..records import samples
 from ..records.schema import REFERENCES, Record
-from . import manifest as layout
-from .answer_checks import answer_problems, read_answers
+from .answer_checks import answer_problems, question_problems, read_answers
 from .benchmark_checks import benchmark_findings
 from .board import Precisions, precision_findings
 from .findings import Finding
-from .grid_checks import Together, grid_findings
-from .manifest import Manifest, Package
-from .record_checks import first_error, read_record, record_problems
+from .grid_checks import grid_findings
+from .manifest import (
+    CONFIG,
+    FOLDERS,
+    MANIFEST,
+    MAX_FILES,
+    MAX_TOTAL_BYTES,
+    PACKAGE,
+    README,
+    SEARCH,
+    Manifest,
+    Package,
+    max_bytes,
+)
+from .record_checks import parse_model, read_record, record_problems
 
-M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
 
@@ -45,9 +45,9 @@ class Verdict:
 
     Attributes:
         folder: the submission.
-        method: name in the manifest; empty where that cannot be read.
-        records: records that could be read, by the path of their file.
-        findings: problems and warnings, in the order in which they were found.
+        method: name in the manifest; empty if the manifest cannot be read.
+        records: readable records, by the path of their file.
+        findings: problems and warnings, in order of discovery.
     """
 
     folder: Path
@@ -57,12 +57,12 @@ class Verdict:
 
     @property
     def problems(self) -> list[Finding]:
-        """Findings that are no warnings."""
+        """Findings that make the submission invalid."""
         return [finding for finding in self.findings if not finding.warning]
 
-    def add(self, place: str, *texts: str) -> None:
+    def add(self, path: str, *texts: str) -> None:
         """Add problems of one file."""
-        self.findings += [Finding(place, text) for text in texts]
+        self.findings += [Finding(path, text) for text in texts]
 
 
 def validate(
@@ -74,176 +74,158 @@ def validate(
 
     Args:
         folder: the submission.
-        watch: iterates over the names of its records, for a progress bar.
-        board: precisions that it must have, as `board.board_precisions` gives them; not checked
-            where left out.
+        watch: iterates over the paths of the records, for a progress bar.
+        board: precisions that the submission must have, from `board.board_precisions`; not checked
+            if left out.
 
     Raises:
-        InputError: the folder is not a submission at all.
+        InputError: the folder does not exist or has no manifest.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    if not (folder / layout.MANIFEST).is_file():
-        raise InputError(f"{folder}: no submission found there (expected {layout.MANIFEST})")
-    verdict = _Submission(folder).check(watch)
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder}: no submission found there (expected {MANIFEST})")
+    verdict = _Validator(folder).run(watch)
     if board is not None:
         verdict.findings += precision_findings(verdict.records.values(), board)
     return verdict
 
 
-class _Submission:
-    """Submission while it is checked."""
+class _Validator:
+    """State of one validation."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.verdict = Verdict(folder)
         self.manifest: Manifest | None = None
+        self.first_seen: dict[Any, tuple[Any, str]] = {}
 
-    def check(self, watch: Callable[[list[str]], Iterable[str]]) -> Verdict:
-        names = self._names()
-        if layout.MANIFEST in names:
-            self.manifest = self._read(layout.MANIFEST, partial(_parse, Manifest))
+    def run(self, watch: Callable[[list[str]], Iterable[str]]) -> Verdict:
+        names = self._list_names()
+        if MANIFEST in names:
+            self.manifest = self._read(MANIFEST, lambda b: parse_model(Manifest, read_json(b)))
         if self.manifest:
             self.verdict.method = self.manifest.method
-            self.verdict.add(layout.MANIFEST, *_manifest_problems(self.manifest, names))
+            self.verdict.add(MANIFEST, *_manifest_problems(self.manifest, names))
         for name in names:
             if name.endswith((".md", ".py")):
                 self._read(name, read_text)
-        if layout.PACKAGE in names:
-            self._read(layout.PACKAGE, partial(_parse, Package))
-        if layout.SEARCH in names:
-            self._read(layout.SEARCH, _search)
-        config = self._read(layout.CONFIG, _config) if layout.CONFIG in names else None
-
-        together = Together()
+        if PACKAGE in names:
+            self._read(PACKAGE, lambda b: parse_model(Package, read_json(b)))
+        if SEARCH in names:
+            self._read(SEARCH, lambda b: parse_model(SweepConfig, read_yaml(b)))
+        config = None
+        if CONFIG in names:
+            config = self._read(CONFIG, lambda b: parse_model(RunConfig, read_yaml(b)))
         for name in watch([name for name in names if name.startswith("records/")]):
-            self._check_cell(name, names, together)
+            self._check_cell(name, names)
         for name in names:
             record = name.replace("samples/", "records/", 1).removesuffix(".jsonl.gz") + ".json"
             if name.startswith("samples/") and record not in names:
-                self.verdict.add(name, "there is no record that it belongs to")
-        records = self.verdict.records
+                self.verdict.add(name, "no record belongs to this file")
         if config and self.manifest:
-            self.verdict.findings += grid_findings(config, self.manifest.method, records)
-        self.verdict.findings += benchmark_findings(records)
+            method, records = self.manifest.method, self.verdict.records
+            self.verdict.findings += grid_findings(config, method, records)
+        self.verdict.findings += benchmark_findings(self.verdict.records)
         return self.verdict
 
-    def _names(self) -> dict[str, None]:
-        """List the files that may be read, in order; everything else is a finding."""
-        found = {}
+    def _list_names(self) -> list[str]:
+        """List the files that may be read, sorted; everything else is a finding."""
+        sizes = {}
         try:
-            for name, status in list_files(self.folder, layout.MOST_FILES):
-                most = layout.most_bytes(name)
-                if name.endswith("/"):
-                    problem = None if name in layout.FOLDERS else "has no place in a submission"
-                elif problem := kind(status):
-                    pass
-                elif most is None:
-                    problem = "has no place in a submission"
-                elif status.st_size > most:
-                    problem = f"{status.st_size} bytes, more than {most}"
-                else:
-                    found[name] = status.st_size
-                if problem:
+            for name, status in list_files(self.folder, MAX_FILES):
+                limit = max_bytes(name)
+                if name in FOLDERS:
+                    continue
+                if not name.endswith("/") and (problem := kind(status)):
                     self.verdict.add(name, problem)
+                elif limit is None:
+                    self.verdict.add(name, "not allowed in a submission")
+                elif status.st_size > limit:
+                    self.verdict.add(name, f"{status.st_size} bytes, more than {limit}")
+                else:
+                    sizes[name] = status.st_size
         except Unsafe as error:
             self.verdict.add(".", str(error))
-        if (total := sum(found.values())) > layout.MOST_TOTAL:
-            self.verdict.add(".", f"{total} bytes in all, more than {layout.MOST_TOTAL}")
-            return {}
-        for name in (layout.CONFIG, layout.README):
-            if name not in found:
+        if (total := sum(sizes.values())) > MAX_TOTAL_BYTES:
+            self.verdict.add(".", f"{total} bytes in total, more than {MAX_TOTAL_BYTES}")
+            return []
+        for name in (CONFIG, README):
+            if name not in sizes:
                 self.verdict.add(name, "is missing")
-        for folder in layout.FOLDERS:
-            if not any(name.startswith(folder) for name in found):
+        for folder in FOLDERS:
+            if not any(name.startswith(folder) for name in sizes):
                 self.verdict.add(folder, "is missing or empty")
-        return dict.fromkeys(sorted(found))
+        return sorted(sizes)
 
     def _read(self, name: str, parse: Callable[[bytes], T]) -> T | None:
-        """Read and parse a file; None, and a finding, where it is not what it should be."""
+        """Read, checksum and parse a file; return None, with a finding, if it is unsafe."""
         try:
-            content = read_bytes(self.folder, name, layout.most_bytes(name) or 0)
-            self._check_hash(name, content)
+            content = read_bytes(self.folder, name, max_bytes(name) or 0)
+            entry = self.manifest.files.get(name) if self.manifest else None
+            if entry and len(content) != entry.bytes:
+                self.verdict.add(name, f"{len(content)} bytes, {MANIFEST} says {entry.bytes}")
+            elif entry and hashlib.sha256(content).hexdigest() != entry.sha256:
+                self.verdict.add(name, f"SHA-256 differs from {MANIFEST}")
             return parse(content)
         except Unsafe as error:
             self.verdict.add(name, str(error))
             return None
 
-    def _check_hash(self, name: str, content: bytes) -> None:
-        entry = self.manifest.files.get(name) if self.manifest else None
-        if entry and len(content) != entry.bytes:
-            text = f"{len(content)} bytes, {layout.MANIFEST} says {entry.bytes}"
-            self.verdict.add(name, text)
-        elif entry and hashlib.sha256(content).hexdigest() != entry.sha256:
-            self.verdict.add(name, f"not the SHA-256 that {layout.MANIFEST} says")
-
-    def _check_cell(self, name: str, names: Collection[str], together: Together) -> None:
+    def _check_cell(self, name: str, names: Collection[str]) -> None:
         """Check a record and its answers."""
         record = self._read(name, read_record)
         if record is None:
             return
         self.verdict.records[name] = record
         self.verdict.add(name, *record_problems(record))
-        if name != f"records/{record.cell.stem}.json":
-            stem = short(record.cell.stem)
-            self.verdict.add(name, f"holds another cell than its name says: {stem}")
-        place = name.replace("records/", "samples/", 1).removesuffix(".json") + ".jsonl.gz"
-        if (place in names) != (record.samples is not None):
-            text = "samples: null, but there are answers" if record.samples is None else None
-            self.verdict.add(name, text or f"samples: there is no {place}")
-        elif record.samples is not None and (lines := self._read(place, _decompress)) is not None:
+        stem = record.cell.stem
+        if name != f"records/{stem}.json":
+            self.verdict.add(name, f"the file name is not that of its cell: {short(stem)}")
+        path = name.replace("records/", "samples/", 1).removesuffix(".json") + ".jsonl.gz"
+        if record.samples is None:
+            if path in names:
+                self.verdict.add(name, f"samples: null, but {path} exists")
+        elif path not in names:
+            self.verdict.add(name, f"samples: {path} does not exist")
+        elif (lines := self._read(path, _decompress)) is not None:
             if samples.sha256(lines) != record.samples:
-                self.verdict.add(place, "not the SHA-256 of its record")
+                self.verdict.add(path, "SHA-256 differs from its record")
             try:
                 answers = read_answers(lines)
             except Unsafe as error:
-                self.verdict.add(place, str(error))
+                self.verdict.add(path, str(error))
                 return
-            self.verdict.add(place, *answer_problems(record, answers))
-            self.verdict.add(place, *together.problems(record, answers, place))
+            self.verdict.add(path, *answer_problems(record, answers))
+            self.verdict.add(path, *question_problems(record, answers, path, self.first_seen))
 
 
 def _manifest_problems(manifest: Manifest, names: Collection[str]) -> Iterator[str]:
-    there = {*names} - {layout.MANIFEST}
+    """Compare the files and cells of the manifest with the names of the files."""
+    present = {*names} - {MANIFEST}
     if manifest.method in REFERENCES:
         yield f"method: {manifest.method} is the name of a reference row"
-    for name in sorted(manifest.files.keys() - there):
-        yield f"files: {short(name)} is not there"
-    for name in sorted(there - manifest.files.keys()):
-        yield f"files: lacks {name}, which is there"
+    for name in sorted(manifest.files.keys() - present):
+        yield f"files: {short(name)} does not exist"
+    for name in sorted(present - manifest.files.keys()):
+        yield f"files: {name} exists but is not listed"
     for cell, count in Counter(manifest.cells).items():
         if count > 1:
             yield f"cells: {short(cell)} is listed {count} times"
-    promised = {f"records/{cell}.json" for cell in manifest.cells}
-    recorded = {name for name in there if name.startswith("records/")}
-    for name in sorted(promised - recorded):
-        yield f"cells: promised, but there is no {short(name)}"
-    for name in sorted(recorded - promised):
-        yield f"cells: {name} is there, but not promised"
-
-
-def _parse(model: type[M], content: bytes) -> M:
-    return _validated(model, read_json(content))
-
-
-def _config(content: bytes) -> RunConfig:
-    return _validated(RunConfig, read_yaml(content))
-
-
-def _search(content: bytes) -> BaseModel:
-    from ..grid.sweep import SweepConfig
-
-    return _validated(SweepConfig, read_yaml(content))
-
-
-def _validated(model: type[M], value: Any) -> M:
-    try:
-        return model.model_validate_json(json.dumps(value))
-    except ValidationError as error:
-        raise Unsafe(first_error(error)) from error
+    listed = {f"records/{cell}.json" for cell in manifest.cells}
+    recorded = {name for name in present if name.startswith("records/")}
+    for name in sorted(listed - recorded):
+        yield f"cells: listed, but {short(name)} does not exist"
+    for name in sorted(recorded - listed):
+        yield f"cells: {name} exists but is not listed"
 
 
 def _decompress(content: bytes) -> bytes:
+    """Decompress answers.
+
+    Raises:
+        Unsafe: not gzip, or too large.
+    """
     try:
         return samples.decompress(content)
     except ValueError as error:

@@ -7,13 +7,11 @@ from typer.testing import CliRunner
 
 from leaderboard.cli.app import app
 from leaderboard.config import (
-    Evaluation,
     RunConfig,
     load_config,
     parse,
 )
 from leaderboard.errors import InputError
-from leaderboard.evaluation.evaluate import subset_indices
 from leaderboard.grid.plan import make_plan
 from leaderboard.grid.sweep import SweepConfig, load_sweep, select
 from leaderboard.records.store import read_records
@@ -25,14 +23,6 @@ SEARCH = {
     "fixed": {"params": {"beta": 0.2}},
     "grid": {"training.learning_rate": [1e-4, 1e-3], "finetuning_params.rank": [4, 8]},
 }
-
-
-def test_halves_share_nothing_and_leave_nothing() -> None:
-    """Pairs take turns, so that both halves of PrivLeak have forget and holdout texts."""
-    halves = [subset_indices(10, Evaluation(subset=half)) for half in ("validation", "test")]
-    assert halves == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7]]
-    assert subset_indices(10, Evaluation()) == list(range(10))
-    assert subset_indices(10, Evaluation(subset="test", limit=3)) == [2, 3, 6]
 
 
 def test_trials_are_the_whole_grid_on_the_selection_half(small_world: Any) -> None:
