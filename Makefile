@@ -31,7 +31,7 @@ test-next: $(STAMP)
 	$(NEXT)/bin/python -m pip install --quiet --pre --upgrade --no-deps lm_eval
 	$(NEXT)/bin/python -c 'import lm_eval; print("lm_eval", lm_eval.__version__)'
 	OMP_NUM_THREADS=1 $(NEXT)/bin/python -m pytest --numprocesses auto --dist loadfile \
-		tests/harness_tasks tests/leaderboard/execution/test_runner.py tests/leaderboard/cli/test_steps.py
+		tests/harness_tasks tests/leaderboard/execution/test_runner.py tests/leaderboard/cli/test_single_model.py
 
 # Ten times as many cases of bad input as in the tests.
 fuzz: $(STAMP)
@@ -55,7 +55,7 @@ $(STAMP): pyproject.toml constraints.txt harness_tasks/autoload.pth
 
 # Speed and memory as ratios within one run; not part of the tests, whose machine may be busy.
 bench: $(STAMP)
-	$(BIN)/pytest tests/benchmarks --override-ini addopts=-ra --benchmark-columns median,rounds
+	LM_EVAL_MUSE_ONEDNN=1 $(BIN)/pytest tests/benchmarks --override-ini addopts=-ra --benchmark-columns median,rounds
 
 # A grid killed at 50 random moments, and other mishaps; FAULTS_KILLS=10 for a first impression.
 faults: $(STAMP)

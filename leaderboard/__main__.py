@@ -1,6 +1,6 @@
 """``python -m leaderboard`` is ``lm-eval-muse``."""
 
-from .cli.app import main
+from .cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,23 +1,15 @@
-"""Configuration of a run: a validated YAML file; every error names its place in the file."""
+"""Configuration of a run: a validated YAML file; errors have the path of the setting."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import InputError
 from .reading.untrusted_files import Unsafe
-from .reading.untrusted_values import check_value
+from .reading.untrusted_values import read_yaml as parse_yaml
 from .records.schema import Dtype, Subset
 from .records.version1 import SUBSETS
 
@@ -109,7 +101,7 @@ class PrecisionEntry(Strict):
 
 
 def _renamed_subset(value: Any) -> Any:
-    """Accept the names that the halves had before: ``selection`` and ``final``."""
+    """Translate the subset names of version 1, ``selection`` and ``final``."""
     return SUBSETS.get(value, value) if isinstance(value, str) else value
 
 
@@ -162,6 +154,11 @@ class Resources(Strict):
     memory_gib: float | None = Field(default=None, gt=0)
 
 
+def _from_name(key: str) -> BeforeValidator:
+    """Accept a string in place of a mapping that has only ``key``."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
 class RunConfig(Strict):
     """A grid: corpora × methods and finetunings × precisions × seeds.
 
@@ -182,9 +179,9 @@ class RunConfig(Strict):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    corpora: list[CorpusEntry] = Field(min_length=1)
+    corpora: list[Annotated[CorpusEntry, _from_name("name")]] = Field(min_length=1)
     unlearn: list[UnlearnEntry] = []
-    precisions: list[PrecisionEntry] = Field(min_length=1)
+    precisions: list[Annotated[PrecisionEntry, _from_name("quantizer")]] = Field(min_length=1)
     suites: list[Suite] = []
     seeds: list[int] = Field(default=[0], min_length=1)
     training: dict[str, Any] = {}
@@ -192,33 +189,17 @@ class RunConfig(Strict):
     keep: Keep = "all"
     resources: Resources = Resources()
 
-    @field_validator("corpora", mode="before")
-    @classmethod
-    def _corpus_names(cls, value: Any) -> Any:
-        return _names_as(value, "name")
 
-    @field_validator("precisions", mode="before")
-    @classmethod
-    def _precision_names(cls, value: Any) -> Any:
-        return _names_as(value, "quantizer")
-
-
-def _names_as(value: Any, key: str) -> Any:
-    if isinstance(value, list):
-        return [{key: item} if isinstance(item, str) else item for item in value]
-    return value
-
-
-def parse(model: type[M], content: Any, where: str) -> M:
-    """Validate the content of a file against one of the models above.
+def parse(model: type[M], content: Any, source: str) -> M:
+    """Validate the content of a file against a model.
 
     Args:
-        model: the model.
-        content: plain values, as read from the file.
-        where: name of the file, for messages.
+        model: Pydantic model of the file.
+        content: Plain values, as read from the file.
+        source: Name of the file, for messages.
 
     Raises:
-        InputError: a setting is wrong; the message names ``where`` and the setting's path.
+        InputError: A setting is wrong; the message has ``source`` and the path of the setting.
     """
     try:
         return model.model_validate(content)
@@ -226,50 +207,28 @@ def parse(model: type[M], content: Any, where: str) -> M:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"]) or "top level"
         message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where}: {path}: {message} (found {first['input']!r:.80})") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key that stands twice, of which the first would be lost."""
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, value in node.value:
-            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
-            if name in seen:
-                raise yaml.MarkedYAMLError(None, None, "a key stands twice", key.start_mark)
-            seen.add(name)
-            # merges of lists of merges would grow without bound
-            if key.tag == "tag:yaml.org,2002:merge" and isinstance(value, yaml.SequenceNode):
-                raise yaml.MarkedYAMLError(None, None, "<< takes one mapping", key.start_mark)
-        return node
+        raise InputError(f"{source}: {path}: {message} (found {first['input']!r:.80})") from error
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file: plain values, each with one meaning.
+    """Read a YAML file of plain values.
 
     Raises:
-        InputError: no such file, not YAML, a key that stands twice, or values that are too deep,
-            too many (as when aliases multiply), or not finite.
+        InputError: The file cannot be read, is not YAML, has a duplicate key, or has values that
+            are too deep, too many (as when aliases multiply), or not finite.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-        check_value(value, any_text=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+        return parse_yaml(path.read_bytes(), aliases=True, any_text=True)
     except Unsafe as error:
         raise InputError(f"{path}: {error}") from error
-    except Exception as error:  # what stands behind a tag, as !!int, raises whatever it likes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not YAML: {reason:.500}") from error
-    return value
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read a run's configuration; paths in it are relative to the working folder.
+    """Read the configuration of a run; its relative paths start from the working folder.
 
     Raises:
-        InputError: no such file, not YAML, or a wrong setting.
+        InputError: The file cannot be read, is not YAML, or has a wrong setting.
     """
     return parse(RunConfig, read_yaml(path), str(path))

@@ -22,13 +22,25 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one. If the block raises, the old one is unchanged.
     """
+    with _unfinished(path) as unfinished:
+        yield unfinished
+        unfinished.replace(path)
+
+
+@contextlib.contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """Yield a name next to ``path`` that no other writer has; remove what is left of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
         yield unfinished
-        unfinished.replace(path)
+    except OSError as error:
+        if error.filename == str(unfinished):
+            error.filename = str(path)  # the name that the user knows
+        raise
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, or the file system is read-only
+            unfinished.unlink()
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
@@ -48,18 +60,15 @@ def write_new(path: Path, content: str) -> bool:
     Returns:
         False if the file exists already.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
-    try:
+    with _unfinished(path) as unfinished:
         with unfinished.open("w", encoding="utf-8") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        path.hardlink_to(unfinished)
-    except FileExistsError:
-        return False
-    finally:
-        unfinished.unlink(missing_ok=True)
+        try:
+            path.hardlink_to(unfinished)
+        except FileExistsError:
+            return False
     return True
 
 

@@ -1,5 +1,5 @@
 """The command line: ``lm-eval-muse``."""
 
-from .app import app, main
+from .entry import app, main
 
 __all__ = ["app", "main"]

@@ -25,24 +25,24 @@ app = typer.Typer()
 
 @app.command()
 def submit(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The grid, as YAML.")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="Configuration of the grid.")],
     plugin: PluginOption = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="Method to submit (repeatable); by default all that are not built in."),
+        typer.Option(help="Method to submit (repeatable); default: all that are not built in."),
     ] = None,
     search: Annotated[
-        Path | None, typer.Option(help="Search that chose the grid's settings.")
+        Path | None, typer.Option(help="Sweep that chose the grid's settings.")
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option("--run", help="Folder of the run; runs/<name> if left out.")
+        Path | None, typer.Option("--run", help="Folder of the run; default: runs/<name>.")
     ] = None,
     out_dir: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for <method>/, the submission.")
+        Path, typer.Option("--out", "-o", help="Parent folder of the submission, <method>/.")
     ] = Path("submissions"),
     retry_failed: RetryOption = False,
 ) -> None:
-    """Check a method, run what is left of its grid, and pack the results."""
+    """Check a method, run the remaining cells of its grid, and pack the results."""
     from ..config import load_config
     from ..grid.sweep import load_sweep
     from ..submissions.packing import failures, pack, refuse_existing
@@ -51,19 +51,20 @@ def submit(
     load_plugins(plugin)
     settings = load_config(config)
     sweep = load_sweep(search) if search else None
-    found = submissions(settings, method or (), plugin or (), sweep)
-    for submission in found:
+    submitted = submissions(settings, method or (), plugin or (), sweep)
+    for submission in submitted:
         refuse_existing(out_dir / submission.method)
         say(f"{submission.method} keeps the contract of methods")
     run = run_dir or Path("runs") / settings.name
-    plan = {id(planned): planned for submission in found for planned in submission.plan}
+    # two methods share the target and retrain models
+    plan = {id(planned): planned for submission in submitted for planned in submission.plan}
     run_plan(settings, run, list(plan.values()), retry_failed=retry_failed)
-    if failed := [line for submission in found for line in failures(submission, run)]:
+    if failed := [line for submission in submitted for line in failures(submission, run)]:
         for line in failed:
             say(line)
         say("nothing was packed; fix the cause and rerun with --retry-failed")
         raise typer.Exit(FAILED_CELLS)
-    for submission in found:
+    for submission in submitted:
         folder = out_dir / submission.method
         say(f"packing {folder}")
         for warning in pack(submission, run, folder):
@@ -73,10 +74,10 @@ def submit(
 
 @app.command()
 def validate(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A submission.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Submissions.")],
     board: Annotated[
         Path | None,
-        typer.Option(help="Folder of the leaderboard; a submission must have all its precisions."),
+        typer.Option(help="Folder of a leaderboard; the submissions must have all its precisions."),
     ] = None,
 ) -> None:
     """Check submissions without running their code; exit code 1 if one has problems."""
@@ -88,7 +89,7 @@ def validate(
     from ..submissions.validation import validate
 
     precisions = board_precisions(read_records(board)) if board else None
-    wrong = False
+    has_problems = False
     for folder in folders:
         verdict = validate(
             folder,
@@ -100,17 +101,17 @@ def validate(
         for finding in verdict.findings:
             show(str(finding))
         count = len(verdict.problems)
-        wrong = wrong or count > 0
+        has_problems = has_problems or count > 0
         state = f"{count} problem{'s' if count > 1 else ''}" if count else "valid"
-        what = f"{harmless(verdict.method) or 'no method'}, {len(verdict.records)} records"
-        show(f"{folder}: {what}: {state}")
-    raise typer.Exit(PROBLEMS if wrong else 0)
+        summary = f"{harmless(verdict.method) or 'no method'}, {len(verdict.records)} records"
+        show(f"{folder}: {summary}: {state}")
+    raise typer.Exit(PROBLEMS if has_problems else 0)
 
 
 @app.command()
 def collect(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Submissions.")],
-    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for all their records.")],
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder that receives the records.")],
 ) -> None:
     """Collect the records of valid submissions in one folder, for `table`."""
     from ..submissions.collection import collect

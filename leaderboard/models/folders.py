@@ -108,16 +108,17 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         tokenizer: Its tokenizer.
         folder: The folder; left alone if it exists.
     """
+    return build_once(folder, lambda temporary: _write_model(model, tokenizer, temporary))
+
+
+def _write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     from quantizers.architecture import is_multimodal
 
-    def write(temporary: Path) -> None:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        if is_multimodal(model):
-            copy_processor(model, temporary)
-        write_checksums(temporary)
-
-    return build_once(folder, write)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if is_multimodal(model):
+        copy_processor(model, folder)
+    write_checksums(folder)
 
 
 def try_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -139,7 +140,7 @@ def try_saving(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         repair_generation_config(model)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=temporary_prefix(folder), dir=folder.parent) as place:
-            save_model(model, tokenizer, Path(place, "model"))
+            _write_model(model, tokenizer, Path(place))
     except ModelError as error:
         raise InputError(str(error)) from error
     except Exception as error:  # transformers, tokenizers and safetensors raise anything

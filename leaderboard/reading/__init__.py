@@ -1,1 +1,1 @@
-"""Readers and escaping of files that anybody may have written."""
+"""Readers of untrusted files, and escaping of untrusted text."""

@@ -1,7 +1,4 @@
-"""Reading files that a stranger has made: bounded, strict, and without running anything.
-
-Whatever the content is, the outcome is a plain value or one ``Unsafe`` that says what is wrong.
-"""
+"""Bounded readers of untrusted files: nothing is run, and every refusal is ``Unsafe``."""
 
 from __future__ import annotations
 
@@ -17,67 +14,61 @@ _LAYOUT = "\n\r\t"
 
 
 class Unsafe(ValueError):
-    """A file is not what it may be; the message is one line."""
+    """An untrusted file is refused; the message is one line."""
 
 
 def harmless(text: str, longest: int = 500) -> str:
-    """Make text safe for a terminal: ASCII, one line, cut at ``longest`` characters.
-
-    Look-alike letters, marks that reverse the direction and control sequences become visible
-    escapes.
-    """
+    """Make text safe for a terminal: one line of ASCII, with escapes for other characters."""
     return short(text, longest).encode("unicode_escape").decode("ascii")
 
 
 def short(text: str, longest: int = 100) -> str:
-    """Cut a text, so that the rest of a message is still seen."""
+    """Truncate text to ``longest`` characters."""
     return text if len(text) <= longest else text[:longest] + "..."
 
 
-def list_files(folder: Path, most: int) -> Iterator[tuple[str, os.stat_result]]:
-    """List everything in a folder and in the folders directly below it.
+def list_files(folder: Path, limit: int) -> Iterator[tuple[str, os.stat_result]]:
+    """List a folder and the folders directly in it, without following links.
 
     Args:
-        folder: followed where it is a link itself; no link below it is.
-        most: largest number of entries.
+        folder: The folder. It may be a link itself.
+        limit: Largest number of entries.
 
     Yields:
-        path from ``folder``, with ``/`` at the end for a folder, and its status.
+        Path of an entry from ``folder``, with ``/`` at the end for a folder, and its status.
 
     Raises:
-        Unsafe: more entries than that, or a folder that cannot be read.
+        Unsafe: There are more entries, or a folder cannot be read.
     """
-    seen = 0
-    waiting = [""]
-    while waiting:
-        inside = waiting.pop()
+    count = 0
+    remaining = [""]
+    while remaining:
+        parent = remaining.pop()
         try:
-            with os.scandir(folder / inside) as found:
-                for entry in found:
-                    seen += 1
-                    if seen > most:
-                        raise Unsafe(f"more than {most} files and folders")
+            with os.scandir(folder / parent) as entries:
+                for entry in entries:
+                    count += 1
+                    if count > limit:
+                        raise Unsafe(f"more than {limit} files and folders")
                     status = entry.stat(follow_symlinks=False)
-                    if not stat.S_ISDIR(status.st_mode):
-                        yield f"{inside}{entry.name}", status
-                        continue
-                    yield f"{inside}{entry.name}/", status
-                    if not inside:
-                        waiting.append(f"{entry.name}/")
+                    is_folder = stat.S_ISDIR(status.st_mode)
+                    yield f"{parent}{entry.name}{'/' * is_folder}", status
+                    if is_folder and not parent:
+                        remaining.append(f"{entry.name}/")
         except OSError as error:
-            raise Unsafe(f"{inside or 'the folder'} cannot be listed: {error.strerror}") from error
+            raise Unsafe(f"{parent or 'the folder'} cannot be listed: {error.strerror}") from error
 
 
-def read_bytes(folder: Path, name: str, most: int) -> bytes:
-    """Read a regular file that has no second name elsewhere.
+def read_bytes(folder: Path, name: str, limit: int) -> bytes:
+    """Read a regular file.
 
     Args:
-        folder: the submission.
-        name: path of the file in it.
-        most: largest number of bytes.
+        folder: The submission.
+        name: Path of the file in it.
+        limit: Largest number of bytes.
 
     Raises:
-        Unsafe: a link, a device, a file with a second name elsewhere, a larger or unreadable one.
+        Unsafe: The file is a link, a hard link, a device, too large, or cannot be read.
     """
     try:
         # without O_NONBLOCK, opening a pipe would wait for its other end
@@ -89,16 +80,16 @@ def read_bytes(folder: Path, name: str, most: int) -> bytes:
         if problem := kind(os.fstat(descriptor)):
             raise Unsafe(problem)
         try:
-            content = file.read(most + 1)
+            content = file.read(limit + 1)
         except OSError as error:
             raise Unsafe(f"cannot be read: {error.strerror}") from error
-    if len(content) > most:
-        raise Unsafe(f"more than {most} bytes")
+    if len(content) > limit:
+        raise Unsafe(f"more than {limit} bytes")
     return content
 
 
 def kind(status: os.stat_result) -> str | None:
-    """Problem with an entry of a folder, from its status; None for a regular file."""
+    """Name the problem with a folder's entry that is not a regular file; None for one that is."""
     if stat.S_ISLNK(status.st_mode):
         return "a symbolic link"
     if not stat.S_ISREG(status.st_mode):
@@ -109,37 +100,47 @@ def kind(status: os.stat_result) -> str | None:
 
 
 def read_text(content: bytes) -> str:
-    """Decode UTF-8 text without marks that hide or reorder it.
+    """Decode UTF-8 text without invisible characters.
 
     Raises:
-        Unsafe: other bytes, such a mark, or a pickle of protocol 0, which is ASCII.
+        Unsafe: The content is not UTF-8, has an invisible character, or is a pickle of protocol 0,
+            which is ASCII.
     """
     if _is_text_pickle(content.rstrip()):
         raise Unsafe("is a pickle")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Unsafe(f"not UTF-8: byte {error.start}: {error.reason}") from error
+    text = decode(content)
     refuse_marks(text)
     return text
 
 
+def decode(content: bytes) -> str:
+    """Decode UTF-8.
+
+    Raises:
+        Unsafe: The content is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unsafe(f"not UTF-8: byte {error.start}: {error.reason}") from error
+
+
 def _is_text_pickle(content: bytes) -> bool:
-    """Return True if all of the content is pickle opcodes up to STOP; nothing is loaded."""
+    """Return True if the content is a sequence of pickle opcodes up to STOP; load nothing."""
     if len(content) < 2 or not content.endswith(b"."):
         return False
     try:
         *_, (_, _, position) = pickletools.genops(content)
-    except Exception:  # whatever an opcode's own reader raises
+    except Exception:  # readers of opcodes raise errors of any type
         return False
     return position == len(content) - 1
 
 
 def refuse_marks(text: str) -> None:
-    """Refuse characters that nobody sees: controls, bidirectional and zero-width marks, fillers.
+    """Refuse invisible characters: controls, bidirectional and zero-width marks, fillers.
 
     Raises:
-        Unsafe: naming the first one, by its code point.
+        Unsafe: There is one; the message has its line and code point.
     """
     if visible(text, keep=_LAYOUT) == text:
         return

@@ -1,4 +1,4 @@
-"""Strict readers of JSON and YAML that a stranger has written."""
+"""Strict readers of JSON and YAML from untrusted files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from .untrusted_files import (
-    Unsafe,
-    read_text,
-    refuse_marks,
-    short,
-)
+from .untrusted_files import Unsafe, decode, read_text, refuse_marks, short
 
 MOST_DEPTH = 32
 MOST_DIGITS = 30
@@ -22,19 +17,16 @@ MOST_VALUES = 1_000_000
 
 
 def read_json(content: bytes, *, any_text: bool = False) -> Any:
-    """Read a JSON value without repeated keys, NaN, or anything beyond the limits.
+    """Read a JSON value, refusing duplicate keys, NaN and values beyond the limits.
 
     Args:
-        content: bytes of a file, or of a line of one.
-        any_text: allow any character in strings, as for a model's answers.
+        content: Bytes of a file, or of a line of one.
+        any_text: Allow invisible characters in strings, as in a model's answers.
 
     Raises:
-        Unsafe: another value; the message names the place in it.
+        Unsafe: The content is not such JSON; the message has the path of the value.
     """
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Unsafe(f"not UTF-8: byte {error.start}: {error.reason}") from error
+    text = decode(content)
     try:
         value = json.loads(
             text,
@@ -51,12 +43,12 @@ def read_json(content: bytes, *, any_text: bool = False) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
-            raise Unsafe(f"the key {short(key)} is given twice")
-        found[key] = value
-    return found
+        if key in members:
+            raise Unsafe(f"duplicate key {short(key)}")
+        members[key] = value
+    return members
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -69,94 +61,120 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
+def read_yaml(content: bytes, *, aliases: bool = False, any_text: bool = False) -> Any:
+    """Read one YAML document of JSON's types, refusing duplicate keys.
+
+    Args:
+        content: Bytes of the file.
+        aliases: Allow anchors, aliases, merges of one mapping, tags of scalars and long scalars.
+        any_text: Allow invisible characters.
+
+    Raises:
+        Unsafe: The content is not such YAML; the message has the line or the path of the value.
+    """
+    text = decode(content) if any_text else read_text(content)
+    try:
+        value = _Loader(text, aliases=aliases).get_single_data()
+    except Unsafe:
+        raise
+    except Exception as error:  # PyYAML's constructors of tags raise errors of any type
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Unsafe(f"not YAML: {short(reason, 300)}") from error
+    check_value(value, any_text=any_text)
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML loader that checks nodes before it builds values from them.
+
+    Args:
+        text: A YAML document.
+        aliases: As in ``read_yaml``.
+    """
+
+    def __init__(self, text: str, *, aliases: bool) -> None:
+        super().__init__(text)
+        self.aliases = aliases
+        self.depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        line = event.start_mark.line + 1
+        if self.depth >= MOST_DEPTH:
+            raise Unsafe(f"line {line}: nested more than {MOST_DEPTH} deep")
+        if not self.aliases:
+            unquoted = isinstance(event, yaml.ScalarEvent) and event.implicit[0]
+            if isinstance(event, yaml.AliasEvent) or event.anchor:
+                raise Unsafe(f"line {line}: anchors and aliases are not allowed")
+            if event.tag or (unquoted and event.value == "<<"):
+                raise Unsafe(f"line {line}: tags are not allowed, nor merges (<<)")
+            if unquoted and len(event.value) > 1000:  # resolving numbers can take quadratic time
+                raise Unsafe(f"line {line}: an unquoted value of more than 1000 characters")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
+            if name in seen:
+                raise Unsafe(f"line {line}: duplicate key {short(str(key.value))}")
+            seen.add(name)
+            # merges of lists of merges would grow without bound
+            if key.tag == "tag:yaml.org,2002:merge" and isinstance(value, yaml.SequenceNode):
+                raise Unsafe(f"line {line}: << takes one mapping")
+        return node
+
+
 def check_value(value: Any, *, any_text: bool = False) -> None:
     """Refuse values that are not of JSON's types, not finite, or too deep, long or large.
 
+    Args:
+        value: Nested dictionaries, lists and scalars.
+        any_text: Allow invisible characters in strings; in keys they are always refused.
+
     Raises:
-        Unsafe: naming the place.
+        Unsafe: A value is refused; the message has its path.
     """
-    seen = 0
-    waiting: list[tuple[str, int, Any]] = [("", 1, value)]
-    while waiting:
-        place, depth, item = waiting.pop()
-        seen += 1
+    count = 0
+    remaining: list[tuple[str, int, Any]] = [("", 1, value)]
+    while remaining:
+        path, depth, item = remaining.pop()
+        count += 1
         if depth > MOST_DEPTH:
-            raise Unsafe(f"{place}: nested more than {MOST_DEPTH} deep")
-        if seen > MOST_VALUES:
+            raise Unsafe(f"{path}: nested more than {MOST_DEPTH} deep")
+        if count > MOST_VALUES:
             raise Unsafe(f"more than {MOST_VALUES} values")
         if isinstance(item, dict):
             for key, member in item.items():
                 if not isinstance(key, str):
-                    raise Unsafe(f"{place}{key}: a key that is no text")
-                _check_scalar(f"{place}{short(key)}", key, any_text=False)
-                waiting.append((f"{place}{short(key)}.", depth + 1, member))
+                    raise Unsafe(f"{path}{key}: a key that is not a string")
+                _check_scalar(f"{path}{short(key)}", key, any_text=False)
+                remaining.append((f"{path}{short(key)}.", depth + 1, member))
         elif isinstance(item, list):
-            waiting += [(f"{place}{i}.", depth + 1, member) for i, member in enumerate(item)]
+            remaining += [(f"{path}{i}.", depth + 1, member) for i, member in enumerate(item)]
         else:
-            _check_scalar(place.rstrip(".") or "top level", item, any_text=any_text)
+            _check_scalar(path.rstrip(".") or "top level", item, any_text=any_text)
 
 
-def _check_scalar(place: str, item: Any, *, any_text: bool) -> None:
+def _check_scalar(path: str, item: Any, *, any_text: bool) -> None:
     if not isinstance(item, str | int | float | None):
-        raise Unsafe(f"{place}: a value of type {type(item).__name__}")
+        raise Unsafe(f"{path}: a value of type {type(item).__name__}")
     if isinstance(item, float) and not math.isfinite(item):
-        raise Unsafe(f"{place}: {item} is not finite")
+        raise Unsafe(f"{path}: {item} is not finite")
     if isinstance(item, int) and item.bit_length() > 100:
-        raise Unsafe(f"{place}: an integer of more than {MOST_DIGITS} digits")
+        raise Unsafe(f"{path}: an integer of more than {MOST_DIGITS} digits")
     if isinstance(item, str):
         if len(item) > MOST_STRING:
-            raise Unsafe(f"{place}: a string of more than {MOST_STRING} characters")
+            raise Unsafe(f"{path}: a string of more than {MOST_STRING} characters")
         try:
             if any_text:
-                item.encode()  # half a surrogate pair is no text
+                item.encode()  # refuses lone surrogates
             else:
                 refuse_marks(item)
         except (Unsafe, UnicodeEncodeError) as error:
-            raise Unsafe(f"{place}: {error}") from error
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML loader that refuses repeated keys."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        found = super().construct_mapping(node, deep=True)
-        if len(found) < len(node.value):
-            raise Unsafe(f"line {node.start_mark.line + 1}: a key is given twice")
-        return found
-
-
-def read_yaml(content: bytes) -> Any:
-    """Read one YAML document of plain types, without anchors, aliases, tags or repeated keys.
-
-    Raises:
-        Unsafe: another value.
-    """
-    text = read_text(content)
-    try:
-        _check_events(text)
-        value = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise Unsafe(f"not YAML: {short(' '.join(str(error).split()), 300)}") from error
-    except (ValueError, RecursionError, TypeError) as error:
-        if isinstance(error, Unsafe):
-            raise
-        raise Unsafe(f"not YAML: {short(str(error), 300)}") from error
-    check_value(value)
-    return value
-
-
-def _check_events(text: str) -> None:
-    """Check the parser's events before any value is built from them."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark else 0
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise Unsafe(f"line {line}: anchors and aliases are not allowed")
-        if getattr(event, "tag", None):
-            raise Unsafe(f"line {line}: tags are not allowed")
-        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and len(event.value) > 1000:
-            raise Unsafe(f"line {line}: an unquoted value of more than 1000 characters")
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_DEPTH:
-            raise Unsafe(f"line {line}: nested more than {MOST_DEPTH} deep")
+            raise Unsafe(f"{path}: {error}") from error

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 from harness_tasks import scoring
 from harness_tasks.corpora import PUBLISHED
@@ -30,12 +27,17 @@ PUBLISHED_SIZES = {"verbmem": 100, "knowmem": 100, "privleak": 200, "utility": 1
 """Number of examples of each task on MUSE-News and MUSE-Books."""
 WORD = re.compile("[a-z0-9]+")
 
+Question = tuple[int, str | None, str | None, str | None]
+"""Example, prompt, reference and split of an answer."""
+FirstAsked = dict[tuple[str, str], tuple[list[Question], str]]
+"""Questions of the first cell of each corpus and task, with the path of its answers."""
+
 
 def read_answers(content: bytes) -> list[Sample]:
     """Read answers from the lines of their file.
 
     Raises:
-        Unsafe: a line is not an answer as lm-eval-muse writes it, or there are too many.
+        Unsafe: A line is not an answer as lm-eval-muse writes it, or there are too many.
     """
     lines = content.splitlines()
     if len(lines) > (limit := MAX_ANSWERS * len(METRICS)):
@@ -59,8 +61,8 @@ def answer_problems(record: Record, answers: Sequence[Sample]) -> Iterator[str]:
     """Check the answers of a record, and its examples and metrics against them.
 
     Args:
-        record: the record.
-        answers: its answers, in the order of their file.
+        record: The record.
+        answers: Its answers, in the order of their file.
 
     Yields:
         One line per problem.
@@ -144,10 +146,10 @@ def error_problems(
     """Compare the standard error and interval of a metric with those of its examples.
 
     Args:
-        task: name of the metric.
-        metric: the recorded metric.
-        value: value of the metric, × 100.
-        examples: scores of the single examples, by metric.
+        task: Name of the metric.
+        metric: The recorded metric.
+        value: Value of the metric, × 100.
+        examples: Scores of the single examples, by metric.
         zero: AUC of the retrained model, for PrivLeak.
 
     Yields:
@@ -163,42 +165,42 @@ def error_problems(
 
 
 def question_problems(
-    record: Record, answers: Iterable[Sample], path: str, first_seen: dict[Any, tuple[Any, str]]
+    record: Record, answers: Iterable[Sample], path: str, first_asked: FirstAsked
 ) -> Iterator[str]:
-    """Compare the questions of a cell with those of earlier cells of its corpus.
+    """Compare the questions of a cell with those of the first cell of its corpus.
 
     Args:
-        record: record of the cell.
-        answers: its answers.
-        path: path of their file.
-        first_seen: questions of the earlier cells with the path of their file; updated.
+        record: Record of the cell.
+        answers: Its answers.
+        path: Path of their file.
+        first_asked: Questions of the cells checked before; those of a new corpus are added.
 
     Yields:
         One line per difference.
     """
-    corpus = record.cell.training.corpus.name
-    examples: dict[str, list[int]] = defaultdict(list)
+    questions: dict[str, list[Question]] = defaultdict(list)
     for answer in answers:
-        examples[answer.task].append(answer.example)
-        question = json.dumps([answer.prompt, answer.reference, answer.split])
-        question_hash = hashlib.sha256(question.encode()).digest()
-        key = (corpus, answer.task, answer.example)
-        first, first_path = first_seen.setdefault(key, (question_hash, path))
-        if first != question_hash:
-            yield f"{answer.task} {answer.example}: question or reference differs from {first_path}"
-    for task, numbers in examples.items():
-        first, first_path = first_seen.setdefault((corpus, task), (numbers, path))
-        if first != numbers:
-            yield f"{task}: examples differ from {first_path}"
+        question = (answer.example, answer.prompt, answer.reference, answer.split)
+        questions[answer.task].append(question)
+    for task, asked in questions.items():
+        key = (record.cell.training.corpus.name, task)
+        expected, expected_path = first_asked.setdefault(key, (asked, path))
+        if [question[0] for question in asked] != [question[0] for question in expected]:
+            yield f"{task}: examples differ from {expected_path}"
+            continue
+        for question_asked, question_expected in zip(asked, expected, strict=True):
+            if question_asked != question_expected:
+                example = question_asked[0]
+                yield f"{task} {example}: question or reference differs from {expected_path}"
 
 
 def is_close(first: float | None, second: float | None, tolerance: float = TOLERANCE) -> bool:
     """Compare two numbers that may be missing.
 
     Args:
-        first: number or None.
-        second: number or None.
-        tolerance: largest absolute difference.
+        first: Number or None.
+        second: Number or None.
+        tolerance: Largest absolute difference.
 
     Returns:
         True if both are None, or both are numbers within the tolerance.

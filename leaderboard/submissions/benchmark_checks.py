@@ -19,7 +19,7 @@ from .answer_checks import error_problems, is_close
 from .findings import Finding, Records
 
 AUC_TOLERANCE = 0.01
-"""Largest difference of two measurements of one model's AUC, whose near-ties may be ordered
+"""Largest difference of two measurements of one model's AUC; near-ties may be ordered
 differently."""
 SAME_AUC = 1e-9
 """Largest difference of two AUCs of the same order of texts."""
@@ -42,8 +42,8 @@ def _text_findings(path: str, record: Record) -> Iterator[Finding]:
     """Compare text and retrain AUC with those of the published corpus.
 
     Args:
-        path: path of the first record of a corpus.
-        record: the record.
+        path: Path of the first record of a corpus.
+        record: The record.
     """
     corpus, auc = record.cell.training.corpus, record.provenance.retrain_auc
     source = record.cell.retrain_auc
@@ -56,7 +56,9 @@ def _text_findings(path: str, record: Record) -> Iterator[Finding]:
             text = f"the corpus {name} is not one of MUSE's: its text is not checked"
             yield Finding(path, text, warning=True)
         if auc is not None and not 0.3 <= auc <= 0.7:
-            text = f"provenance.retrain_auc: {auc}, far from the 0.5 of a model that saw neither set"
+            text = (
+                f"provenance.retrain_auc: {auc}, far from the 0.5 of a model that saw neither set"
+            )
             yield Finding(path, text, warning=True)
         return
     if source is not None and source.source == "published" and auc != pinned.retrain_auc:

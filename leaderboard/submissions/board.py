@@ -32,8 +32,8 @@ def precision_findings(records: Iterable[Record], board: Precisions) -> Iterator
     with parameters: another quantizer under the same name does not count.
 
     Args:
-        records: records of the submission.
-        board: precisions of the board, from `board_precisions`.
+        records: Records of the submission.
+        board: Precisions of the board, from `board_precisions`.
     """
     records = list(records)
     corpora = {key_of(r.cell).board: r.cell.training.corpus.name for r in records}

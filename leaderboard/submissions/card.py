@@ -1,12 +1,10 @@
-"""README of a submission: the method, its settings and its results."""
+"""README of a submission: method, settings and results."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-
-from jinja2 import Environment, StrictUndefined
 
 from ..config import UnlearnEntry
 from ..grid.sweep import RULE, SearchEntry
@@ -15,50 +13,6 @@ from ..records.schema import Record
 from ..report.columns import MISSING, markdown_table
 from ..report.markdown import markdown
 from ..standings.table import build_table
-
-_TEMPLATE = """\
-# {{ method | text }}
-
-{{ source | text }}
-
-{{ documentation | fenced }}
-
-{{ results }}
-## Settings
-
-Everything that was set, defaults included; also in [config.yaml](config.yaml).
-
-{{ settings }}
-
-## Search
-
-{% if searched -%}
-The settings were chosen by a rule: {{ rule }}. The sweep is [search.yaml](search.yaml). Tried:
-
-{{ searched }}
-{%- else -%}
-No sweep is part of this submission: how its settings were chosen is not recorded.
-{%- endif %}
-
-## Hardware, versions and times
-
-{{ facts }}
-
-{{ times }}
-
-Seconds of quantizing and evaluating add up over all precisions; memory is the most that the process
-had until then.
-
-## To repeat it
-
-In this folder, with the same versions{{ folders | text }}:
-
-```
-{{ command }}
-```
-
-`lm-eval-muse validate .` checks the folder without running anything of it.
-"""
 
 
 def submission_card(
@@ -72,48 +26,69 @@ def submission_card(
     local: Sequence[str],
     records: Sequence[Record],
 ) -> str:
-    """Write the README as Markdown; text from elsewhere is escaped.
+    """Write the README as Markdown, with untrusted text escaped.
 
     Args:
-        method: name of the method.
-        documentation: docstring of its class.
-        source: a sentence on the place of its code.
-        plugins: paths in the submission of the files that a run needs.
-        entries: entries of the grid, resolved.
-        searched: entries of the sweep for this method; empty without a sweep.
-        local: names of the folders of text and models that must be in the folder of config.yaml.
-        records: records of the method and its references.
+        method: Name of the method.
+        documentation: Docstring of its class.
+        source: Sentence that says where its code is.
+        plugins: Paths in the submission of the files that a run needs.
+        entries: Entries of the grid, resolved.
+        searched: Entries of the sweep for this method; empty without a sweep.
+        local: Names of the folders of text and models that a run needs next to config.yaml.
+        records: Records of the method and its references.
     """
-    environment = Environment(
-        autoescape=False, undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters |= {"text": escape_markdown, "fenced": _fenced}
     table = markdown("Results", build_table(records), records)
-    return environment.from_string(_TEMPLATE).render(
-        method=method,
-        documentation=documentation,
-        source=source,
-        results=re.sub("^#", "##", table, flags=re.MULTILINE),
-        settings=_table(["Setting", *(_title(entry) for entry in entries)], _settings(entries)),
-        searched=searched and _table(["Finetuning", "Setting", "Values"], _grid(searched)),
-        rule=RULE,
-        facts=_table(["", ""], _facts(records)),
-        times=_table(
-            ["Checkpoint", "Training, s", "Quantizing, s", "Evaluating, s", "Memory, MiB"],
-            _times(records),
-        ),
-        folders=f", and with these folders in it: {', '.join(local)}" if local else "",
-        command=" ".join(
-            [
-                "lm-eval-muse run config.yaml --out ../repeated",
-                *(f"--plugin {plugin}" for plugin in plugins),
-            ]
-        ),
-    )
+    search = "No sweep is part of this submission: the choice of its settings is not recorded."
+    if searched:
+        search = (
+            f"The settings were chosen by a rule: {RULE}. The sweep is [search.yaml](search.yaml). "
+            f"Tried:\n\n{_table(['Finetuning', 'Setting', 'Values'], _grid(searched))}"
+        )
+    times = ["Checkpoint", "Training, s", "Quantizing, s", "Evaluating, s", "Memory, MiB"]
+    folders = f", and with these folders in it: {', '.join(local)}" if local else ""
+    options = "".join(f" --plugin {plugin}" for plugin in plugins)
+    return f"""\
+# {escape_markdown(method)}
+
+{escape_markdown(source)}
+
+{_fenced(documentation)}
+
+{re.sub("^#", "##", table, flags=re.MULTILINE)}
+## Settings
+
+Everything that was set, defaults included; also in [config.yaml](config.yaml).
+
+{_table(["Setting", *(_title(entry) for entry in entries)], _settings(entries))}
+
+## Search
+
+{search}
+
+## Hardware, versions and times
+
+{_table(["", ""], _facts(records))}
+
+{_table(times, _times(records))}
+
+Seconds of quantizing and evaluating are sums over all precisions; memory is the peak of the
+process.
+
+## Reproduction
+
+In this folder, with the same versions{escape_markdown(folders)}:
+
+```
+lm-eval-muse run config.yaml --out ../repeated{options}
+```
+
+`lm-eval-muse validate .` checks the folder without running anything of it.
+"""
 
 
 def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Make a Markdown table, its text escaped."""
+    """Format a Markdown table with escaped text."""
     return markdown_table(
         [escape_markdown(text) for text in header],
         [[escape_markdown(text) for text in line] for line in lines],
@@ -127,18 +102,20 @@ def _title(entry: UnlearnEntry) -> str:
 
 def _settings(entries: Sequence[UnlearnEntry]) -> Iterator[list[str]]:
     """List the settings, one line each, with one column per entry."""
-    columns = [
-        {
-            f"{group}: {name}": str(value)
-            for group, values in (
-                ("method", entry.params),
-                ("finetuning", entry.finetuning_params),
-                ("training", entry.training),
-            )
-            for name, value in values.items()
+    columns = []
+    for entry in entries:
+        groups = {
+            "method": entry.params,
+            "finetuning": entry.finetuning_params,
+            "training": entry.training,
         }
-        for entry in entries
-    ]
+        columns.append(
+            {
+                f"{group}: {name}": str(value)
+                for group, values in groups.items()
+                for name, value in values.items()
+            }
+        )
     for name in dict.fromkeys(name for column in columns for name in column):
         yield [name, *(column.get(name, MISSING) for column in columns)]
 
@@ -150,23 +127,23 @@ def _grid(searched: Sequence[SearchEntry]) -> Iterator[list[str]]:
 
 
 def _facts(records: Sequence[Record]) -> Iterator[list[str]]:
-    """List machines and versions of the records; several values where they differ."""
-    places = [record.provenance for record in records]
-    names = dict.fromkeys(name for place in places for name in place.packages)
+    """List machines and versions of the records; several values if they differ."""
+    origins = [record.provenance for record in records]
+    names = dict.fromkeys(name for origin in origins for name in origin.packages)
     facts = {
-        "Device": {place.device for place in places},
-        "Threads": {str(place.threads) for place in places},
-        "Platform": {place.platform for place in places},
-        "Python": {place.python for place in places},
-        **{name: {place.packages.get(name, "none") for place in places} for name in names},
-        "Commit of lm-eval-muse": {place.git or "not a checkout" for place in places},
+        "Device": {origin.device for origin in origins},
+        "Threads": {str(origin.threads) for origin in origins},
+        "Platform": {origin.platform for origin in origins},
+        "Python": {origin.python for origin in origins},
+        **{name: {origin.packages.get(name, "none") for origin in origins} for name in names},
+        "Commit of lm-eval-muse": {origin.git or "not a checkout" for origin in origins},
     }
     for name, values in facts.items():
         yield [name, "; ".join(sorted(values))]
 
 
 def _times(records: Sequence[Record]) -> Iterator[list[str]]:
-    """List the seconds of each checkpoint's parts, and the memory."""
+    """List times and peak memory of each checkpoint."""
     checkpoints: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         checkpoints[record.cell.training.stem.rpartition("--")[0]].append(record)
@@ -183,7 +160,7 @@ def _times(records: Sequence[Record]) -> Iterator[list[str]]:
 
 
 def _fenced(text: str) -> str:
-    """Fence a block of text, whatever fences it holds itself."""
+    """Fence a block of text, even if it contains fences."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"

@@ -19,14 +19,14 @@ def collect(folders: Sequence[Path], out: Path) -> Iterator[str]:
     those of all the submissions.
 
     Args:
-        folders: folders of the submissions.
-        out: run folder that receives the records; created if it does not exist.
+        folders: Folders of the submissions.
+        out: Run folder that receives the records; created if it does not exist.
 
     Yields:
         One line per submission, and one per record that was rejected because its metrics differ.
 
     Raises:
-        InputError: a submission is not valid, or lacks a precision of the board; nothing was
+        InputError: A submission is not valid, or lacks a precision of the board; nothing was
             written.
     """
     for folder in folders:

@@ -17,9 +17,9 @@ class Finding:
     """Problem with a submission, or a warning about it.
 
     Attributes:
-        place: path of the file in the submission.
-        text: setting or field in the file, and the problem with it.
-        warning: the submission is valid despite this finding.
+        place: Path of the file in the submission.
+        text: Setting or field in the file, and the problem with it.
+        warning: The submission is valid despite this finding.
     """
 
     place: str

@@ -31,9 +31,9 @@ def grid_findings(config: RunConfig, method: str, records: Records) -> Iterator[
     """Compare the records with the cells of a resolved configuration.
 
     Args:
-        config: the submitted configuration.
-        method: name of the submitted method.
-        records: records by the path of their file.
+        config: The submitted configuration.
+        method: Name of the submitted method.
+        records: Records by the path of their file.
 
     Yields:
         One finding per problem, the configuration's own first.

@@ -27,15 +27,15 @@ def pack(submission: Submission, run: Path, folder: Path) -> list[Finding]:
     """Write a submission atomically: the folder appears only if it is complete and valid.
 
     Args:
-        submission: the submission.
-        run: folder of the run that holds its records.
-        folder: folder to write; it must not exist.
+        submission: The submission.
+        run: Folder of the run that holds its records.
+        folder: Folder to write; it must not exist.
 
     Returns:
         Warnings of its validation.
 
     Raises:
-        InputError: the folder exists, a record is missing, or the submission is not valid.
+        InputError: The folder exists, a record is missing, or the submission is not valid.
     """
     refuse_existing(folder)
     records = _records(submission, run)
@@ -70,7 +70,7 @@ def refuse_existing(folder: Path) -> None:
     """Refuse to overwrite a submission.
 
     Raises:
-        InputError: the folder exists.
+        InputError: The folder exists.
     """
     if folder.exists() or folder.is_symlink():
         raise InputError(f"{folder} already exists; choose another --out, or move it away")
@@ -80,11 +80,11 @@ def failures(submission: Submission, run: Path) -> list[str]:
     """Describe each failed cell in a line; a submission needs a result for every cell.
 
     Args:
-        submission: the submission.
-        run: folder of the run that holds its records.
+        submission: The submission.
+        run: Folder of the run that holds its records.
 
     Raises:
-        InputError: a cell has no record.
+        InputError: A cell has no record.
     """
     return [
         f"{record.cell.stem} failed: {record.reason}"
@@ -105,3 +105,51 @@ def _records(submission: Submission, run: Path) -> list[Record]:
 
 def _contents(submission: Submission, records: Sequence[Record], run: Path) -> dict[str, bytes]:
     """Build the content of every file except the manifest, by its path."""
+    contents = {f"source/{path.name}": path.read_bytes() for path in submission.plugins}
+    plugins = list(contents)
+    source = f"Its code is in {', '.join(plugins)}."
+    if submission.owner != LOCAL:
+        package = Package(distribution=submission.owner, version=version(submission.owner))
+        contents[PACKAGE] = _json(package)
+        source = f"Its code is in the package {package.distribution} {package.version}."
+    config = resolved(submission)
+    contents[CONFIG] = _yaml(config)
+    searched = []
+    if submission.search:
+        contents[SEARCH] = _yaml(submission.search.model_copy(update={"corpora": config.corpora}))
+        searched = [e for e in submission.search.search if e.method == submission.method]
+    unlearner = next(p.recipe.unlearner for p in submission.plan if p.recipe)
+    card = submission_card(
+        method=submission.method,
+        documentation=inspect.getdoc(type(unlearner)) or "",
+        source=source,
+        plugins=plugins,
+        entries=config.unlearn,
+        searched=searched,
+        local=_local_folders(records),
+        records=records,
+    )
+    contents[README] = card.encode()
+    for record in records:
+        names = [f"records/{record.cell.stem}.json"]
+        if record.samples:
+            names.append(f"samples/{record.cell.stem}.jsonl.gz")
+        contents |= {name: (run / name).read_bytes() for name in names}
+    return contents
+
+
+def _local_folders(records: Sequence[Record]) -> list[str]:
+    """List the names of the local folders of text and models that the records refer to."""
+    trainings = [record.cell.training for record in records]
+    corpora = [t.corpus.name for t in trainings if t.corpus.source == "folder"]
+    models = [model for t in trainings for model in (t.model, t.tokenizer) if model]
+    return list(dict.fromkeys(corpora + [model.name for model in models if is_local(model)]))
+
+
+def _json(model: BaseModel) -> bytes:
+    return (model.model_dump_json(indent=1) + "\n").encode()
+
+
+def _yaml(model: BaseModel) -> bytes:
+    content = model.model_dump(mode="json")
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()

@@ -33,16 +33,15 @@ def read_record(content: bytes) -> Record:
     """Read a record from the bytes of its file.
 
     Raises:
-        Unsafe: the file holds no record of the current version; the message names the field.
+        Unsafe: The file holds no record of the current version; the message names the field.
     """
     value = read_json(content)
-    version = value.get("schema_version", 1) if isinstance(value, dict) else SCHEMA_VERSION
-    if version != SCHEMA_VERSION:
-        raise Unsafe(
-            f"schema_version: {short(str(version))}, expected {SCHEMA_VERSION}: run the grid again"
-        )
     if isinstance(value, dict):
         value.pop("sha256", None)  # of records before 0.2
+        version = value.get("schema_version", 1)
+        if version != SCHEMA_VERSION:
+            text = f"{short(str(version))}, expected {SCHEMA_VERSION}: run the grid again"
+            raise Unsafe(f"schema_version: {text}")
     record = parse_model(Record, value, strict=True)
     for name, scores in record.examples.items():
         if len(scores.scores) > MAX_ANSWERS:
@@ -54,12 +53,12 @@ def parse_model(model: type[M], value: Any, *, strict: bool = False) -> M:
     """Build a pydantic model from a value of JSON types.
 
     Args:
-        model: class of the model.
-        value: value read from JSON or YAML.
-        strict: refuse values of other types instead of converting them.
+        model: Class of the model.
+        value: Value read from JSON or YAML.
+        strict: Refuse values of other types instead of converting them.
 
     Raises:
-        Unsafe: the value does not fit; the message names the first invalid field.
+        Unsafe: The value does not fit; the message names the first invalid field.
     """
     try:
         return model.model_validate_json(json.dumps(value), strict=strict or None)

@@ -1,4 +1,4 @@
-"""Submission of a method: its part of a grid, checked before any time is spent on it."""
+"""Submission of a method: its part of a grid, checked before it is run."""
 
 from __future__ import annotations
 
@@ -9,22 +9,18 @@ from pathlib import Path
 from unlearners import list_unlearners
 from unlearners.testing import check_contract
 
-from ..config import (
-    CorpusEntry,
-    ModelSource,
-    PrecisionEntry,
-    RunConfig,
-    UnlearnEntry,
-)
+from ..config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
 from ..errors import InputError
 from ..grid.plan import PlannedTraining, make_plan
 from ..grid.sweep import SweepConfig, entry_of
 from ..records.schema import REFERENCES, ModelId
 from ..standings.grouping import settings_digest
-from . import manifest as layout
+from .manifest import FILE_NAME, METHOD_NAME, max_bytes
 
 BUILT_IN = "lm-eval-muse"
+"""Distribution of the built-in methods."""
 LOCAL = "local"
+"""Owner of a method that a file registers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,11 +28,11 @@ class Submission:
     """One method with its part of a grid.
 
     Attributes:
-        method: registered name of the method.
-        config: the grid that it is run in.
-        plan: part of the grid that belongs to it: its own cells, and those of target and retrain.
-        plugins: files that register it, and other files that the grid needs.
-        search: sweep that its settings were chosen by.
+        method: Registered name of the method.
+        config: Configuration of the whole grid.
+        plan: Its part of the grid: its own checkpoints, and the target and retrain models.
+        plugins: Files that register it, and other files that the grid needs.
+        search: Sweep that chose its settings.
     """
 
     method: str
@@ -47,7 +43,7 @@ class Submission:
 
     @property
     def owner(self) -> str:
-        """Distribution that the method comes from; ``local`` for a file."""
+        """Distribution that provides the method; ``local`` for a file."""
         return list_unlearners()[self.method]
 
 
@@ -57,19 +53,17 @@ def submissions(
     plugins: Sequence[Path] = (),
     search: SweepConfig | None = None,
 ) -> list[Submission]:
-    """Make one submission for each method of a grid that is not built in, or that is named.
-
-    Everything that can be known before the grid is run is checked here.
+    """Create and check one submission per method of a grid, before the grid is run.
 
     Args:
-        config: the grid.
-        named: methods to submit; those that are not built in where left out.
-        plugins: files that register methods.
-        search: sweep that the settings were chosen by.
+        config: Configuration of the grid.
+        named: Methods to submit; all that are not built in if empty.
+        plugins: Files that register methods.
+        search: Sweep that chose the settings.
 
     Raises:
-        InputError: a setting does not fit a submission.
-        UnlearnerError: a method breaks the contract of methods.
+        InputError: A setting does not fit a submission.
+        UnlearnerError: A method breaks the contract of methods.
     """
     plan = make_plan(config)
     owners = list_unlearners()
@@ -82,28 +76,27 @@ def submissions(
     methods = list(dict.fromkeys(named)) or [name for name in known if owners[name] != BUILT_IN]
     if not methods:
         raise InputError(
-            f"all methods of the configuration are built in ({', '.join(known)}): name the one to "
-            "submit with --method"
+            f"all methods of the configuration are built in ({', '.join(known)}): choose the one "
+            "to submit with --method"
         )
     if not config.evaluation.log_samples:
-        raise InputError("evaluation.log_samples: false; a submission needs every answer")
-    found = [
-        Submission(
+        raise InputError("evaluation.log_samples: false; a submission needs all answers")
+    checked = []
+    for method in methods:
+        submission = Submission(
             method=method,
             config=config,
-            plan=_part(plan, method),
+            plan=_own_part(plan, method),
             plugins=tuple(plugins),
             search=search,
         )
-        for method in methods
-    ]
-    for submission in found:
         _check_plan(submission.plan)
         _check_method(submission)
-    return found
+        checked.append(submission)
+    return checked
 
 
-def _part(plan: Sequence[PlannedTraining], method: str) -> list[PlannedTraining]:
+def _own_part(plan: Sequence[PlannedTraining], method: str) -> list[PlannedTraining]:
     """Select a method's own cells, and those of the target and retrain models of its corpora."""
     corpora = [planned.corpus for planned in plan if planned.training.method == method]
     return [
@@ -114,37 +107,48 @@ def _part(plan: Sequence[PlannedTraining], method: str) -> list[PlannedTraining]
 
 
 def _check_plan(plan: Sequence[PlannedTraining]) -> None:
+    """Refuse corpora that cannot be submitted.
+
+    Raises:
+        InputError: An unsuitable or repeated name, or a corpus without a retrain model.
+    """
     references: dict[str, list[str]] = {}
     for planned in plan:
         name = planned.training.corpus.name
         if planned.recipe is None:
             references.setdefault(name, []).append(planned.training.method)
-        if not layout.FILE_NAME.fullmatch(name):
+        if not FILE_NAME.fullmatch(name):
             raise InputError(
-                f"corpora: '{name}': records are named by it; give the folder a name of ASCII "
-                "letters, digits, '.', '_' and '-'"
+                f"corpora: '{name}' is part of the names of records; give the folder a name of "
+                "ASCII letters, digits, '.', '_' and '-'"
             )
     for name, roles in references.items():
         if "retrain" not in roles:
             raise InputError(
-                f"corpora: '{name}' needs `retrain:`, the model trained without the forget set, "
-                "that scores are relative to"
+                f"corpora: '{name}' needs `retrain:`, the model trained without the forget set; "
+                "scores are relative to it"
             )
         if len(roles) > len(REFERENCES):
-            raise InputError(f"corpora: two are called '{name}'; submit one of them at a time")
+            raise InputError(f"corpora: two are called '{name}'; submit them separately")
 
 
 def _check_method(submission: Submission) -> None:
+    """Refuse a method that cannot be submitted.
+
+    Raises:
+        InputError: An unsuitable name or file, or settings that the sweep did not try.
+        UnlearnerError: The method breaks the contract of methods.
+    """
     method = submission.method
-    if not layout.METHOD_NAME.fullmatch(method) or method in REFERENCES:
+    if not METHOD_NAME.fullmatch(method) or method in REFERENCES:
         raise InputError(
-            f"method '{method}': a submitted method has a name of at most 64 characters, and not "
-            "that of a reference row"
+            f"method '{method}': the name must match {METHOD_NAME.pattern}, and not be that of a "
+            "reference row"
         )
     if submission.owner == LOCAL and not submission.plugins:
-        raise InputError(f"method '{method}': name the file it comes from with --plugin")
+        raise InputError(f"method '{method}': give the file that registers it with --plugin")
     for path in submission.plugins:
-        if layout.most_bytes(f"source/{path.name}") is None:
+        if max_bytes(f"source/{path.name}") is None:
             raise InputError(f"--plugin {path}: give the file a name of ASCII letters and digits")
     if len({path.name for path in submission.plugins}) < len(submission.plugins):
         raise InputError("--plugin: two of the files have the same name")
@@ -164,9 +168,9 @@ def _check_method(submission: Submission) -> None:
 
 
 def resolved(submission: Submission) -> RunConfig:
-    """Configuration of the submission's cells alone, with every setting spelled out.
+    """Build the configuration of the submission's own cells, with every setting spelled out.
 
-    Folders of text and models are given by name, without the path on this machine.
+    Folders of text and models are given by name, without their path.
     """
     entries: list[UnlearnEntry] = []
     corpora: dict[str, CorpusEntry] = {}
@@ -177,8 +181,9 @@ def resolved(submission: Submission) -> RunConfig:
             models = {planned.training.method: _model(planned)}
             corpora[name] = entry.model_copy(update={"data_dir": None} | models)
         elif not planned.training.stage:
-            found = entry_of(planned).model_copy(update={"corpora": [name]})
-            entries += [found] if found not in entries else []
+            resolved_entry = entry_of(planned).model_copy(update={"corpora": [name]})
+            if resolved_entry not in entries:
+                entries.append(resolved_entry)
     precisions = [
         PrecisionEntry(
             quantizer=cell.cell.quantizer,
@@ -192,12 +197,12 @@ def resolved(submission: Submission) -> RunConfig:
 
 
 def _model(reference: PlannedTraining) -> ModelSource | None:
-    """Source of a model; None for the demo's, which every installation makes itself."""
+    """Return the source of a model; None for one of the demo, which is generated."""
     model = reference.training.model
     if model.revision.startswith("recipe:"):
         return None
     source = reference.corpus.model(reference.training.method)
-    # without `tokenizer:` it is the model's own
+    # without `tokenizer:` the model's own is used
     tokenizer = reference.training.tokenizer if source and source.tokenizer else None
     return ModelSource(
         path=model.name,
@@ -208,5 +213,5 @@ def _model(reference: PlannedTraining) -> ModelSource | None:
 
 
 def is_local(model: ModelId) -> bool:
-    """True for a folder, which its digest pins; False for a commit on the hub."""
+    """Return True for a folder, which its digest pins; False for a commit on the hub."""
     return model.revision.startswith("sha256:")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..config import RunConfig
 from ..errors import InputError
@@ -16,7 +16,7 @@ from ..reading.untrusted_files import Unsafe, kind, list_files, read_bytes, read
 from ..reading.untrusted_values import read_json, read_yaml
 from ..records import samples
 from ..records.schema import REFERENCES, Record
-from .answer_checks import answer_problems, question_problems, read_answers
+from .answer_checks import FirstAsked, answer_problems, question_problems, read_answers
 from .benchmark_checks import benchmark_findings
 from .board import Precisions, precision_findings
 from .findings import Finding
@@ -44,10 +44,10 @@ class Verdict:
     """Result of the validation.
 
     Attributes:
-        folder: the submission.
-        method: name in the manifest; empty if the manifest cannot be read.
-        records: readable records, by the path of their file.
-        findings: problems and warnings, in order of discovery.
+        folder: The submission.
+        method: Name in the manifest; empty if the manifest cannot be read.
+        records: Readable records, by the path of their file.
+        findings: Problems and warnings, in order of discovery.
     """
 
     folder: Path
@@ -73,13 +73,13 @@ def validate(
     """Check everything about a submission that can be checked without running it.
 
     Args:
-        folder: the submission.
-        watch: iterates over the paths of the records, for a progress bar.
-        board: precisions that the submission must have, from `board.board_precisions`; not checked
+        folder: The submission.
+        watch: Iterates over the paths of the records, for a progress bar.
+        board: Precisions that the submission must have, from `board.board_precisions`; not checked
             if left out.
 
     Raises:
-        InputError: the folder does not exist or has no manifest.
+        InputError: The folder does not exist or has no manifest.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
@@ -98,7 +98,7 @@ class _Validator:
         self.folder = folder
         self.verdict = Verdict(folder)
         self.manifest: Manifest | None = None
-        self.first_seen: dict[Any, tuple[Any, str]] = {}
+        self.first_asked: FirstAsked = {}
 
     def run(self, watch: Callable[[list[str]], Iterable[str]]) -> Verdict:
         names = self._list_names()
@@ -129,8 +129,8 @@ class _Validator:
         self.verdict.findings += benchmark_findings(self.verdict.records)
         return self.verdict
 
-    def _list_names(self) -> list[str]:
-        """List the files that may be read, sorted; everything else is a finding."""
+    def _list_names(self) -> dict[str, None]:
+        """List the files that may be read, as sorted keys; everything else is a finding."""
         sizes = {}
         try:
             for name, status in list_files(self.folder, MAX_FILES):
@@ -149,14 +149,14 @@ class _Validator:
             self.verdict.add(".", str(error))
         if (total := sum(sizes.values())) > MAX_TOTAL_BYTES:
             self.verdict.add(".", f"{total} bytes in total, more than {MAX_TOTAL_BYTES}")
-            return []
+            return {}
         for name in (CONFIG, README):
             if name not in sizes:
                 self.verdict.add(name, "is missing")
         for folder in FOLDERS:
             if not any(name.startswith(folder) for name in sizes):
                 self.verdict.add(folder, "is missing or empty")
-        return sorted(sizes)
+        return dict.fromkeys(sorted(sizes))
 
     def _read(self, name: str, parse: Callable[[bytes], T]) -> T | None:
         """Read, checksum and parse a file; return None, with a finding, if it is unsafe."""
@@ -168,7 +168,7 @@ class _Validator:
             elif entry and hashlib.sha256(content).hexdigest() != entry.sha256:
                 self.verdict.add(name, f"SHA-256 differs from {MANIFEST}")
             return parse(content)
-        except Unsafe as error:
+        except ValueError as error:  # Unsafe is one, too
             self.verdict.add(name, str(error))
             return None
 
@@ -188,7 +188,7 @@ class _Validator:
                 self.verdict.add(name, f"samples: null, but {path} exists")
         elif path not in names:
             self.verdict.add(name, f"samples: {path} does not exist")
-        elif (lines := self._read(path, _decompress)) is not None:
+        elif (lines := self._read(path, samples.decompress)) is not None:
             if samples.sha256(lines) != record.samples:
                 self.verdict.add(path, "SHA-256 differs from its record")
             try:
@@ -197,7 +197,7 @@ class _Validator:
                 self.verdict.add(path, str(error))
                 return
             self.verdict.add(path, *answer_problems(record, answers))
-            self.verdict.add(path, *question_problems(record, answers, path, self.first_seen))
+            self.verdict.add(path, *question_problems(record, answers, path, self.first_asked))
 
 
 def _manifest_problems(manifest: Manifest, names: Collection[str]) -> Iterator[str]:
@@ -218,15 +218,3 @@ def _manifest_problems(manifest: Manifest, names: Collection[str]) -> Iterator[s
         yield f"cells: listed, but {short(name)} does not exist"
     for name in sorted(recorded - listed):
         yield f"cells: {name} exists but is not listed"
-
-
-def _decompress(content: bytes) -> bytes:
-    """Decompress answers.
-
-    Raises:
-        Unsafe: not gzip, or too large.
-    """
-    try:
-        return samples.decompress(content)
-    except ValueError as error:
-        raise Unsafe(str(error)) from error

@@ -24,7 +24,7 @@ import lm_eval  # noqa: F401
 import peft  # noqa: F401
 from transformers import Trainer
 
-import leaderboard.cli.app
+import leaderboard.cli
 import leaderboard.cli.common
 import leaderboard.cli.grid
 import leaderboard.corpora.corpus
@@ -98,7 +98,7 @@ def _main(
     sys.argv = ["lm-eval-muse", *arguments]
     for stage, owner, name in STAGES:
         setattr(owner, name, announced(stage, getattr(owner, name)))
-    leaderboard.cli.app.main()
+    leaderboard.cli.main()
 
 
 class Command:

@@ -85,7 +85,13 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 def names(*folders: Path) -> set[Path]:
-    return {path.relative_to(root) for root in folders for path in root.rglob("*")}
+    """All paths but lock files, which are empty and may stay."""
+    return {
+        path.relative_to(root)
+        for root in folders
+        for path in root.rglob("*")
+        if path.parent.name != "locks" and path.name != ".lock"
+    }
 
 
 def contents(folder: Path, pattern: str) -> dict[Path, bytes]:

@@ -78,7 +78,8 @@ def test_read_only_folder(grid: Any, faults: Any, disk: Path) -> None:
         assert code == 2
         last = errors.splitlines()[-1]
         assert last.startswith("error: ")
-        assert last.endswith("cannot be written: Read-only file system")
+        assert last.endswith(": Read-only file system")
+        assert "unfinished" not in last
         assert "Traceback" not in errors
     assert before == {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()}
     faults.add("disk becomes read-only", 1, "one line, exit code 2; the folder as it was")

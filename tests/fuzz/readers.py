@@ -1,4 +1,4 @@
-"""Readers of other people's files, a watch over what they do, and files that are nearly right.
+"""Readers of untrusted files, an audit of what they do, and mutations of valid files.
 
 An input is one byte, which chooses the reader, and the content of a file. The seeds are the files
 of a valid submission.
@@ -35,18 +35,18 @@ from leaderboard.submissions.validation import validate
 METHOD = "--lora--"
 """Part of the name of a cell that is not a reference."""
 MOST_SECONDS = 2.0
-"""Of processor time, for one input."""
+"""Processor time of one input, in seconds."""
 MOST_MIB = 500
-"""That the process may grow by, over all inputs."""
+"""Growth of the process over all inputs, in MiB."""
 
 
-class Misbehaviour(Exception):
-    """A reader did something else than reading, or took too much for it."""
+class Misbehaviour(BaseException):
+    """A reader did more than read, or took too long; not caught by `except Exception`."""
 
 
 # --- what a reader may do ------------------------------------------------------------------------
 
-_reading: int | None = None  # the thread that is to do nothing else
+_reading: int | None = None  # id of the thread that may only read
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 FORBIDDEN = (
     "os.remove",
@@ -89,10 +89,10 @@ sys.addaudithook(_audit)
 
 @contextmanager
 def only_reading() -> Iterator[None]:
-    """Refuse whatever is not reading: files written, processes, connections, imports, pickles.
+    """Refuse writing, processes, connections, imports and pickles within the context.
 
     Raises:
-        Misbehaviour: that, or more than ``MOST_SECONDS``.
+        Misbehaviour: one of these happened, or the context took more than ``MOST_SECONDS``.
     """
     global _reading
     start = time.process_time()
@@ -106,7 +106,7 @@ def only_reading() -> Iterator[None]:
 
 
 def mib() -> int:
-    """The most memory that this process has had."""
+    """Return the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
@@ -114,22 +114,28 @@ def mib() -> int:
 
 
 def name_of(files: dict[str, bytes], cell: str, kind: str) -> str:
-    """Path of the record or of the answers of a cell."""
+    """Return the path of the record or of the answers of a cell.
+
+    Args:
+        files: content by path.
+        cell: part of the cell's name.
+        kind: ``records`` or ``samples``.
+    """
     return next(name for name in files if name.startswith(kind) and cell in name)
 
 
 def unpacked(name: str, content: bytes) -> bytes:
-    """Content of a file; the lines of answers, which are kept compressed."""
+    """Decompress the content of a file of answers; return other content unchanged."""
     return gzip.decompress(content) if name.endswith(".gz") else content
 
 
 def packed(name: str, content: bytes) -> bytes:
-    """Bytes of a file with this content."""
+    """Compress the content of a file of answers; return other content unchanged."""
     return gzip.compress(content, mtime=0) if name.endswith(".gz") else content
 
 
 class Readers:
-    """Readers of a stranger's file, and a valid submission whose files they change.
+    """Readers of untrusted files, and a valid submission whose files are mutated.
 
     Args:
         folder: an empty folder for files.
@@ -162,11 +168,11 @@ class Readers:
             yield bytes([number]) + unpacked(name, self.files[name])
 
     def read(self, data: bytes) -> None:
-        """Give a file to its reader.
+        """Pass an input to its reader.
 
         Raises:
-            Misbehaviour: it did something else than reading.
-            Exception: it ended with something else than a result or its own error.
+            Misbehaviour: the reader did more than read.
+            Exception: the reader raised an error that is not its own.
         """
         if data:
             _, reader = self.all[data[0] % len(self.all)]
@@ -229,10 +235,11 @@ VALUES: tuple[Any, ...] = (
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes | None:
-    """The file with one to three changes to its values; None where it has none that can be read.
+    """Make one to three changes to the values of a file; return None if it cannot be parsed.
 
-    Answers are changed line by line. A record's seal is mostly made right again, as whoever
-    writes records can.
+    Args:
+        content: JSON, lines of JSON, or YAML.
+        rng: source of random choices.
     """
     for read, write in (
         (json.loads, json.dumps),
@@ -241,7 +248,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes | None:
     ):
         try:
             value = read(content)
-        except Exception:  # PyYAML raises whatever comes, of tags with nothing behind them
+        except Exception:  # PyYAML's constructors of tags raise errors of any type
             continue
         for _ in range(rng.randint(1, 3)):
             value = _changed(value, value, rng)
@@ -264,7 +271,7 @@ def _joined(lines: Any) -> str:
 
 
 def _changed(value: Any, whole: Any, rng: random.Random) -> Any:
-    """A copy with a change at one place, any depth as likely as any other."""
+    """Copy a value with one change, at a random depth."""
     if not isinstance(value, dict | list) or not value or rng.random() < 0.15:
         return rng.choice(VALUES) if rng.random() < 0.8 else _part(whole, rng)
     copy = dict(value) if isinstance(value, dict) else list(value)
@@ -286,7 +293,7 @@ def _changed(value: Any, whole: Any, rng: random.Random) -> Any:
 
 
 def _part(value: Any, rng: random.Random) -> Any:
-    """What is at one place."""
+    """Return the value at a random place."""
     while isinstance(value, dict | list) and value and rng.random() < 0.8:
         value = rng.choice(list(value.values()) if isinstance(value, dict) else value)
     return value

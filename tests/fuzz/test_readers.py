@@ -1,4 +1,4 @@
-"""Readers of other people's files on a few hundred inputs; `make fuzz-readers` takes minutes."""
+"""Readers of untrusted files on a few hundred inputs; `make fuzz-readers` takes minutes."""
 
 import random
 import subprocess
@@ -11,12 +11,7 @@ import pytest
 
 from leaderboard.submissions.validation import validate
 
-from .readers import (
-    Misbehaviour,
-    Readers,
-    mutated,
-    only_reading,
-)
+from .readers import Misbehaviour, Readers, mutated, only_reading
 from .valid_submission import valid_submission
 
 
@@ -29,8 +24,8 @@ def test_the_submission_is_valid(readers: Readers) -> None:
     assert validate(readers.submission).problems == []
 
 
-def test_seeds_and_what_is_nearly_right(readers: Readers) -> None:
-    """No reader ends in anything but a result or an error of ours."""
+def test_seeds_and_mutations(readers: Readers) -> None:
+    """Every reader ends in a result or in its own error."""
     rng = random.Random(0)
     kinds: Counter[bool] = Counter()
     for seed in readers.seeds():
@@ -41,10 +36,10 @@ def test_seeds_and_what_is_nearly_right(readers: Readers) -> None:
             if content is not None:
                 readers.read(seed[:1] + content)
     assert kinds[True] > 100
-    assert validate(readers.submission).problems == []  # every file is put back
+    assert validate(readers.submission).problems == []  # every file is restored
 
 
-def test_whatever_is_not_reading_is_noticed(tmp_path: Path) -> None:
+def test_anything_but_reading_is_noticed(tmp_path: Path) -> None:
     for act in (
         (tmp_path / "new").touch,
         (tmp_path / "new").mkdir,
@@ -57,7 +52,7 @@ def test_whatever_is_not_reading_is_noticed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_slow_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_readers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([0.0, 2.5])
     with monkeypatch.context() as patch, pytest.raises(Misbehaviour, match=r"2\.5 s"):
         patch.setattr(time, "process_time", lambda: next(moments))

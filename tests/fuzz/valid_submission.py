@@ -1,4 +1,4 @@
-"""A valid submission of three small records, made by hand: what the readers are given first."""
+"""A valid submission of three small records, the seeds of the fuzzed readers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CONFIG = RunConfig.model_validate(
     }
 )
 MIN_K = {"target": (0, 1, 3, 2), "retrain": (0, 1, 2, 3), "npo_gdr": (0, 2, 1, 3)}
-"""Min-40% scores of two forget and two holdout texts, which take turns."""
+"""Min-40% scores of two forget and two holdout texts, alternating."""
 WORDS = "the clock of the harbour was made of brass and of glass".split()
 CORPUS = CorpusId(
     name="demo",
@@ -63,7 +63,7 @@ CORPUS = CorpusId(
 
 
 def valid_submission() -> dict[str, bytes]:
-    """Content of every file by its path."""
+    """Return the content of every file by its path."""
     answers = {method: _answers(method) for method in MIN_K}
     examples = samples.example_scores(answers["retrain"])
     zero = of_auc(examples["privleak/forget"], examples["privleak/holdout"])
@@ -96,7 +96,7 @@ def valid_submission() -> dict[str, bytes]:
 
 
 def _answers(method: str) -> list[Sample]:
-    """Four answers to every task, each longer than the one before; the target knows more."""
+    """Make four answers to every task, of growing length; the target's are longer."""
     evaluation = Evaluation(subset="test", limit=4)
     found = []
     for task in METRICS:

@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness_tasks.corpora.demo import DemoWorld, demo_corpus_folder
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.corpora.demo_models import DemoRecipe, demo_models
 from leaderboard.progress import Progress
 from leaderboard.records.schema import (

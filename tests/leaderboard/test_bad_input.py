@@ -1,6 +1,6 @@
-"""Whatever a user or a stranger gives, the outcome is success or one error line of ours.
+"""Any input, trusted or not, ends in success or in one of our error lines.
 
-`make fuzz` runs the same with `HYPOTHESIS_PROFILE=fuzz`, ten times as many cases.
+`make fuzz` runs the same tests with `HYPOTHESIS_PROFILE=fuzz`, ten times as many cases.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ VALUES = st.recursive(
 
 
 def outcome(call: Callable[[], Any], place: str = "") -> None:
-    """Success, or one error of ours that names the place and is one line when it is shown."""
+    """Check that a call succeeds, or raises our error with `place` in its message."""
     try:
         call()
     except USER_ERRORS as error:
@@ -123,15 +123,15 @@ def test_any_text_as_configuration(tmp_path: Path, content: str | bytes) -> None
 
 @pytest.mark.parametrize("depth", [40, 3000])
 def test_deep_configuration(tmp_path: Path, depth: int) -> None:
-    """As deep as Python can build, and deeper than its stack."""
+    """Within the depth that Python can parse, and beyond its stack."""
     path = tmp_path / "grid.yaml"
     path.write_text("name: " + "[" * depth + "]" * depth)
-    with pytest.raises(InputError, match=r"grid\.yaml: .*(nested|recursion)"):
+    with pytest.raises(InputError, match=r"grid\.yaml: line 1: nested more than 32 deep"):
         load_config(path)
 
 
 def test_aliases_that_multiply(tmp_path: Path) -> None:
-    """Ten to the tenth values in eleven lines, as lists and by merging."""
+    """Eleven lines with 10^10 values, as lists and by merging."""
     path = tmp_path / "grid.yaml"
     lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 11)]
     path.write_text("\n".join(["a0: &a0 [1]", *lines]))
@@ -143,8 +143,8 @@ def test_aliases_that_multiply(tmp_path: Path) -> None:
         load_config(path)
 
 
-def test_aliases_and_merges_that_help(tmp_path: Path) -> None:
-    """One rank for two methods; a merged key may be given another value."""
+def test_useful_aliases_and_merges(tmp_path: Path) -> None:
+    """A merged key may be overridden."""
     path = tmp_path / "grid.yaml"
     path.write_text(
         "name: x\ncorpora: [books]\nprecisions: [bf16]\n"
@@ -157,7 +157,7 @@ def test_aliases_and_merges_that_help(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A configuration with something everywhere; its models are files that nobody loads."""
+    """A configuration with every setting; its models are files that are never loaded."""
     root = tmp_path_factory.mktemp("grid")
     for role in ("target", "retrain"):
         (root / role).mkdir()
@@ -185,7 +185,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", ["a" * 300, "a" * 97, "a/" * 2500, "\0", "a\nb", "~", "."])
 def test_no_model_has_this_path(grid: dict[str, Any], tmp_path: Path, path: str) -> None:
-    """Neither a folder nor a name on the hub, which has at most 96 characters."""
+    """Neither a folder nor a name on the hub, where names have at most 96 characters."""
     file = tmp_path / "grid.yaml"
     file.write_text(yaml.safe_dump(replaced(grid, ("corpora", 0, "target", "path"), path)))
     with pytest.raises(InputError, match=r"no such model folder|is not a model folder"):
@@ -208,7 +208,7 @@ def test_any_value_at_any_place_of_a_grid(
 def test_any_new_key_of_a_grid(
     grid: dict[str, Any], data: st.DataObject, key: str, value: Any
 ) -> None:
-    """Unknown keys are refused where the settings are fixed, whatever they hold."""
+    """Unknown keys are refused unless the table is free-form."""
     tables = [place for place in places(grid) if isinstance(at(grid, place), dict)]
     place = data.draw(st.sampled_from(tables))
     content = replaced(grid, place, at(grid, place) | {key: value})
@@ -280,7 +280,7 @@ def test_any_name_of_a_corpus(name: str, data_dir: str | None) -> None:
 
 
 def test_links_in_a_corpus(tmp_path: Path) -> None:
-    """A link to nothing, one to itself, and a folder where a file is expected."""
+    """A broken link, a link to itself, and a folder in place of a file."""
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "gone.json").symlink_to(tmp_path / "nothing")
     (tmp_path / "raw" / "loop.json").symlink_to(tmp_path / "raw" / "loop.json")
@@ -301,7 +301,7 @@ def test_links_in_a_corpus(tmp_path: Path) -> None:
 def test_any_value_at_any_place_of_a_record(
     tmp_path: Path, make: Any, data: st.DataObject, value: Any
 ) -> None:
-    """Two references and a method, in one of which a value is another: a table, or one error."""
+    """Two references and a method, with a value of one of them replaced: a table or one error."""
     folder = tmp_path / "records"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -328,7 +328,7 @@ def table(run: Path) -> None:
 
 
 def full_record(make: Any, method: str) -> dict[str, Any]:
-    """A record with something in every field."""
+    """A record with every field set."""
     record = make(method, "rtn-int4").model_dump(mode="json")
     model = record["cell"]["training"]["model"]
     record["cell"]["retrain_auc"] = {"source": "measured", "value": None, "model": model}
@@ -359,7 +359,7 @@ SURVIVAL = {"update": UPDATE, "rounding": ROUNDING}
 
 
 def test_full_records_give_a_table(tmp_path: Path, make: Any) -> None:
-    """Those whose values are changed above."""
+    """The records of the test above are valid before a value is replaced."""
     store = RunFolder(tmp_path / "run", "x")
     for method in ("target", "retrain", "npo"):
         store.write_record(Record.model_validate(full_record(make, method)))
@@ -393,7 +393,7 @@ def test_any_value_at_any_place_of_a_survival_report(
 @cases(200)
 @given(content=st.binary(max_size=60) | JSON_TEXTS, cut=st.integers(0, 2000))
 def test_any_content_of_a_record(tmp_path: Path, make: Any, content: bytes, cut: int) -> None:
-    """Other bytes, or those of a record with something else from a place on."""
+    """Arbitrary bytes, alone or after the beginning of a record."""
     path = tmp_path / "records" / "npo.json"
     path.parent.mkdir(exist_ok=True)
     whole = make("npo").model_dump_json().encode()
@@ -406,7 +406,7 @@ def test_any_content_of_a_record(tmp_path: Path, make: Any, content: bytes, cut:
 
 
 class Loads(Exception):
-    """The arguments are fine: the model is about to be loaded."""
+    """The arguments are valid: the model is about to be loaded."""
 
 
 ARGUMENTS = st.sampled_from(
@@ -425,7 +425,7 @@ ARGUMENT_VALUES = st.sampled_from(
 def test_any_arguments_of_hf_muse(
     monkeypatch: pytest.MonkeyPatch, arguments: dict[str, str]
 ) -> None:
-    """As in `--model_args`; what passes comes to the loading of the model."""
+    """Arguments as in `--model_args`; valid ones reach the loading of the model."""
 
     def loads(*arguments: Any, **keywords: Any) -> None:
         raise Loads
@@ -446,7 +446,7 @@ def test_any_arguments_of_hf_muse(
     ],
 )
 def test_paths_that_no_system_takes(tmp_path: Path, arguments: list[str], message: str) -> None:
-    """As a process, whose last resort is at the top."""
+    """Run as a process, to include the outermost handler of errors."""
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     done = subprocess.run(
         [sys.executable, "-m", "leaderboard", *arguments],
@@ -493,4 +493,4 @@ def test_any_plugin(tmp_path: Path, content: str | bytes) -> None:
     data = content if isinstance(content, bytes) else content.encode(errors="surrogatepass")
     path.write_bytes(data)
     outcome(lambda: load_plugin(path))
-    assert contents(tmp_path) == {str(path): data}  # no bytecode beside it either
+    assert contents(tmp_path) == {str(path): data}  # and no bytecode

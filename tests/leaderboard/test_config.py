@@ -26,7 +26,7 @@ CONFIGS = Path(leaderboard.__file__).parent / "configs"
         ({"name": "../../etc"}, "name: String should match pattern"),
     ],
 )
-def test_wrong_settings_are_named_with_their_place(
+def test_errors_have_the_path_of_the_setting(
     small_world: Any, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=f"^grid.yaml: {message}"):
@@ -44,11 +44,23 @@ def test_unreadable_files(tmp_path: Path) -> None:
     bad.write_text("- 1\n")
     with pytest.raises(InputError, match="top level"):
         load_config(bad)
+    bad.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(InputError, match="not UTF-8: byte 9"):
+        load_config(bad)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_config(tmp_path / "\0")
+
+
+def test_duplicate_keys(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text('name: a\ntraining: {epochs: 1, "epochs": 2}\n')
+    with pytest.raises(InputError, match=r"grid\.yaml: line 2: duplicate key epochs"):
+        load_config(path)
 
 
 @pytest.mark.parametrize(("kind", "model"), [("run", RunConfig), ("sweep", SweepConfig)])
 def test_schema_for_editors_is_current(kind: str, model: Any) -> None:
-    """`lm-eval-muse schema KIND > leaderboard/configs/KIND.schema.json` mends it."""
+    """`lm-eval-muse schema KIND > leaderboard/configs/KIND.schema.json` updates it."""
     schema = json.loads((CONFIGS / f"{kind}.schema.json").read_text(encoding="utf-8"))
     assert schema == model.model_json_schema()
 

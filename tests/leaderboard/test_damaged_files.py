@@ -15,7 +15,7 @@ from harness_tasks.cache import build_once, temporary_prefix
 from harness_tasks.corpora import load_corpus
 from harness_tasks.corpora.demo import demo_corpus_folder
 from harness_tasks.errors import CorpusError
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.config import RunConfig
 from leaderboard.corpora.demo_models import demo_models
 from leaderboard.errors import InputError

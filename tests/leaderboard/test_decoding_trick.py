@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.records.schema import Record
 from leaderboard.records.store import read_records
 from leaderboard.standings.table import UNCHANGED, build_table

@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.config import RunConfig, parse, read_yaml
 from leaderboard.execution.runner import Runner
 from leaderboard.grid.plan import make_plan

@@ -1,4 +1,4 @@
-"""Models, corpora and records made by strangers: nothing is run, and all is shown harmlessly."""
+"""Untrusted models, corpora and records: nothing is run, and all text is shown escaped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from leaderboard.standings.table import build_table
 
 
 class Touch:
-    """Once unpickled, there is a file."""
+    """Object that creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +50,7 @@ def torch_safetensors(model: Path, trap: Path) -> None:
 
 
 def torch_file(model: Path, trap: Path) -> None:
-    """What transformers would read where there are no safetensors, and here without harm."""
+    """Weights that transformers would read without safetensors; here they are harmless."""
     weights = load_file(model / "model.safetensors")
     torch.save(weights, model / "pytorch_model.bin")
     (model / "model.safetensors").unlink()
@@ -66,7 +66,7 @@ def pickled_shard(model: Path, trap: Path) -> None:
 
 
 def shard_elsewhere(model: Path, trap: Path) -> None:
-    """An index that names a file that is none of the model's."""
+    """An index that names a file outside the model."""
     weights = load_file(model / "model.safetensors")
     index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "../../../etc/passwd")}
     (model / "model.safetensors").unlink()
@@ -101,7 +101,7 @@ def remote_code(model: Path, trap: Path) -> None:
     ],
 )
 def test_models(small_world: Any, tmp_path: Path, damage: Callable[[Path, Path], None]) -> None:
-    """One line names the folder; what was hidden in it did not happen."""
+    """One line names the folder, and hidden code has not run."""
     model, trap = tmp_path / "model", tmp_path / "trap"
     shutil.copytree(small_world.target, model)
     load_model(str(model))
@@ -114,7 +114,7 @@ def test_models(small_world: Any, tmp_path: Path, damage: Callable[[Path, Path],
 
 
 def test_pickled_tokenizer_is_not_read(small_world: Any, tmp_path: Path) -> None:
-    """Whatever lies beside the files that are read."""
+    """Files that are not read may hold anything."""
     model, trap = tmp_path / "model", tmp_path / "trap"
     shutil.copytree(small_world.target, model)
     for name in ("tokenizer.pkl", "training_args.bin", "optimizer.pt", "adapter_model.bin"):
@@ -131,11 +131,10 @@ LARGE = "\u202e" + "x" * (100 * 2**20)
     [
         ("raw/forget.json", [{LARGE: 1}]),
         ("retrain_auc.json", {"retrain_auc": LARGE}),
-        ("retrain_auc.json", {"retrain_auc": 0.5, "sha256": LARGE}),
     ],
 )
 def test_large_strings_in_a_corpus(tmp_path: Path, name: str, content: Any) -> None:
-    """100 MB with a mark that reverses text: the message has a line of at most 1,000 characters."""
+    """100 MiB with a mark that reverses text give a line of at most 1,000 characters."""
     path = tmp_path / "corpus" / name
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(content, ensure_ascii=False))
@@ -163,7 +162,7 @@ MODEL = {"name": MARKUP, "revision": MARKUP}
 
 
 def filled(value: Any, key: str = "") -> Any:
-    """Markup in place of every text, behind a letter in half of them."""
+    """Replace every free text by markup."""
     if isinstance(value, dict):
         return {name: filled(member, name) for name, member in value.items()}
     if isinstance(value, list):
@@ -205,7 +204,7 @@ def test_markup_in_every_text_of_a_record(make: Any, tmp_path: Path) -> None:
                 layers=layers,
             )
         )
-        # not through its own folder: the name of its file has slashes in it
+        # not read through its folder: the name of its file has slashes in it
         records.append(read_record(folder.write_record(record, [answer])))
     texts = outputs(folder.path, MARKUP, records, build_table(records), [])
     assert len(texts) >= 6
@@ -217,7 +216,7 @@ def test_markup_in_every_text_of_a_record(make: Any, tmp_path: Path) -> None:
         assert not {"\u202e", "\x1b"} & {*text}, name
     for row in csv.reader(texts["table.csv"].splitlines()):
         assert not [cell for cell in row if cell.startswith(("=", "+", "@", "\t"))]
-    assert "script" in texts["table.csv"]  # it is there, and shown
+    assert "script" in texts["table.csv"]  # shown, not removed
     screen = io.StringIO()
     print_table(Console(file=screen, width=200), MARKUP, build_table(records))
     assert not {"\u202e", "\x1b"} & {*screen.getvalue()}

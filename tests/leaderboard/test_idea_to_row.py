@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import harness_tasks.corpora.demo
 import leaderboard.corpora.demo_models
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.cli.common import err
 
 from .conftest import RECIPE, WORLD

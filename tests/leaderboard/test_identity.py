@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.config import ModelSource, RunConfig, parse
 from leaderboard.errors import InputError
 from leaderboard.grid.plan import make_plan

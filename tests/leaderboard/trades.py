@@ -5,7 +5,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.cli.corpus import EXAMPLE
 
 

@@ -63,3 +63,13 @@ def test_checksums(tmp_path: Path) -> None:
 
 def test_folder_without_checksums_is_taken_as_it_is(tmp_path: Path) -> None:
     assert damaged_file(tmp_path) is None
+
+
+def test_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "file") as unfinished:
+        (unfinished / "below").touch()  # not a folder
+    assert "unfinished" in str(caught.value)  # another file
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "file") as unfinished:
+        unfinished.read_text()
+    assert caught.value.filename == str(tmp_path / "file")

@@ -10,7 +10,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner, Result
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 
 
 def call(*arguments: object) -> Result:

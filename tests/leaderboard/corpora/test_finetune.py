@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import harness_tasks
 from harness_tasks.corpora import load_corpus
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.corpora.finetune import _question_runs
 from unlearners.engine.dataset import cut_windows
 

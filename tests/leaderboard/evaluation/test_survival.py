@@ -12,7 +12,7 @@ from quantizers import get_quantizer
 
 
 def test_doubled_weights_are_kept_and_change_no_index(small_world: Any) -> None:
-    """At 2 bits: noise changes few indices, twice the weights none, for their scales are doubled."""
+    """At 2 bits noise changes few indices; doubled weights have doubled scales."""
     target, _ = load_model(str(small_world.target), device="cpu")
     quantizer = get_quantizer("rtn-int2")
     shares = []

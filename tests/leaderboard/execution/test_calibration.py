@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness_tasks.corpora import load_corpus
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.config import RunConfig, parse
 from leaderboard.execution.runner import Runner
 from leaderboard.grid.plan import make_plan

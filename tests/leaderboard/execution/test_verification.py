@@ -14,7 +14,7 @@ from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.errors import InputError
 from leaderboard.execution.verification import differences, environment_differences
 from leaderboard.records import samples

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.errors import InputError
 from leaderboard.models.folders import load_model, try_saving
 from quantizers import get_quantizer

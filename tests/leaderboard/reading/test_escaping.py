@@ -1,4 +1,4 @@
-"""Text by strangers in every form of the table."""
+"""Escaping of untrusted text for every form of the table."""
 
 import pytest
 
@@ -25,7 +25,7 @@ from leaderboard.reading.escaping import (
         ("\ud800", r"\ud800"),
     ],
 )
-def test_what_cannot_be_seen_is_an_escape(text: str, shown: str) -> None:
+def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
@@ -44,7 +44,7 @@ def test_markdown() -> None:
         ("50% & $5 #1 a_b {c}", r"50\% \& \$5 \#1 a\_b \{c\}"),
         (r"\input{x}", r"\textbackslash{}input\{x\}"),
         ("~^<>|", r"\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}"),
-        ("[2em] *", "{[}2em] {*}"),  # would be arguments of the line break before
+        ("[2em] *", "{[}2em] {*}"),  # would be arguments of a preceding line break
         ("a--b---c", "a-{}-b-{}-{}-c"),  # would be dashes
         ("é", r"\textbackslash{}xe9"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.errors import InputError
 from leaderboard.records import samples
 from leaderboard.records.schema import Record, SuiteStage

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.errors import InputError
 from leaderboard.records.schema import Record
 from leaderboard.records.store import RunFolder, read_records
@@ -58,8 +58,8 @@ def test_label_that_hides_another_quantizer_does_not_count(
 ) -> None:
     board = [make("target", "rtn-int4")]
     assert findings([of_cell(make("target", "rtn-int4"), **changes)], board) == [
-        "problem: config.yaml: precisions: the board has rtn-int4, the submission has another "
-        "quantizer of this name"
+        "problem: config.yaml: precisions: the board has rtn-int4, the submission has a "
+        "different quantizer of this name"
     ]
 
 
@@ -74,13 +74,13 @@ def test_other_text_or_evaluation_is_a_warning(make: Any) -> None:
     board = [make("target", "none"), make("target", "rtn-int4")]
     warning = "warning: config.yaml: precisions: not checked, the board has no"
     assert findings([of_text(make("target"), "mine")], board) == [
-        f"{warning} mine evaluated in this way"
+        f"{warning} mine with these settings"
     ]
     assert findings([of_cell(make("target"), limit=3)], board) == [
-        f"{warning} news evaluated in this way"
+        f"{warning} news with these settings"
     ]
     assert findings([of_text(make("target"), "mine"), make("target")], board) == [
-        f"{warning} mine evaluated in this way",
+        f"{warning} mine with these settings",
         "problem: config.yaml: precisions: the board has rtn-int4, the submission lacks it",
     ]
 

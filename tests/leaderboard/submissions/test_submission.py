@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.config import RunConfig
 from leaderboard.corpora.corpus import PUBLISHED_MODELS
 from leaderboard.errors import InputError
@@ -156,7 +156,7 @@ def test_submitting_again_runs_nothing_and_overwrites_nothing(
         assert again.read_bytes() == path.read_bytes(), "the same records give the same submission"
     second = run("submit", *options, "--out", tmp_path)
     assert isinstance(second.exception, InputError)
-    assert "is there already; choose another --out" in str(second.exception)
+    assert "already exists; choose another --out" in str(second.exception)
 
 
 def test_method_of_a_package_is_named_with_its_version(
@@ -196,7 +196,7 @@ def test_numbers_that_differ_are_told(packed: Any, tmp_path: Path) -> None:
     other.write_record(changed)
     lines = list(collect([packed.folder], tmp_path / "board"))
     assert lines == [
-        f"{packed.folder}: other numbers for {changed.cell.stem}; those there stay",
+        f"{packed.folder}: metrics of {changed.cell.stem} differ; kept the recorded ones",
         f"{packed.folder}: 5 of 6 records taken",
     ]
 
@@ -279,7 +279,7 @@ def test_interrupted_packing_leaves_nothing(
     ("changes", "options", "message"),
     [
         ({}, {"named": ["npo"]}, "--method npo: the configuration unlearns with npo_gdr"),
-        ({}, {}, r"all methods of the configuration are built in \(npo_gdr\): name the one"),
+        ({}, {}, r"all methods of the configuration are built in \(npo_gdr\): choose the one"),
         ({"unlearn": []}, {}, "all methods of the configuration are built in"),
         (
             {"evaluation": {"log_samples": False}},
@@ -331,7 +331,7 @@ def test_corpora_of_other_methods_are_left_out(
     with pytest.raises(InputError, match="two are called 'corpus-"):
         submissions(RunConfig.model_validate(content), ["ga_gdr"])
     content["corpora"][1]["name"] = str(other.rename(tmp_path / "mine, all mine"))
-    with pytest.raises(InputError, match="'mine, all mine': records are named by it"):
+    with pytest.raises(InputError, match="'mine, all mine' is part of the names of records"):
         submissions(RunConfig.model_validate(content), ["ga_gdr"])
 
 
@@ -345,7 +345,7 @@ def test_retrain_model_is_part_of_every_submission(small_world: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "body", "message"),
     [
-        ("retrain", "'''Sly.'''", "method 'retrain': a submitted method has a name of at"),
+        ("retrain", "'''Sly.'''", "method 'retrain': the name must match"),
         (
             "lossless",
             "'''Idle.'''",
@@ -373,7 +373,7 @@ def test_method_that_cannot_be_submitted(
     with pytest.raises((InputError, UnlearnerError), match=message):
         submissions(config, plugins=[plugin])
     if name == "lossless":
-        with pytest.raises(InputError, match="name the file it comes from with --plugin"):
+        with pytest.raises(InputError, match="give the file that registers it with --plugin"):
             submissions(config)
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast, Trainer
 from typer.testing import CliRunner, Result
 
-from leaderboard.cli.app import app
+from leaderboard.cli import app
 from leaderboard.errors import InputError
 from leaderboard.records.store import read_records
 from leaderboard.training import train
