@@ -37,7 +37,7 @@ test-next: $(STAMP)
 fuzz: $(STAMP)
 	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(BIN)/pytest tests/leaderboard/test_bad_input.py
 
-# Readers of other people's files under coverage-guided fuzzing; what it finds goes to build/fuzz.
+# Coverage-guided fuzzing of readers of untrusted files; findings go to build/fuzz.
 FUZZ_SECONDS ?= 600
 fuzz-readers: $(STAMP)
 	$(BIN)/python -m pip install --quiet 'atheris>=3'

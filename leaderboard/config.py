@@ -26,10 +26,10 @@ class ModelSource(Strict):
     """A model: a Hugging Face folder or hub id, at a revision.
 
     Attributes:
-        path: folder or hub id.
-        revision: commit on the hub.
-        tokenizer: folder or hub id of the tokenizer; the model's own where left out.
-        tokenizer_revision: commit of a tokenizer on the hub.
+        path: Folder or hub id.
+        revision: Commit on the hub.
+        tokenizer: Folder or hub id of the tokenizer; default: the model's own.
+        tokenizer_revision: Commit of a tokenizer on the hub.
     """
 
     path: str
@@ -43,13 +43,14 @@ class CorpusEntry(Strict):
 
     Attributes:
         name: ``books``, ``news``, ``demo`` or a folder.
-        data_dir: folder that holds local corpora in muse_bench's layout.
-        target: the model to unlearn from; the published one (``demo``: the generated one)
-            where left out.
-        retrain: the model trained without the forget set, for the reference row; as ``target``.
-        forget: split with the documents to unlearn.
-        retain: split with the documents to keep.
-        max_documents: only the first documents of both splits.
+        data_dir: Folder that holds local corpora in muse_bench's layout.
+        target: The model to unlearn from; default: the published one, and for ``demo`` the
+            generated one.
+        retrain: The model trained without the forget set, for the reference row; default as
+            for ``target``.
+        forget: Split with the documents to unlearn.
+        retain: Split with the documents to keep.
+        max_documents: Use only the first documents of both splits.
     """
 
     name: str
@@ -65,12 +66,12 @@ class UnlearnEntry(Strict):
     """One method with one finetuning: one checkpoint per corpus and seed.
 
     Attributes:
-        method: a registered unlearner.
+        method: A registered unlearner.
         finetuning: ``full`` or ``lora``.
-        params: parameters of the method.
-        finetuning_params: parameters of the finetuning (rank, alpha, …).
-        training: training settings, over the run's.
-        corpora: names of the corpora this entry is for; all where left out.
+        params: Parameters of the method.
+        finetuning_params: Parameters of the finetuning (rank, alpha, …).
+        training: Training settings that override the run's.
+        corpora: Names of the corpora of this entry; default: all.
     """
 
     method: str
@@ -85,9 +86,9 @@ class PrecisionEntry(Strict):
     """A registered quantizer with parameters, and its name in the tables.
 
     Attributes:
-        quantizer: a registered quantizer.
-        params: parameters of the quantizer.
-        label: name in tables and file names; the quantizer's name where left out.
+        quantizer: A registered quantizer.
+        params: Parameters of the quantizer.
+        label: Name in tables and file names; default: the quantizer's name.
     """
 
     quantizer: str
@@ -111,18 +112,18 @@ class Evaluation(Strict):
     Attributes:
         subset: ``validation`` and ``test`` are two halves of every task's examples, so that
             settings are not chosen on what the table reports.
-        batch_size: batch size of lm-eval. Scores depend on it through numerical ties, and with
-            ``bnb-int8``, which looks at a whole batch, in full.
-        limit: use only the first examples of every task (for trials).
-        device: torch device; lm-eval's default where left out.
-        dtype: dtype in which models are loaded, unlearned from, saved and evaluated; ``auto`` is
+        batch_size: Batch size of lm-eval. Scores depend on it through numerical ties, and
+            strongly with ``bnb-int8``, which looks at a whole batch.
+        limit: Use only the first examples of every task (for trials).
+        device: Torch device; default: lm-eval's.
+        dtype: Dtype in which models are loaded, unlearned from, saved and evaluated; ``auto`` is
             the checkpoint's own.
-        chat_template: wrap prompts in the tokenizer's chat template. This is not MUSE's protocol.
-        extra_tasks: names of other lm-eval tasks, evaluated in every cell.
-        survival: measure in every cell what rounding keeps of the update. Takes the memory of a
-            second model and its quantized form.
-        log_samples: keep every answer with its record. Switch it off where the corpus must not
-            leave the machine; the scores of single examples are kept in any case.
+        chat_template: Wrap prompts in the tokenizer's chat template. This is not MUSE's protocol.
+        extra_tasks: Names of other lm-eval tasks, evaluated in every cell.
+        survival: Measure in every cell the share of the update that survives rounding. It takes
+            the memory of a second model and its quantized form.
+        log_samples: Keep every answer with its record. Switch it off if the corpus must not
+            leave the machine; the scores of single examples are always kept.
     """
 
     subset: Annotated[Subset, BeforeValidator(_renamed_subset)] = "all"
@@ -144,9 +145,9 @@ class Resources(Strict):
     """Resources of a Ray cluster that one chain of cells takes.
 
     Attributes:
-        cpus: cores, and threads of PyTorch.
+        cpus: Cores, and threads of PyTorch.
         gpus: GPUs, or a share of one.
-        memory_gib: memory in GiB; Ray does not place more on a machine than it has.
+        memory_gib: Memory in GiB; Ray does not place more on a machine than it has.
     """
 
     cpus: int = Field(default=1, ge=1)
@@ -163,19 +164,19 @@ class RunConfig(Strict):
     """A grid: corpora × methods and finetunings × precisions × seeds.
 
     Attributes:
-        name: name of the run.
-        corpora: corpora, by name or with their models.
-        unlearn: methods, each with a finetuning.
-        precisions: quantizers, by name or with parameters.
-        suites: suites of MUSE in addition to the whole forget set: ``scal`` unlearns each of four
+        name: Name of the run.
+        corpora: Corpora, by name or with their models.
+        unlearn: Methods, each with a finetuning.
+        precisions: Quantizers, by name or with parameters.
+        suites: Suites of MUSE in addition to the whole forget set: ``scal`` unlearns each of four
             growing forget sets from the target, ``sust`` four sets one after another.
-        seeds: seeds of training; one checkpoint each.
-        training: training settings of all entries.
-        evaluation: settings of loading and evaluating models.
-        keep: part of a checkpoint that stays when all its cells are recorded: ``all`` of the
+        seeds: Seeds of training; one checkpoint each.
+        training: Training settings of all entries.
+        evaluation: Settings of loading and evaluating models.
+        keep: Part of a checkpoint that is kept after all its cells are recorded: ``all`` of the
             model, the LoRA ``adapters``, from which a model is merged again when it is needed, or
             ``none``.
-        resources: resources of a chain of cells, for ``--executor ray``.
+        resources: Resources of a chain of cells, for ``--executor ray``.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

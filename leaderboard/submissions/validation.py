@@ -44,13 +44,11 @@ class Verdict:
     """Result of the validation.
 
     Attributes:
-        folder: The submission.
         method: Name in the manifest; empty if the manifest cannot be read.
         records: Readable records, by the path of their file.
         findings: Problems and warnings, in order of discovery.
     """
 
-    folder: Path
     method: str = ""
     records: dict[str, Record] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -92,11 +90,11 @@ def validate(
 
 
 class _Validator:
-    """State of one validation."""
+    """One validation, with the files and cells checked before."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.verdict = Verdict(folder)
+        self.verdict = Verdict()
         self.manifest: Manifest | None = None
         self.first_asked: FirstAsked = {}
 
@@ -123,10 +121,10 @@ class _Validator:
             record = name.replace("samples/", "records/", 1).removesuffix(".jsonl.gz") + ".json"
             if name.startswith("samples/") and record not in names:
                 self.verdict.add(name, "no record belongs to this file")
+        records = self.verdict.records
         if config and self.manifest:
-            method, records = self.manifest.method, self.verdict.records
-            self.verdict.findings += grid_findings(config, method, records)
-        self.verdict.findings += benchmark_findings(self.verdict.records)
+            self.verdict.findings += grid_findings(config, self.manifest.method, records)
+        self.verdict.findings += benchmark_findings(records)
         return self.verdict
 
     def _list_names(self) -> dict[str, None]:

@@ -39,7 +39,7 @@ def test_refusals(read: Callable[[bytes], Any], content: str, message: str) -> N
         (f"a: {'x ' * 600}", {"a": ("x " * 600).strip()}),
     ],
 )
-def test_what_a_grid_may_use(content: str, value: Any) -> None:
+def test_allowed_in_a_grid(content: str, value: Any) -> None:
     assert read_yaml(content.encode(), aliases=True, any_text=True) == value
 
 
@@ -52,6 +52,6 @@ def test_what_a_grid_may_use(content: str, value: Any) -> None:
         ("a: !!python/name:os.system", "not YAML: could not determine a constructor"),
     ],
 )
-def test_what_a_grid_may_not_use(content: str, message: str) -> None:
+def test_refused_in_a_grid(content: str, message: str) -> None:
     with pytest.raises(Unsafe, match=f"^{message}"):
         read_yaml(content.encode(), aliases=True, any_text=True)

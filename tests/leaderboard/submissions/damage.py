@@ -20,7 +20,7 @@ METHOD = "bounded_ascent--lora--none"
 
 
 class Folder:
-    """A submission to damage; ``seal`` makes the hashes right again, which would be in the way."""
+    """Submission to damage; ``seal`` corrects the checksums afterwards."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,17 +33,17 @@ class Folder:
         (path,) = (self.path / "samples").glob(f"*--{name}--*.jsonl.gz")
         return path
 
-    def change(self, what: Callable[[dict[str, Any]], Any], name: str = METHOD) -> None:
-        """Edit a record's JSON in place, and seal it again as a stranger can."""
+    def change(self, edit: Callable[[dict[str, Any]], Any], name: str = METHOD) -> None:
+        """Edit the JSON of a record in place."""
         path = self.record(name)
         content = json.loads(path.read_text())
-        what(content)
+        edit(content)
         path.write_text(json.dumps(content))
 
-    def change_cell(self, what: Callable[[dict[str, Any]], Any], name: str = METHOD) -> None:
-        """Edit a record's cell, and let the files have the names that it gives them."""
+    def change_cell(self, edit: Callable[[dict[str, Any]], Any], name: str = METHOD) -> None:
+        """Edit the cell of a record, and rename the files accordingly."""
         path, answers = self.record(name), self.answers(name)
-        self.change(lambda record: what(record["cell"]), name)
+        self.change(lambda record: edit(record["cell"]), name)
         stem = Cell.model_validate(json.loads(path.read_text())["cell"]).stem
         path.rename(path.with_name(f"{stem}.json"))
         answers.rename(answers.with_name(f"{stem}.jsonl.gz"))
@@ -55,7 +55,7 @@ class Folder:
         ]
 
     def write_lines(self, content: bytes | list[dict[str, Any]], name: str = METHOD) -> None:
-        """Other answers, with the SHA-256 that the record then has to have."""
+        """Replace the answers, and their SHA-256 in the record."""
         if isinstance(content, list):
             fields = [*samples.Sample.model_fields, *(key for line in content for key in line)]
             ordered = [{key: line[key] for key in fields if key in line} for line in content]
@@ -66,7 +66,7 @@ class Folder:
         self.change(lambda record: record.update(samples=sha), name)
 
     def change_answer(self, of: str, /, name: str = METHOD, **fields: Any) -> None:
-        """Edit the first answer to a task; a field given as None goes."""
+        """Edit the first answer to a task; a field set to None is removed."""
         lines = self.lines(name)
         line = next(line for line in lines if line["task"] == of)
         line.update(fields)
@@ -74,20 +74,20 @@ class Folder:
             del line[field]
         self.write_lines(lines, name)
 
-    def change_yaml(self, what: Callable[[dict[str, Any]], Any]) -> None:
+    def change_yaml(self, edit: Callable[[dict[str, Any]], Any]) -> None:
         path = self.path / "config.yaml"
         content = yaml.safe_load(path.read_text())
-        what(content)
+        edit(content)
         path.write_text(yaml.safe_dump(content))
 
-    def change_manifest(self, what: Callable[[dict[str, Any]], Any]) -> None:
+    def change_manifest(self, edit: Callable[[dict[str, Any]], Any]) -> None:
         path = self.path / "manifest.json"
         content = json.loads(path.read_text())
-        what(content)
+        edit(content)
         path.write_text(json.dumps(content))
 
     def seal(self) -> None:
-        """Let the manifest say what is there."""
+        """Correct the files and cells of the manifest."""
         paths = [p for p in self.path.glob("*/*") if p.is_file() and not p.is_symlink()]
         paths += [self.path / name for name in ("README.md", "config.yaml", "search.yaml")]
         contents = {
@@ -111,7 +111,7 @@ def problems(folder: Folder) -> list[str]:
 
 
 def assert_named(folder: Folder, damage: Damage, expected: str) -> None:
-    """Damage a folder; one of the findings matches, and all are safe to print."""
+    """Check that the damage is among the findings, and that all are safe to print."""
     damage(folder)
     found = problems(folder)
     assert any(re.search(expected, line) for line in found), found
@@ -131,7 +131,7 @@ def rename_method(name: str) -> Callable[[Folder], None]:
 
 
 def text(name: str, content: str | bytes) -> Callable[[Folder], None]:
-    """Other content for a file; ``record`` and ``answers`` stand for one of each."""
+    """Replace the content of a file; ``record`` and ``answers`` stand for one of each."""
 
     def damage(folder: Folder) -> None:
         path = folder.path / name
@@ -143,12 +143,12 @@ def text(name: str, content: str | bytes) -> Callable[[Folder], None]:
 
 
 def field(path: str, value: Any, name: str = METHOD) -> Callable[[Folder], None]:
-    """Another value at a place of a record; ``...`` removes what is there."""
+    """Change one value of a record; ``...`` removes it."""
     return lambda folder: folder.change(lambda record: put(record, path, value), name)
 
 
 def raw(path: str, literal: str) -> Callable[[Folder], None]:
-    """A place of a record in JSON that `json.dumps` would not write."""
+    """Write JSON into a record that `json.dumps` would not."""
 
     def damage(folder: Folder) -> None:
         field(path, "@")(folder)
@@ -159,12 +159,12 @@ def raw(path: str, literal: str) -> Callable[[Folder], None]:
 
 
 def setting(path: str, value: Any) -> Callable[[Folder], None]:
-    """Another value at a place of config.yaml."""
+    """Change one value of config.yaml."""
     return lambda folder: folder.change_yaml(lambda content: put(content, path, value))
 
 
 def put(content: Any, path: str, value: Any) -> None:
-    """Set the value at a place such as ``seeds.0``; ``...`` removes it."""
+    """Set the value at a path such as ``seeds.0``; ``...`` removes it."""
     *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
     for parent in parents:
         content = content[parent]
@@ -178,10 +178,10 @@ def answer(of: str, **fields: Any) -> Callable[[Folder], None]:
     return lambda folder: folder.change_answer(of, **fields)
 
 
-def lines(what: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Folder], None]:
+def lines(edit: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Folder], None]:
     def damage(folder: Folder) -> None:
         content = folder.lines()
-        what(content)
+        edit(content)
         folder.write_lines(content)
 
     return damage

@@ -128,7 +128,7 @@ def test_damaged_answers_are_named(folder: Folder, name: str) -> None:
 
 
 def test_score_that_is_no_number_has_a_reason(folder: Folder) -> None:
-    """A collapsed model: one text's Min-40% is NaN, so that PrivLeak is missing."""
+    """Collapsed model: one text has a Min-40% of NaN, so PrivLeak is missing."""
     folder.change_answer("privleak", score="NaN")
     field("examples.privleak/forget.scores.0", None)(folder)
     field("metrics.privleak", ...)(folder)
@@ -138,7 +138,7 @@ def test_score_that_is_no_number_has_a_reason(folder: Folder) -> None:
 
 
 def test_score_of_minus_infinity_is_a_score(folder: Folder) -> None:
-    """The three holdout texts then beat one of three forget texts: AUC 1/3, as the retrained one.
+    """AUC 1/3, as of the retrained model: the holdout texts beat one of three forget texts.
 
     PrivLeak is 0, and its error is not known.
     """

@@ -25,7 +25,7 @@ from leaderboard.submissions.benchmark_checks import benchmark_findings
 RETRAINED = {"privleak/holdout": (1.0, 3.0), "privleak/forget": (0.0, 2.0)}
 TARGET = {"privleak/holdout": (1.0, 2.0), "privleak/forget": (0.0, 3.0)}
 ZERO_ERROR = 0.353553
-"""Of the AUC 3/4: the root of (1/8 + 1/8) / 2."""
+"""Error of the AUC 3/4: the root of (1/8 + 1/8) / 2."""
 METRIC = Metric(value=-33.333333, stderr=49.690399, low=-100.0, high=33.333333)
 
 
@@ -39,7 +39,7 @@ def record(
     auc_error: float | None = ZERO_ERROR,
     source: RetrainAuc | None = None,
 ) -> Record:
-    """A record of a folder's text with PrivLeak alone, its zero measured unless given."""
+    """Record on a local text with PrivLeak only; its zero is measured unless given."""
     made: Record = make(method, precision)
     corpus = made.cell.training.corpus.model_copy(update={"name": "mine", "source": "folder"})
     training = made.cell.training.model_copy(update={"corpus": corpus})
@@ -71,7 +71,7 @@ def findings(*records: Record) -> list[str]:
 
 
 def test_errors_that_the_examples_give(make: Any) -> None:
-    """The retrained model is its own zero: PrivLeak 0, without an error."""
+    """Retrained model as its own zero: PrivLeak 0, without an error."""
     assert (
         findings(record(make, "target", TARGET, METRIC), record(make, "retrain", RETRAINED, SELF))
         == []
@@ -104,7 +104,7 @@ def test_other_error_of_the_zero_is_named(make: Any) -> None:
 
 
 def test_other_zero_is_named(make: Any) -> None:
-    """One that all records agree on."""
+    """Wrong zero that all records share."""
     found = findings(
         record(make, "target", TARGET, METRIC, auc=0.5),
         record(make, "retrain", RETRAINED, SELF, auc=0.5),
@@ -114,7 +114,7 @@ def test_other_zero_is_named(make: Any) -> None:
 
 
 def test_near_ties_of_a_second_measurement_are_allowed(make: Any) -> None:
-    """Not compared is then the error, which is that of another order of the texts."""
+    """Near-ties: the error, of another order of the texts, is not compared."""
     metric = METRIC.model_copy(update={"stderr": 48.0})
     records = [
         record(make, "target", TARGET, metric, auc=0.745),
@@ -176,7 +176,7 @@ def test_constant_zero(make: Any, changes: dict[str, Any], expected: list[str]) 
 
 
 def test_zero_of_zero_ends_in_findings(make: Any) -> None:
-    """All holdout below all forget texts: no PrivLeak can be compared with that."""
+    """Holdout texts all below forget texts: PrivLeak cannot be compared with an AUC of 0."""
     scores = {"privleak/holdout": (0.0, 1.0), "privleak/forget": (2.0, 3.0)}
     error = 1.0 * (1 - 0.025 ** (1 / 2)) / 1.959964
     records = [

@@ -22,12 +22,12 @@ from leaderboard.submissions.validation import validate
 
 
 def of_cell(record: Record, **changes: Any) -> Record:
-    """The record with another cell."""
+    """Change the cell of a record."""
     return record.model_copy(update={"cell": record.cell.model_copy(update=changes)})
 
 
 def of_text(record: Record, name: str) -> Record:
-    """The record on another text."""
+    """Change the text of a record."""
     corpus = record.cell.training.corpus.model_copy(update={"name": name, "fingerprint": name})
     return of_cell(record, training=record.cell.training.model_copy(update={"corpus": corpus}))
 
@@ -63,14 +63,14 @@ def test_label_that_hides_another_quantizer_does_not_count(
     ]
 
 
-def test_only_the_target_says_what_a_board_has(make: Any) -> None:
-    """A method evaluated at more precisions than the target is no reason to refuse others."""
+def test_only_the_target_sets_the_precisions_of_a_board(make: Any) -> None:
+    """Precisions of a method that the target lacks: others are not refused."""
     board = [make("target", "none"), make("npo", "rtn-int4")]
     assert findings([make("target", "none")], board) == []
 
 
 def test_other_text_or_evaluation_is_a_warning(make: Any) -> None:
-    """The text that the board has is checked all the same."""
+    """Text that is new to the board; the other text is still checked."""
     board = [make("target", "none"), make("target", "rtn-int4")]
     warning = "warning: config.yaml: precisions: not checked, the board has no"
     assert findings([of_text(make("target"), "mine")], board) == [
@@ -87,7 +87,7 @@ def test_other_text_or_evaluation_is_a_warning(make: Any) -> None:
 
 @pytest.fixture
 def board(packed: Any, tmp_path: Path) -> Path:
-    """A board with the cells of the submission, and one precision more."""
+    """Board with the cells of the submission and one more precision."""
     store = RunFolder(tmp_path / "board", "board")
     for record in read_records(packed.folder):
         store.write_record(record)
@@ -133,7 +133,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_collect_asks_for_the_precisions_of_the_folder(packed: Any, board: Path) -> None:
+def test_collect_requires_the_precisions_of_the_folder(packed: Any, board: Path) -> None:
     before = contents(board)
     with pytest.raises(InputError) as caught:
         list(collect([packed.folder], board))
@@ -143,7 +143,7 @@ def test_collect_asks_for_the_precisions_of_the_folder(packed: Any, board: Path)
 
 @pytest.fixture
 def unquantized(packed: Any, tmp_path: Path) -> Path:
-    """A valid submission of the same cells, but for those at rtn-int4."""
+    """Valid submission of the same cells except those at rtn-int4."""
     folder = Path(shutil.copytree(packed.folder, tmp_path / "unquantized"))
     for path in folder.glob("*/*--rtn-int4--*"):
         path.unlink()
@@ -165,10 +165,10 @@ def unquantized(packed: Any, tmp_path: Path) -> Path:
     return folder
 
 
-def test_collect_asks_for_the_precisions_of_the_others(
+def test_collect_requires_the_precisions_of_the_others(
     packed: Any, unquantized: Path, tmp_path: Path
 ) -> None:
-    """In any order; alone, the smaller one is a board of its own."""
+    """Submissions in both orders; on its own, the smaller one is accepted."""
     for folders in ([packed.folder, unquantized], [unquantized, packed.folder]):
         with pytest.raises(InputError) as caught:
             list(collect(folders, tmp_path / "new"))
@@ -180,10 +180,10 @@ def test_collect_asks_for_the_precisions_of_the_others(
     ]
 
 
-def test_folder_of_other_texts_says_nothing_of_this_one(
+def test_folder_of_other_texts_sets_no_precisions(
     packed: Any, unquantized: Path, make: Any, tmp_path: Path
 ) -> None:
-    """A text that is new to the folder needs the precisions of all its submissions."""
+    """Text that is new to the folder: it needs the precisions of all its submissions."""
     store = RunFolder(tmp_path / "board", "board")
     store.write_record(make("target", "rtn-int8"))
     before = contents(store.path)

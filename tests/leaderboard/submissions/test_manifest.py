@@ -17,8 +17,8 @@ from .damage import (
 )
 
 
-def unsealed(what: Callable[[dict[str, Any]], Any]) -> Callable[[Folder], None]:
-    return lambda folder: folder.change_manifest(what)
+def unsealed(edit: Callable[[dict[str, Any]], Any]) -> Callable[[Folder], None]:
+    return lambda folder: folder.change_manifest(edit)
 
 
 def sparse(name: str, size: int) -> Callable[[Folder], None]:

@@ -1,4 +1,4 @@
-"""MUSE's texts and models, on records made by hand."""
+"""MUSE's texts and models, with records made by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leaderboard.submissions.benchmark_checks import benchmark_findings
 
 
 def published(make: Any, **changes: Any) -> dict[str, Any]:
-    """Target and retrain rows on MUSE-News as it is pinned, but for the changes to the corpus."""
+    """Target and retrain records on the pinned MUSE-News, with changes to the corpus."""
     pinned = PUBLISHED["news"]
     corpus = {
         "revision": pinned.revision,
@@ -58,13 +58,13 @@ def test_published_benchmark_is_known(make: Any) -> None:
         ),
     ],
 )
-def test_other_text_is_told(make: Any, changes: dict[str, Any], expected: str) -> None:
+def test_other_text_is_reported(make: Any, changes: dict[str, Any], expected: str) -> None:
     (finding,) = benchmark(published(make, **changes))
     assert finding.startswith(expected)
 
 
-def test_other_models_and_retrain_auc_are_told(make: Any) -> None:
-    """Made by hand, the records' models are no published ones, and their retrain AUC is 0.5."""
+def test_other_models_and_retrain_auc_are_reported(make: Any) -> None:
+    """Records of unpublished models, with a retrain AUC of 0.5."""
     records = published(make)
     other = make("retrain").model_dump(mode="json")
     content = records["records/retrain.json"].model_dump(mode="json")
@@ -88,7 +88,7 @@ def test_other_models_and_retrain_auc_are_told(make: Any) -> None:
 def test_published_benchmark_has_a_known_size(
     make: Any, limit: int | None, answers: int, wrong: int
 ) -> None:
-    """A hundred answers to each question set, or the first ones of them."""
+    """Hundred answers to each question set, or the first of them."""
     (record, _) = published(make).values()
     record = record.model_copy(update={"cell": record.cell.model_copy(update={"limit": limit})})
     given = [

@@ -139,7 +139,7 @@ def test_diverged_cell_has_no_numbers(folder: Folder, left: str) -> None:
 
 
 def test_diverged_cell_is_a_result(folder: Folder) -> None:
-    """Without metrics and answers, with the reason."""
+    """Diverged record with a reason, without metrics and answers."""
     folder.answers().unlink()
     nothing: dict[str, Any] = {"metrics": {}, "examples": {}, "extra": {}, "samples": None}
     folder.change(lambda record: record.update(status="diverged", reason="loss nan", **nothing))
@@ -152,5 +152,5 @@ BUILT_IN = sorted(name for name, owner in list_quantizers().items() if owner == 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_bits_of_the_built_in_quantizers_are_known(name: str) -> None:
-    """The validation imports no quantizer: it has a list of its own."""
+    """List of bits for the validation, which imports no quantizer."""
     assert record_checks.BUILT_IN_BITS[name] == get_quantizer(name).bits

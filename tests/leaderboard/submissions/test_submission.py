@@ -1,4 +1,4 @@
-"""What `submit` packs, and what it refuses before any time is spent."""
+"""Packing of submissions, and refusals before anything is run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load(packed: Any) -> RunConfig:
 
 
 def submission(packed: Any, method: str = "bounded_ascent", **changes: Any) -> Submission:
-    """What the command would pack, without the check of the contract."""
+    """Submission as the command builds it, without the check of the contract."""
     config = load(packed)
     return Submission(
         **{
@@ -65,7 +65,7 @@ def test_pack_holds_the_method_its_references_and_nothing_else(packed: Any) -> N
 def test_config_is_resolved_and_says_nothing_of_this_machine(
     packed: Any, small_world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It gives the same cells again, where the folders that it names lie beside it."""
+    """Config of a submission: the same cells again, with the named folders next to it."""
     text = (packed.folder / "config.yaml").read_text()
     assert str(small_world.target.parent) not in text
     assert "&" not in text and "npo_gdr" not in text
@@ -90,7 +90,7 @@ def test_config_is_resolved_and_says_nothing_of_this_machine(
 
 
 def test_models_of_the_hub_keep_their_commits(small_world: Any) -> None:
-    """Those of the tokenizer too, which the published repositories do not hold."""
+    """Commits of models and tokenizers; the published repositories have no tokenizer."""
     config = RunConfig.model_validate(small_world.config(corpora=["news"]))
     plan = make_plan(config)
     (corpus,) = resolved(Submission(method="npo_gdr", config=config, plan=plan)).corpora
@@ -118,7 +118,7 @@ def test_readme_says_what_was_done_and_what_came_out(packed: Any) -> None:
 
 
 def test_hostile_text_in_a_readme_is_shown(make: Any) -> None:
-    """A method and a docstring that would end their place in Markdown and HTML."""
+    """Method and docstring that would break out of Markdown and HTML."""
     readme = submission_card(
         method="<script>|",
         documentation="a\n```\n# not a title",
@@ -135,7 +135,7 @@ def test_hostile_text_in_a_readme_is_shown(make: Any) -> None:
 
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The methods have shown that they keep the contract when the fixture was made."""
+    """Skip the contract check, which the methods passed when the fixture was built."""
     monkeypatch.setattr("leaderboard.submissions.submission.check_contract", lambda *_, **__: None)
 
 
@@ -162,7 +162,7 @@ def test_submitting_again_runs_nothing_and_overwrites_nothing(
 def test_method_of_a_package_is_named_with_its_version(
     packed: Any, trusted: None, tmp_path: Path
 ) -> None:
-    """A built-in one stands for it; its two cells are added to the run."""
+    """Built-in method as an example; its two cells are added to the run."""
     copy = shutil.copytree(packed.run, tmp_path / "run")
     options = ("--config", packed.config, "--plugin", packed.plugin, "--run", copy)
     result = run("submit", *options, "--method", "npo_gdr", "--out", tmp_path)
@@ -188,8 +188,8 @@ def test_method_of_a_package_is_named_with_its_version(
     assert list(collect([folder], board)) == [f"{folder}: 0 of 6 records taken"]
 
 
-def test_numbers_that_differ_are_told(packed: Any, tmp_path: Path) -> None:
-    """Of one cell from two machines, the first stays."""
+def test_different_metrics_are_reported(packed: Any, tmp_path: Path) -> None:
+    """Cell from two machines: the recorded one is kept."""
     other = RunFolder(tmp_path / "board", "board")
     records = read_records(packed.folder)
     changed = records[0].model_copy(update={"metrics": {}})
@@ -210,7 +210,7 @@ def test_only_valid_ones_are_collected(packed: Any, tmp_path: Path) -> None:
 
 
 def test_sweep_is_part_of_the_submission(packed: Any, trusted: None, tmp_path: Path) -> None:
-    """Its grid is in the README; its corpora are named as in config.yaml."""
+    """Sweep in the README, its corpora named as in config.yaml."""
     search = SweepConfig.model_validate(
         {
             **load(packed).model_dump(mode="json", exclude={"unlearn"}),
@@ -309,7 +309,7 @@ def test_refused_before_anything_is_run(
 def test_corpora_of_other_methods_are_left_out(
     small_world: Any, trusted: None, tmp_path: Path
 ) -> None:
-    """Two corpora, the second for another method alone; and two that have the same name."""
+    """Two corpora, the second for another method only; then two with the same name."""
     content = small_world.config()
     (first,) = content["corpora"]
     other = tmp_path / "other"

@@ -1,4 +1,4 @@
-"""Valid submissions, and files in them with damaged content: nothing of them is run."""
+"""Valid submissions and damaged files: each damage is named, and nothing is run."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def test_untouched_is_valid_and_says_what_it_cannot_know(folder: Folder) -> None
     assert verdict.method == "bounded_ascent"
     assert len(verdict.records) == 6
     folder.seal()
-    assert problems(folder) == [], "what the other tests do after the damage does none"
+    assert problems(folder) == [], "sealing is no damage"
 
 
 def test_checksum_of_a_record_is_ignored(folder: Folder) -> None:
-    """Records before 0.2 have one; the manifest has one of every file."""
+    """Records before 0.2 have their own checksum, besides the manifest's."""
     for path in (folder.path / "records").iterdir():
         content = json.loads(path.read_text())
         content["sha256"] = "0" * 64
@@ -188,16 +188,16 @@ def test_limits(
     value: int,
     expected: str,
 ) -> None:
-    """A gzip bomb is one of these: 24 answers unpack to more than 1,000 bytes."""
+    """Limits on number and size of files, a gzip bomb included: 24 answers of over 1,000 bytes."""
     monkeypatch.setattr(place, limit, value)
     found = problems(folder)
     assert any(re.search(expected, line) for line in found), found
 
 
 def test_nothing_submitted_is_imported(folder: Folder, tmp_path: Path) -> None:
-    """Beside modules that write a file when they are imported, two named like ones of ours.
+    """Modules that write a file when imported, two with names of real ones, are not imported.
 
-    Nor is torch, which could unpickle, and takes seconds.
+    Torch, which can unpickle and takes seconds to import, is not imported either.
     """
     trap = f"open({str(tmp_path / 'imported')!r}, 'w')\n"
     for name in ("bounded_ascent", "yaml", "leaderboard"):

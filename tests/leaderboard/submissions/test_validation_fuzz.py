@@ -1,4 +1,4 @@
-"""Whatever a submission's files hold, the check ends with findings, never with an exception."""
+"""Validation of arbitrary files ends with findings, never with an exception."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def folder(packed: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def seal(folder: Path, name: str, content: bytes) -> None:
-    """Write a file and let the manifest say so."""
+    """Write a file, and update the manifest."""
     (folder / name).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = {
@@ -93,7 +93,7 @@ def outcome(folder: Path) -> list[str]:
     data=st.data(), value=VALUES, name=st.sampled_from(["record", "config.yaml", "manifest.json"])
 )
 def test_any_value_at_any_place(folder: Path, data: st.DataObject, value: Any, name: str) -> None:
-    """One value of a valid record, configuration or manifest becomes another."""
+    """Replace one value of a valid record, configuration or manifest."""
     path = next((folder / "records").glob("*--lora--*")) if name == "record" else folder / name
     before, manifest = path.read_bytes(), (folder / "manifest.json").read_bytes()
     content = (yaml.safe_load if path.suffix == ".yaml" else json.loads)(before)
@@ -114,7 +114,7 @@ def test_any_value_at_any_place(folder: Path, data: st.DataObject, value: Any, n
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_byte_of_any_file(folder: Path, data: st.DataObject) -> None:
-    """A flipped byte is noticed, wherever it is."""
+    """Flipped bytes are detected in all files."""
     names = ["README.md", "config.yaml", "manifest.json", "source/bounded_ascent.py"]
     names += [next(folder.glob(f"{kind}/*--lora--*")) for kind in ("records", "samples")]
     path = folder / data.draw(st.sampled_from(names))
@@ -132,7 +132,7 @@ def test_any_byte_of_any_file(folder: Path, data: st.DataObject) -> None:
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), value=SCALARS)
 def test_any_value_in_any_answer(packed: Any, data: st.DataObject, value: Any) -> None:
-    """Read, and compared with the record's metrics, or refused."""
+    """Answers are compared with the record's metrics, or refused."""
     path = next((packed.folder / "records").glob("*--lora--*"))
     record = Record.model_validate_json(path.read_bytes())
     answers = packed.folder / "samples" / f"{path.stem}.jsonl.gz"
@@ -149,7 +149,7 @@ def test_any_value_in_any_answer(packed: Any, data: st.DataObject, value: Any) -
 
 
 def test_untouched_afterwards(folder: Path) -> None:
-    """The damage above was undone: what it found was its own."""
+    """Untouched folder after the tests above."""
     assert validate(folder).problems == []
     for path in (folder / "records").glob("*.json"):
         assert list(record_problems(read_record(path.read_bytes()))) == []
