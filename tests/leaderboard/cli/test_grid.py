@@ -1,30 +1,20 @@
 """Commands on grids."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from leaderboard.cli import app
 
 
-def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "leaderboard", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        check=False,
-    )
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
 
 
 def test_dry_run_lists_cells_and_runs_nothing(small_world: Any, tmp_path: Path) -> None:
     config = small_world.write_config(tmp_path)
-    result = CliRunner().invoke(
-        app, ["run", str(config), "--out", str(tmp_path / "run"), "--dry-run"]
-    )
+    result = command("run", str(config), "--out", str(tmp_path / "run"), "--dry-run")
     assert result.exit_code == 0
     assert not (tmp_path / "run").exists()
 
@@ -46,10 +36,10 @@ def test_local_plugin_joins_a_grid(small_world: Any, tmp_path: Path) -> None:
     config = small_world.write_config(tmp_path, precisions=["halve"], unlearn=[])
     folder = tmp_path / "run"
     result = command("run", str(config), "--out", str(folder), "--plugin", str(plugin))
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.output
     assert "halve" in (folder / "table.md").read_text()
     again = command("table", str(folder))
-    assert again.returncode == 0
+    assert again.exit_code == 0
     assert "halve" in again.stdout
 
 
@@ -63,7 +53,7 @@ def test_dry_run_lists_and_estimates(small_world: Any, tmp_path: Path) -> None:
     assert line == "6 cells, 0 recorded; no timing data yet for 7 trainings and cells"
     assert not (tmp_path / "run").exists()
 
-    assert command(*arguments, "--only", "*--none--seed0").returncode == 0
+    assert command(*arguments, "--only", "*--none--seed0").exit_code == 0
     after = command(*arguments, "--dry-run")
     assert after.stdout.count("recorded ") == 3
     assert "6 cells, 3 recorded; about 0:00:" in after.stdout

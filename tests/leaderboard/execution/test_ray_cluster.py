@@ -9,7 +9,8 @@ from rich.console import Console
 
 from leaderboard.config import RunConfig
 from leaderboard.errors import InputError
-from leaderboard.execution.ray_cluster import ATTEMPTS, ray_executor
+from leaderboard.execution import ray_cluster
+from leaderboard.execution.ray_cluster import ray_executor
 from leaderboard.execution.runner import Outcome, Runner
 from leaderboard.grid.plan import make_plan
 from leaderboard.plugins import load_plugin
@@ -79,13 +80,16 @@ def test_same_records_as_here(small_world: Any, tmp_path: Path, progress: Progre
     assert outcome_of(config, tmp_path / "ray", progress) == Outcome(kept=8)
 
 
-def test_killed_worker_is_replaced(small_world: Any, tmp_path: Path, progress: Progress) -> None:
+def test_killed_worker_is_replaced(
+    small_world: Any, tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One death: the cell is done by the second worker. Death at every attempt: it failed."""
     plugin = tmp_path / "killer.py"
     plugin.write_text(KILLER)
     load_plugin(plugin)
     entries = []
-    for deaths in (1, ATTEMPTS):
+    monkeypatch.setattr(ray_cluster, "ATTEMPTS", 2)
+    for deaths in (1, 2):
         lives = tmp_path / f"{deaths}_lives"
         lives.mkdir()
         for number in range(deaths):
@@ -95,8 +99,8 @@ def test_killed_worker_is_replaced(small_world: Any, tmp_path: Path, progress: P
     outcome = outcome_of(config, tmp_path / "run", progress, (plugin,))
     assert outcome == Outcome(done=3, failed=1)
     (failed,) = [record for record in read_records(tmp_path / "run") if record.status != "done"]
-    assert failed.reason is not None and "3 workers were lost" in failed.reason
-    assert failed.cell.training.params["lives"].endswith("3_lives")
+    assert failed.reason is not None and "2 workers were lost" in failed.reason
+    assert failed.cell.training.params["lives"].endswith("2_lives")
 
 
 def test_users_mistake_in_a_worker_stays_one_line(
