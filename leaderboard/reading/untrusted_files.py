@@ -76,9 +76,10 @@ def read_bytes(folder: Path, name: str, limit: int) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Unsafe(f"cannot be opened: {reason}") from error
+    if problem := kind(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise Unsafe(problem)
     with os.fdopen(descriptor, "rb") as file:
-        if problem := kind(os.fstat(descriptor)):
-            raise Unsafe(problem)
         try:
             content = file.read(limit + 1)
         except OSError as error:
