@@ -1,9 +1,6 @@
-"""A full disk, a terminated process, and what is kept of checkpoints."""
+"""A full disk, memory that is exhausted, and what a killed process leaves."""
 
 import errno
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,38 +63,6 @@ def test_out_of_memory_is_one_cells_fault(
     assert outcome == Outcome(done=2, failed=1)
     (failed,) = [r for r in read_records(tmp_path / "run") if r.status == "failed"]
     assert failed.reason == "MemoryError: cannot allocate 3 GiB"
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "executor"),
-    [(signal.SIGTERM, 143, "local"), (signal.SIGINT, 130, "local"), (signal.SIGINT, 130, "ray")],
-)
-def test_signal_ends_with_one_line(
-    small_world: Any, tmp_path: Path, number: signal.Signals, code: int, executor: str
-) -> None:
-    if executor == "ray":
-        pytest.importorskip("ray")
-    config = small_world.write_config(tmp_path)
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "leaderboard", "run", str(config), "--out", str(folder)]
-    process = subprocess.Popen(
-        [*command, "--executor", executor],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    works = {"local": "npo_gdr lora: training", "ray": "chains of cells on Ray"}
-    for line in process.stderr:
-        if works[executor] in line:
-            break
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert errors.splitlines()[-1] == "interrupted: run the same command again to continue"
-    assert "Traceback" not in errors
-    if executor == "local":
-        assert len(read_records(folder)) == 4
 
 
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:

@@ -7,9 +7,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForMultimodalLM,
-    Emu3Config,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     GitConfig,
@@ -19,12 +16,10 @@ from transformers import (
     LlavaForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen3_5Config,
-    T5Gemma2Config,
 )
 
 from quantizers import QuantizerError, get_quantizer
-from quantizers.loading import auto_class, load_language_model
+from quantizers.loading import load_language_model
 from quantizers.saving import load_quantized, save_quantized
 
 TEXT = dict(
@@ -39,6 +34,8 @@ TEXT = dict(
     eos_token_id=2,
     pad_token_id=0,
 )
+
+
 VISION = dict(
     hidden_size=64,
     intermediate_size=96,
@@ -140,26 +137,6 @@ def test_a_saved_folder_has_the_tensors_of_the_original(checkpoint, tmp_path):
         if key.endswith("_proj.weight") and (".mlp." in key or ".self_attn." in key)
         if "vis" not in key
     }
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (LlamaConfig(), AutoModelForCausalLM),
-        (Qwen2_5_VLConfig(), AutoModelForMultimodalLM),
-        (Qwen3_5Config(), AutoModelForMultimodalLM),
-        (
-            Qwen3_5Config(architectures=["Qwen3_5ForConditionalGeneration"]),
-            AutoModelForMultimodalLM,
-        ),
-        (Qwen3_5Config(architectures=["Qwen3_5ForCausalLM"]), AutoModelForCausalLM),
-        (Qwen3_5Config().text_config, AutoModelForCausalLM),
-        (Emu3Config(architectures=["Emu3ForCausalLM"]), AutoModelForCausalLM),
-        (T5Gemma2Config(), AutoModelForCausalLM),  # which refuses encoder-decoders
-    ],
-)
-def test_class_of_a_configuration(config, expected):
-    assert auto_class(config) is expected
 
 
 def test_a_checkpoint_without_architectures_is_loaded_whole(tmp_path):

@@ -1,4 +1,4 @@
-"""Finding, reading and checking corpora."""
+"""Corpora: where they are found, retrain scores, and fingerprints."""
 
 import hashlib
 import json
@@ -9,7 +9,6 @@ from typing import Any
 import datasets
 import pytest
 
-from harness_tasks import corpora
 from harness_tasks.corpora import load_corpus
 from harness_tasks.corpora.corpus import DATA_DIR_VARIABLE
 from harness_tasks.corpora.demo import DemoWorld, demo_splits
@@ -95,33 +94,6 @@ def test_demo_is_generated(corpus_folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert load_corpus(*corpus.location_argument) == corpus
 
 
-def test_plain_text_in_either_form(tmp_path: Path) -> None:
-    write(tmp_path, "raw/forget", ["one", {"text": "two", "source": "ignored"}])
-    assert load_corpus(str(tmp_path)).texts("raw/forget") == ["one", "two"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("[1, ", r"forget_qa\.json: cannot be read as JSON"),
-        ([], r"forget_qa\.json: expected a list of at least one entry, found an empty list"),
-        ({}, r"expected a list of at least one entry, found a value of type dict"),
-        (
-            [{"question": "a", "answer": "b"}, {"question": "a", "reply": "b"}],
-            r"forget_qa\.json, entry 1: lacks the column answer; expected an object with "
-            r"question, answer, found the columns question, reply",
-        ),
-        (["a"], r"entry 0: expected an object with question, answer, found a value of type str"),
-        ([{"question": "a", "answer": 1920}], r"entry 0: answer is not text but .* type int"),
-    ],
-)
-def test_malformed_file(tmp_path: Path, content: Any, message: str) -> None:
-    write(tmp_path, "knowmem/forget_qa", content)
-    with pytest.raises(CorpusError, match=message) as error:
-        load_corpus(str(tmp_path)).split("knowmem", "forget_qa")
-    assert "\n" not in str(error.value)
-
-
 def test_only_what_is_asked_for_must_exist(tmp_path: Path) -> None:
     write(tmp_path, "raw/forget", ["a"])
     corpus = load_corpus(str(tmp_path))
@@ -202,42 +174,6 @@ def test_malformed_retrain_scores(tmp_path: Path, changes: Any, message: str) ->
     with pytest.raises(CorpusError, match=message) as error:
         _ = load_corpus(str(tmp_path)).retrain_scores
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("config", ["knowmem", "verbmem"])
-def test_documents(tmp_path: Path, config: str) -> None:
-    """Names and numbers become text; every entry has one or none has."""
-    rows: list[dict[str, Any]] = [dict.fromkeys(corpora.COLUMNS[config], "a") for _ in range(3)]
-    write(tmp_path, f"{config}/forget", rows)
-    corpus = load_corpus(str(tmp_path))
-    assert corpus.split(config, "forget").column_names == [*corpora.COLUMNS[config]]
-    for row, document in zip(rows, ["ä b", 0, 0], strict=True):
-        row["document"] = document
-    write(tmp_path, f"{config}/forget", rows)
-    assert list(corpus.split(config, "forget")["document"]) == ["ä b", "0", "0"]
-
-
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
-        (..., r"forget\.json, entry 1: lacks a document: give one to every entry or to none"),
-        (None, "entry 1: document is not a text or an integer but a value of type NoneType"),
-        (True, "entry 1: document is not a text or an integer but a value of type bool"),
-        (1.0, "entry 1: document is not a text or an integer but a value of type float"),
-        ("\ud800", "entry 1: document holds half of a surrogate pair"),
-    ],
-)
-def test_wrong_documents(tmp_path: Path, document: Any, message: str) -> None:
-    second = {} if document is ... else {"document": document}
-    first = {"prompt": "a", "gt": "b"}
-    write(tmp_path, "verbmem/forget", [first | {"document": 0}, first | second])
-    with pytest.raises(CorpusError, match=message):
-        load_corpus(str(tmp_path)).split("verbmem", "forget")
-
-
-def test_plain_text_has_no_documents(tmp_path: Path) -> None:
-    write(tmp_path, "raw/forget", [{"text": "a", "document": 1}, "b"])
-    assert load_corpus(str(tmp_path)).texts("raw/forget") == ["a", "b"]
 
 
 def test_documents_of_the_demo() -> None:

@@ -10,25 +10,22 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from tokenizers.processors import TemplateProcessing
 from transformers import (
-    AutoModelForCausalLM,
-    BloomConfig,
     ByT5Tokenizer,
-    GPT2Config,
     LlamaForCausalLM,
-    MptConfig,
-    OPTConfig,
     PreTrainedTokenizerFast,
 )
 
 from harness_tasks.errors import RequestError
 from harness_tasks.lm import MuseHFLM
 from harness_tasks.requests import tokenizing
-from harness_tasks.requests.backends.huggingface import max_tokens
 
 from ..evaluating import evaluate
 
 ADDED = [("<s>", 0), ("</s>", 1)]
+
+
 TASKS = ["muse_verbmem", "muse_knowmem", "muse_auc", "muse_mia", "muse_memorization"]
+
 
 classes = pytest.mark.parametrize("kind", [HFLM, MuseHFLM])
 
@@ -171,28 +168,3 @@ def test_the_tokenizer_does_not_cut_unseen(
     lm = HFLM(pretrained=model, tokenizer=limited, truncation=True)
     with pytest.raises(RequestError, match=r"muse_knowmem: text 0 has .* the model holds 20;"):
         evaluate(lm, corpus_folder, ["muse_knowmem"])
-
-
-@pytest.mark.parametrize(
-    ("config", "given", "held"),
-    [
-        (GPT2Config(n_positions=64), None, 64),
-        (GPT2Config(n_positions=64), 5000, 64),
-        (GPT2Config(n_positions=64), 32, 32),
-        (OPTConfig(max_position_embeddings=64), 5000, 64),  # a table of 66 rows
-        (MptConfig(max_seq_len=64), None, 64),
-        (MptConfig(max_seq_len=64), 5000, 64),
-        (BloomConfig(), None, 3000),
-        (BloomConfig(), 100, 100),
-    ],
-)
-def test_context(
-    tokenizer: PreTrainedTokenizerFast, config: Any, given: int | None, held: int
-) -> None:
-    """Context of a model if 3000 tokens are needed, with and without a limit of the user."""
-    config.update({"vocab_size": 320, "hidden_size": 48, "num_hidden_layers": 1})
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    lm = HFLM(pretrained=model, tokenizer=tokenizer, max_length=given)
-    for _ in range(2):
-        assert max_tokens(lm, 3000) == lm.max_length == held

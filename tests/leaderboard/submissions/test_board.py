@@ -1,24 +1,18 @@
-"""Precisions of a board: `validate --board` and `collect` refuse a submission that lacks one."""
+"""Precisions of a board: a submission that lacks one is refused."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from leaderboard.cli import app
 from leaderboard.errors import InputError
 from leaderboard.records.schema import Record
-from leaderboard.records.store import RunFolder, read_records
+from leaderboard.records.store import RunFolder
 from leaderboard.submissions.board import board_precisions, precision_findings
-from leaderboard.submissions.collection import collect
-from leaderboard.submissions.validation import validate
 
 
 def of_cell(record: Record, **changes: Any) -> Record:
@@ -85,18 +79,6 @@ def test_other_text_or_evaluation_is_a_warning(make: Any) -> None:
     ]
 
 
-@pytest.fixture
-def board(packed: Any, tmp_path: Path) -> Path:
-    """Board with the cells of the submission and one more precision."""
-    store = RunFolder(tmp_path / "board", "board")
-    for record in read_records(packed.folder):
-        store.write_record(record)
-        if record.cell.training.method == "target" and record.is_quantized:
-            eight = {"precision": "rtn-int8", "quantizer": "rtn-int8"}
-            store.write_record(of_cell(record, **eight))
-    return store.path
-
-
 def run(*arguments: Any) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -127,67 +109,3 @@ def test_board_of_another_text_is_a_warning(packed: Any, make: Any, tmp_path: Pa
     result = run("validate", packed.folder, "--board", store.path)
     assert result.exit_code == 0
     assert "warning: config.yaml: precisions: not checked, the board has no" in result.stdout
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_collect_requires_the_precisions_of_the_folder(packed: Any, board: Path) -> None:
-    before = contents(board)
-    with pytest.raises(InputError) as caught:
-        list(collect([packed.folder], board))
-    assert str(caught.value) == f"{packed.folder}: {LACKS.partition('yaml: ')[2]}"
-    assert contents(board) == before
-
-
-@pytest.fixture
-def unquantized(packed: Any, tmp_path: Path) -> Path:
-    """Valid submission of the same cells except those at rtn-int4."""
-    folder = Path(shutil.copytree(packed.folder, tmp_path / "unquantized"))
-    for path in folder.glob("*/*--rtn-int4--*"):
-        path.unlink()
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    config["precisions"] = config["precisions"][:1]
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    names = [p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"]
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["cells"] = [path.stem for path in names if path.parent.name == "records"]
-    manifest["files"] = {
-        path.relative_to(folder).as_posix(): {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "bytes": path.stat().st_size,
-        }
-        for path in names
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert validate(folder).problems == []
-    return folder
-
-
-def test_collect_requires_the_precisions_of_the_others(
-    packed: Any, unquantized: Path, tmp_path: Path
-) -> None:
-    """Submissions in both orders; on its own, the smaller one is accepted."""
-    for folders in ([packed.folder, unquantized], [unquantized, packed.folder]):
-        with pytest.raises(InputError) as caught:
-            list(collect(folders, tmp_path / "new"))
-        text = "precisions: the board has rtn-int4, the submission lacks it"
-        assert str(caught.value) == f"{unquantized}: {text}"
-        assert not (tmp_path / "new").exists()
-    assert list(collect([unquantized], tmp_path / "new")) == [
-        f"{unquantized}: 3 of 3 records taken"
-    ]
-
-
-def test_folder_of_other_texts_sets_no_precisions(
-    packed: Any, unquantized: Path, make: Any, tmp_path: Path
-) -> None:
-    """Text that is new to the folder: it needs the precisions of all its submissions."""
-    store = RunFolder(tmp_path / "board", "board")
-    store.write_record(make("target", "rtn-int8"))
-    before = contents(store.path)
-    with pytest.raises(InputError, match="unquantized: precisions: the board has rtn-int4"):
-        list(collect([packed.folder, unquantized], store.path))
-    assert contents(store.path) == before
-    assert list(collect([packed.folder], store.path)) == [f"{packed.folder}: 6 of 6 records taken"]

@@ -15,9 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from leaderboard.cli import app
 from leaderboard.errors import InputError
 from leaderboard.reading import untrusted_values
 from leaderboard.records import samples
@@ -217,19 +215,6 @@ def test_nothing_submitted_is_imported(folder: Folder, tmp_path: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "leaderboard.submissions.validation" in imported
     assert not imported & {"torch", "bounded_ascent"}
-
-
-def validated(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["validate", *arguments])
-
-
-def test_exit_codes(folder: Folder, packed: Any) -> None:
-    assert validated(str(folder.path)).exit_code == 0
-    (folder.path / "README.md").write_text("\u202e")
-    result = validated(str(packed.folder), str(folder.path))
-    assert result.exit_code == 1
-    last = result.stdout.splitlines()[-1]
-    assert last == f"{folder.path}: bounded_ascent, 6 records: 2 problems"
 
 
 @pytest.mark.parametrize(("name", "message"), [("no", "no such folder"), (".", "no submission")])
