@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import InputError
-from .reading.untrusted_files import Unsafe
+from .reading.untrusted_files import UnsafeError
 from .reading.untrusted_values import read_yaml as parse_yaml
 from .records.schema import Dtype, Subset
 from .records.version1 import SUBSETS
@@ -220,7 +220,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         return parse_yaml(path.read_bytes(), aliases=True, any_text=True)
-    except Unsafe as error:
+    except UnsafeError as error:
         raise InputError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error

@@ -52,7 +52,7 @@ class Grid:
         """Largest index."""
         return 2 ** (self.bits - 1) - 1
 
-    def peaks(self, weight: Tensor, axis: int = 1) -> Tensor:
+    def absmax(self, weight: Tensor, axis: int = 1) -> Tensor:
         """Compute max|W| of every group in the dtype of ``weight``; see `scales` for arguments."""
         # Two reductions make no temporary of the weight's size, where abs() would.
         peaks = torch.cat(
@@ -77,7 +77,7 @@ class Grid:
             (1, 1) for ``"tensor"``; float64 if ``weight`` is, otherwise float32. A scale is NaN or
             infinite if its group contains such values.
         """
-        scales = self.peaks(weight, axis).to(_compute_dtype(weight)) / -self.lowest
+        scales = self.absmax(weight, axis).to(_compute_dtype(weight)) / -self.lowest
         return torch.where(scales == 0, 1.0, scales)
 
     def scales_shape(self, outputs: int, inputs: int) -> tuple[int, int]:

@@ -248,7 +248,7 @@ def _crossing(grid: Grid, old: Tensor, new: Tensor) -> Tensor:
     largest = torch.zeros((), dtype=scales[0].dtype, device=new.device)
     by_row = [values.expand(len(new), -1) for values in scales]
     for before, after, old_scales, new_scales in _blocks(old, new, *by_row):
-        moves = grid.peaks(after - before) / old_scales
+        moves = grid.absmax(after - before) / old_scales
         largest = torch.maximum(largest, moves.max())
         old_indices = grid.to_indices_(before.clone(), old_scales)
         new_indices = grid.to_indices_(after.clone(), new_scales)

@@ -35,7 +35,7 @@ SETTINGS = TrainingSettings(
 )
 
 
-def check_contract(name: str, **params: Any) -> None:
+def check_unlearner(name: str, **params: Any) -> None:
     """Check that a registered method meets the assumptions of the training loop.
 
     The method is a documented frozen dataclass whose parameters survive JSON, and ``needs``

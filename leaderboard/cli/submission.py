@@ -83,7 +83,7 @@ def validate(
     """Check submissions without running their code; exit code 1 if one has problems."""
     from rich.progress import track
 
-    from ..reading.untrusted_files import harmless
+    from ..reading.untrusted_files import to_ascii_line
     from ..records.store import read_records
     from ..submissions.board import board_precisions
     from ..submissions.validation import validate
@@ -103,7 +103,7 @@ def validate(
         count = len(verdict.problems)
         has_problems = has_problems or count > 0
         state = f"{count} problem{'s' if count > 1 else ''}" if count else "valid"
-        summary = f"{harmless(verdict.method) or 'no method'}, {len(verdict.records)} records"
+        summary = f"{to_ascii_line(verdict.method) or 'no method'}, {len(verdict.records)} records"
         show(f"{folder}: {summary}: {state}")
     raise typer.Exit(PROBLEMS if has_problems else 0)
 

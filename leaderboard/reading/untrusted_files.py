@@ -1,4 +1,4 @@
-"""Bounded readers of untrusted files: nothing is run, and every refusal is ``Unsafe``."""
+"""Bounded readers of untrusted files: nothing is run, and every refusal is ``UnsafeError``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .escaping import visible
 _LAYOUT = "\n\r\t"
 
 
-class Unsafe(ValueError):
+class UnsafeError(ValueError):
     """An untrusted file is refused; the message is one line."""
 
 
-def harmless(text: str, longest: int = 500) -> str:
+def to_ascii_line(text: str, longest: int = 500) -> str:
     """Make text safe for a terminal: one line of ASCII, with escapes for other characters."""
     return short(text, longest).encode("unicode_escape").decode("ascii")
 
@@ -38,7 +38,7 @@ def list_files(folder: Path, limit: int) -> Iterator[tuple[str, os.stat_result]]
         Path of an entry from ``folder``, with ``/`` at the end for a folder, and its status.
 
     Raises:
-        Unsafe: There are more entries, or a folder cannot be read.
+        UnsafeError: There are more entries, or a folder cannot be read.
     """
     count = 0
     remaining = [""]
@@ -49,14 +49,16 @@ def list_files(folder: Path, limit: int) -> Iterator[tuple[str, os.stat_result]]
                 for entry in entries:
                     count += 1
                     if count > limit:
-                        raise Unsafe(f"more than {limit} files and folders")
+                        raise UnsafeError(f"more than {limit} files and folders")
                     status = entry.stat(follow_symlinks=False)
                     is_folder = stat.S_ISDIR(status.st_mode)
                     yield f"{parent}{entry.name}{'/' * is_folder}", status
                     if is_folder and not parent:
                         remaining.append(f"{entry.name}/")
         except OSError as error:
-            raise Unsafe(f"{parent or 'the folder'} cannot be listed: {error.strerror}") from error
+            raise UnsafeError(
+                f"{parent or 'the folder'} cannot be listed: {error.strerror}"
+            ) from error
 
 
 def read_bytes(folder: Path, name: str, limit: int) -> bytes:
@@ -68,24 +70,24 @@ def read_bytes(folder: Path, name: str, limit: int) -> bytes:
         limit: Largest number of bytes.
 
     Raises:
-        Unsafe: The file is a link, a hard link, a device, too large, or cannot be read.
+        UnsafeError: The file is a link, a hard link, a device, too large, or cannot be read.
     """
     try:
         # without O_NONBLOCK, opening a pipe would wait for its other end
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise Unsafe(f"cannot be opened: {reason}") from error
+        raise UnsafeError(f"cannot be opened: {reason}") from error
     if problem := kind(os.fstat(descriptor)):
         os.close(descriptor)
-        raise Unsafe(problem)
+        raise UnsafeError(problem)
     with os.fdopen(descriptor, "rb") as file:
         try:
             content = file.read(limit + 1)
         except OSError as error:
-            raise Unsafe(f"cannot be read: {error.strerror}") from error
+            raise UnsafeError(f"cannot be read: {error.strerror}") from error
     if len(content) > limit:
-        raise Unsafe(f"more than {limit} bytes")
+        raise UnsafeError(f"more than {limit} bytes")
     return content
 
 
@@ -104,11 +106,11 @@ def read_text(content: bytes) -> str:
     """Decode UTF-8 text without invisible characters.
 
     Raises:
-        Unsafe: The content is not UTF-8, has an invisible character, or is a pickle of protocol 0,
-            which is ASCII.
+        UnsafeError: The content is not UTF-8, has an invisible character, or is a pickle of
+            protocol 0, which is ASCII.
     """
     if _is_text_pickle(content.rstrip()):
-        raise Unsafe("is a pickle")
+        raise UnsafeError("is a pickle")
     text = decode(content)
     refuse_marks(text)
     return text
@@ -118,12 +120,12 @@ def decode(content: bytes) -> str:
     """Decode UTF-8.
 
     Raises:
-        Unsafe: The content is not UTF-8.
+        UnsafeError: The content is not UTF-8.
     """
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Unsafe(f"not UTF-8: byte {error.start}: {error.reason}") from error
+        raise UnsafeError(f"not UTF-8: byte {error.start}: {error.reason}") from error
 
 
 def _is_text_pickle(content: bytes) -> bool:
@@ -141,11 +143,11 @@ def refuse_marks(text: str) -> None:
     """Refuse invisible characters: controls, bidirectional and zero-width marks, fillers.
 
     Raises:
-        Unsafe: There is one; the message has its line and code point.
+        UnsafeError: There is one; the message has its line and code point.
     """
     if visible(text, keep=_LAYOUT) == text:
         return
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         for character in line:
             if visible(character, keep=_LAYOUT) != character:
-                raise Unsafe(f"line {number}: the invisible character U+{ord(character):04X}")
+                raise UnsafeError(f"line {number}: the invisible character U+{ord(character):04X}")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from .untrusted_files import Unsafe, decode, read_text, refuse_marks, short
+from .untrusted_files import UnsafeError, decode, read_text, refuse_marks, short
 
 MOST_DEPTH = 32
 MOST_DIGITS = 30
@@ -24,7 +24,7 @@ def read_json(content: bytes, *, any_text: bool = False) -> Any:
         any_text: Allow invisible characters in strings, as in a model's answers.
 
     Raises:
-        Unsafe: The content is not such JSON; the message has the path of the value.
+        UnsafeError: The content is not such JSON; the message has the path of the value.
     """
     text = decode(content)
     try:
@@ -35,9 +35,9 @@ def read_json(content: bytes, *, any_text: bool = False) -> Any:
             parse_int=_integer,
         )
     except RecursionError:
-        raise Unsafe("nested too deep") from None
+        raise UnsafeError("nested too deep") from None
     except json.JSONDecodeError as error:
-        raise Unsafe(f"not JSON: line {error.lineno}: {error.msg}") from error
+        raise UnsafeError(f"not JSON: line {error.lineno}: {error.msg}") from error
     check_value(value, any_text=any_text)
     return value
 
@@ -46,18 +46,18 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for key, value in pairs:
         if key in members:
-            raise Unsafe(f"duplicate key {short(key)}")
+            raise UnsafeError(f"duplicate key {short(key)}")
         members[key] = value
     return members
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise Unsafe(f"{name} is no number of JSON")
+    raise UnsafeError(f"{name} is no number of JSON")
 
 
 def _integer(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
-        raise Unsafe(f"an integer of more than {MOST_DIGITS} digits")
+        raise UnsafeError(f"an integer of more than {MOST_DIGITS} digits")
     return int(digits)
 
 
@@ -70,16 +70,17 @@ def read_yaml(content: bytes, *, aliases: bool = False, any_text: bool = False) 
         any_text: Allow invisible characters.
 
     Raises:
-        Unsafe: The content is not such YAML; the message has the line or the path of the value.
+        UnsafeError: The content is not such YAML; the message has the line or the path of the
+            value.
     """
     text = decode(content) if any_text else read_text(content)
     try:
         value = _Loader(text, aliases=aliases).get_single_data()
-    except Unsafe:
+    except UnsafeError:
         raise
     except Exception as error:  # PyYAML's constructors of tags raise errors of any type
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise Unsafe(f"not YAML: {short(reason, 300)}") from error
+        raise UnsafeError(f"not YAML: {short(reason, 300)}") from error
     check_value(value, any_text=any_text)
     return value
 
@@ -101,15 +102,15 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()
         line = event.start_mark.line + 1
         if self.depth >= MOST_DEPTH:
-            raise Unsafe(f"line {line}: nested more than {MOST_DEPTH} deep")
+            raise UnsafeError(f"line {line}: nested more than {MOST_DEPTH} deep")
         if not self.aliases:
             unquoted = isinstance(event, yaml.ScalarEvent) and event.implicit[0]
             if isinstance(event, yaml.AliasEvent) or event.anchor:
-                raise Unsafe(f"line {line}: anchors and aliases are not allowed")
+                raise UnsafeError(f"line {line}: anchors and aliases are not allowed")
             if event.tag or (unquoted and event.value == "<<"):
-                raise Unsafe(f"line {line}: tags are not allowed, nor merges (<<)")
+                raise UnsafeError(f"line {line}: tags are not allowed, nor merges (<<)")
             if unquoted and len(event.value) > 1000:  # resolving numbers can take quadratic time
-                raise Unsafe(f"line {line}: an unquoted value of more than 1000 characters")
+                raise UnsafeError(f"line {line}: an unquoted value of more than 1000 characters")
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -122,11 +123,11 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
             if name in seen:
-                raise Unsafe(f"line {line}: duplicate key {short(str(key.value))}")
+                raise UnsafeError(f"line {line}: duplicate key {short(str(key.value))}")
             seen.add(name)
             # merges of lists of merges would grow without bound
             if key.tag == "tag:yaml.org,2002:merge" and isinstance(value, yaml.SequenceNode):
-                raise Unsafe(f"line {line}: << takes one mapping")
+                raise UnsafeError(f"line {line}: << takes one mapping")
         return node
 
 
@@ -138,7 +139,7 @@ def check_value(value: Any, *, any_text: bool = False) -> None:
         any_text: Allow invisible characters in strings; in keys they are always refused.
 
     Raises:
-        Unsafe: A value is refused; the message has its path.
+        UnsafeError: A value is refused; the message has its path.
     """
     count = 0
     remaining: list[tuple[str, int, Any]] = [("", 1, value)]
@@ -146,13 +147,13 @@ def check_value(value: Any, *, any_text: bool = False) -> None:
         path, depth, item = remaining.pop()
         count += 1
         if depth > MOST_DEPTH:
-            raise Unsafe(f"{path}: nested more than {MOST_DEPTH} deep")
+            raise UnsafeError(f"{path}: nested more than {MOST_DEPTH} deep")
         if count > MOST_VALUES:
-            raise Unsafe(f"more than {MOST_VALUES} values")
+            raise UnsafeError(f"more than {MOST_VALUES} values")
         if isinstance(item, dict):
             for key, member in item.items():
                 if not isinstance(key, str):
-                    raise Unsafe(f"{path}{key}: a key that is not a string")
+                    raise UnsafeError(f"{path}{key}: a key that is not a string")
                 _check_scalar(f"{path}{short(key)}", key, any_text=False)
                 remaining.append((f"{path}{short(key)}.", depth + 1, member))
         elif isinstance(item, list):
@@ -163,18 +164,18 @@ def check_value(value: Any, *, any_text: bool = False) -> None:
 
 def _check_scalar(path: str, item: Any, *, any_text: bool) -> None:
     if not isinstance(item, str | int | float | None):
-        raise Unsafe(f"{path}: a value of type {type(item).__name__}")
+        raise UnsafeError(f"{path}: a value of type {type(item).__name__}")
     if isinstance(item, float) and not math.isfinite(item):
-        raise Unsafe(f"{path}: {item} is not finite")
+        raise UnsafeError(f"{path}: {item} is not finite")
     if isinstance(item, int) and item.bit_length() > 100:
-        raise Unsafe(f"{path}: an integer of more than {MOST_DIGITS} digits")
+        raise UnsafeError(f"{path}: an integer of more than {MOST_DIGITS} digits")
     if isinstance(item, str):
         if len(item) > MOST_STRING:
-            raise Unsafe(f"{path}: a string of more than {MOST_STRING} characters")
+            raise UnsafeError(f"{path}: a string of more than {MOST_STRING} characters")
         try:
             if any_text:
                 item.encode()  # refuses lone surrogates
             else:
                 refuse_marks(item)
-        except (Unsafe, UnicodeEncodeError) as error:
-            raise Unsafe(f"{path}: {error}") from error
+        except (UnsafeError, UnicodeEncodeError) as error:
+            raise UnsafeError(f"{path}: {error}") from error

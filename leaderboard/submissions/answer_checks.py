@@ -13,7 +13,7 @@ from harness_tasks.corpora import PUBLISHED
 
 from ..config import Evaluation
 from ..evaluation.evaluate import subset_indices
-from ..reading.untrusted_files import Unsafe
+from ..reading.untrusted_files import UnsafeError
 from ..reading.untrusted_values import read_json
 from ..records import samples
 from ..records.samples import SHOWN, Sample
@@ -37,23 +37,23 @@ def read_answers(content: bytes) -> list[Sample]:
     """Read answers from the lines of their file.
 
     Raises:
-        Unsafe: A line is not an answer as lm-eval-muse writes it, or there are too many.
+        UnsafeError: A line is not an answer as lm-eval-muse writes it, or there are too many.
     """
     lines = content.splitlines()
     if len(lines) > (limit := MAX_ANSWERS * len(METRICS)):
-        raise Unsafe(f"more than {limit} lines")
+        raise UnsafeError(f"more than {limit} lines")
     answers = []
     for number, line in enumerate(lines, 1):
         try:
             answer = parse_model(Sample, read_json(line, any_text=True))
-        except Unsafe as error:
-            raise Unsafe(f"line {number}: {error}") from error
+        except UnsafeError as error:
+            raise UnsafeError(f"line {number}: {error}") from error
         if samples.encode([answer]) != line + b"\n":
-            raise Unsafe(f"line {number}: not formatted as lm-eval-muse writes answers")
+            raise UnsafeError(f"line {number}: not formatted as lm-eval-muse writes answers")
         answers.append(answer)
     for task, count in Counter(answer.task for answer in answers).items():
         if count > MAX_ANSWERS:
-            raise Unsafe(f"{task}: more than {MAX_ANSWERS} answers")
+            raise UnsafeError(f"{task}: more than {MAX_ANSWERS} answers")
     return answers
 
 

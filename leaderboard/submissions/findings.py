@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..reading.untrusted_files import harmless
+from ..reading.untrusted_files import to_ascii_line
 from ..records.schema import Record
 
 Records = Mapping[str, Record]
@@ -28,4 +28,4 @@ class Finding:
 
     def __str__(self) -> str:
         severity = "warning" if self.warning else "problem"
-        return f"{severity}: {harmless(self.place)}: {harmless(self.text)}"
+        return f"{severity}: {to_ascii_line(self.place)}: {to_ascii_line(self.text)}"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from harness_tasks import scoring
 
 from ..evaluation.evaluate import TASKS
-from ..reading.untrusted_files import Unsafe, short
+from ..reading.untrusted_files import UnsafeError, short
 from ..reading.untrusted_values import read_json
 from ..records.schema import METRICS, SCHEMA_VERSION, SUITE_METRICS, UNQUANTIZED, Record
 from ..records.version1 import BITS
@@ -33,7 +33,7 @@ def read_record(content: bytes) -> Record:
     """Read a record from the bytes of its file.
 
     Raises:
-        Unsafe: The file holds no record of the current version; the message names the field.
+        UnsafeError: The file holds no record of the current version; the message names the field.
     """
     value = read_json(content)
     if isinstance(value, dict):
@@ -41,11 +41,11 @@ def read_record(content: bytes) -> Record:
         version = value.get("schema_version", 1)
         if version != SCHEMA_VERSION:
             text = f"{short(str(version))}, expected {SCHEMA_VERSION}: run the grid again"
-            raise Unsafe(f"schema_version: {text}")
+            raise UnsafeError(f"schema_version: {text}")
     record = parse_model(Record, value, strict=True)
     for name, scores in record.examples.items():
         if len(scores.scores) > MAX_ANSWERS:
-            raise Unsafe(f"examples.{short(name)}: more than {MAX_ANSWERS}")
+            raise UnsafeError(f"examples.{short(name)}: more than {MAX_ANSWERS}")
     return record
 
 
@@ -58,14 +58,14 @@ def parse_model(model: type[M], value: Any, *, strict: bool = False) -> M:
         strict: Refuse values of other types instead of converting them.
 
     Raises:
-        Unsafe: The value does not fit; the message names the first invalid field.
+        UnsafeError: The value does not fit; the message names the first invalid field.
     """
     try:
         return model.model_validate_json(json.dumps(value), strict=strict or None)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = short(".".join(map(str, first["loc"]))) or "top level"
-        raise Unsafe(f"{field}: {first['msg']}") from error
+        raise UnsafeError(f"{field}: {first['msg']}") from error
 
 
 def record_problems(record: Record) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unlearners import list_unlearners
-from unlearners.testing import check_contract
+from unlearners.testing import check_unlearner
 
 from ..config import CorpusEntry, ModelSource, PrecisionEntry, RunConfig, UnlearnEntry
 from ..errors import InputError
@@ -164,7 +164,7 @@ def _check_method(submission: Submission) -> None:
     for planned in own:
         if planned.training.params not in checked:
             checked.append(planned.training.params)
-            check_contract(method, **planned.training.params)
+            check_unlearner(method, **planned.training.params)
 
 
 def resolved(submission: Submission) -> RunConfig:

@@ -12,7 +12,14 @@ from typing import TypeVar
 from ..config import RunConfig
 from ..errors import InputError
 from ..grid.sweep import SweepConfig
-from ..reading.untrusted_files import Unsafe, kind, list_files, read_bytes, read_text, short
+from ..reading.untrusted_files import (
+    UnsafeError,
+    kind,
+    list_files,
+    read_bytes,
+    read_text,
+    short,
+)
 from ..reading.untrusted_values import read_json, read_yaml
 from ..records import samples
 from ..records.schema import REFERENCES, Record
@@ -143,7 +150,7 @@ class _Validator:
                     self.verdict.add(name, f"{status.st_size} bytes, more than {limit}")
                 else:
                     sizes[name] = status.st_size
-        except Unsafe as error:
+        except UnsafeError as error:
             self.verdict.add(".", str(error))
         if (total := sum(sizes.values())) > MAX_TOTAL_BYTES:
             self.verdict.add(".", f"{total} bytes in total, more than {MAX_TOTAL_BYTES}")
@@ -166,7 +173,7 @@ class _Validator:
             elif entry and hashlib.sha256(content).hexdigest() != entry.sha256:
                 self.verdict.add(name, f"SHA-256 differs from {MANIFEST}")
             return parse(content)
-        except ValueError as error:  # Unsafe is one, too
+        except ValueError as error:  # UnsafeError is one, too
             self.verdict.add(name, str(error))
             return None
 
@@ -191,7 +198,7 @@ class _Validator:
                 self.verdict.add(path, "SHA-256 differs from its record")
             try:
                 answers = read_answers(lines)
-            except Unsafe as error:
+            except UnsafeError as error:
                 self.verdict.add(path, str(error))
                 return
             self.verdict.add(path, *answer_problems(record, answers))

@@ -25,7 +25,7 @@ import leaderboard.grid.sweep  # noqa: F401, imported by `validate` where it rea
 from leaderboard.config import load_config
 from leaderboard.errors import InputError
 from leaderboard.grid.sweep import load_sweep
-from leaderboard.reading.untrusted_files import Unsafe, harmless
+from leaderboard.reading.untrusted_files import UnsafeError, to_ascii_line
 from leaderboard.reading.untrusted_values import read_json, read_yaml
 from leaderboard.records.store import read_records
 from leaderboard.submissions.answer_checks import answer_problems, read_answers
@@ -185,17 +185,17 @@ class Readers:
             read_records(self.run)
 
     def _record_of_a_submission(self, content: bytes) -> None:
-        with only_reading(), suppress(Unsafe):
+        with only_reading(), suppress(UnsafeError):
             for problem in record_problems(read_record(content)):
                 _show(problem)
 
     def _answers(self, content: bytes) -> None:
-        with only_reading(), suppress(Unsafe):
+        with only_reading(), suppress(UnsafeError):
             for problem in answer_problems(self.record, read_answers(content)):
                 _show(problem)
 
     def _plain(self, reader: Callable[[bytes], Any], content: bytes) -> None:
-        with only_reading(), suppress(Unsafe):
+        with only_reading(), suppress(UnsafeError):
             reader(content)
 
     def _configuration(self, content: bytes) -> None:
@@ -220,7 +220,7 @@ class Readers:
 
 
 def _show(text: str) -> None:
-    if not harmless(text).isprintable():
+    if not to_ascii_line(text).isprintable():
         raise Misbehaviour(f"a message that a terminal obeys: {text!r}")
 
 

@@ -204,7 +204,7 @@ def packed(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the contract check, which the methods passed when `packed` was built."""
-    monkeypatch.setattr("leaderboard.submissions.submission.check_contract", lambda *_, **__: None)
+    monkeypatch.setattr("leaderboard.submissions.submission.check_unlearner", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ from leaderboard.report.files import differences, outputs
 from leaderboard.standings.table import build_table
 from quantizers import get_quantizer, list_quantizers
 from unlearners import list_unlearners
-from unlearners.testing import check_contract
+from unlearners.testing import check_unlearner
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "leaderboard" / "results"
@@ -72,7 +72,7 @@ def test_example_method_trains(small_world: Any, tmp_path: Path, page: str) -> N
     )
     assert record.status == "done"
     if page == "methods":
-        check_contract(name)
+        check_unlearner(name)
 
 
 def test_example_quantizer_quantizes(small_world: Any, tmp_path: Path) -> None:

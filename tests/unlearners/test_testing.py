@@ -19,18 +19,18 @@ from unlearners import (
     losses,
     register_unlearner,
 )
-from unlearners.testing import check_contract
+from unlearners.testing import check_unlearner
 
 
 @pytest.mark.parametrize("name", sorted(list_unlearners()))
 def test_registered_method(name: str) -> None:
-    check_contract(name)
+    check_unlearner(name)
 
 
 def test_parameters_given_are_those_checked() -> None:
-    check_contract("npo_gdr", beta=0.5)
+    check_unlearner("npo_gdr", beta=0.5)
     with pytest.raises(UnlearnerError, match="has no parameter 'betta'"):
-        check_contract("npo_gdr", betta=0.5)
+        check_unlearner("npo_gdr", betta=0.5)
 
 
 def ascent(model: Any, batch: Any) -> dict[str, torch.Tensor]:
@@ -241,7 +241,7 @@ def named(request: pytest.FixtureRequest) -> Callable[[type[Unlearner]], str]:
 
 def test_sound_one_passes(named: Any) -> None:
     """The base of the broken methods keeps the contract."""
-    check_contract(named(Sound))
+    check_unlearner(named(Sound))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +256,7 @@ class Bounded(Sound):
 
 def test_bounded_loss_passes(named: Any) -> None:
     name = named(Bounded)
-    check_contract(name)
+    check_unlearner(name)
     assert isinstance(get_unlearner(name).to_dict()["bound"], float)
 
 
@@ -300,6 +300,6 @@ def test_broken_one_is_named_in_one_line(
 ) -> None:
     name = named(cls)
     with pytest.raises(UnlearnerError, match=message) as caught:
-        check_contract(name, **params)
+        check_unlearner(name, **params)
     assert str(caught.value).startswith(f"{name} breaks the contract of methods: ")
     assert "\n" not in str(caught.value)

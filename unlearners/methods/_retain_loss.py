@@ -27,7 +27,7 @@ NEEDS: dict[Retain, frozenset[Need]] = {
 }
 
 
-def refuse_idle_weight(retain: Retain, retain_weight: float) -> None:
+def check_retain_weight(retain: Retain, retain_weight: float) -> None:
     """Refuse a retain weight without a retain loss.
 
     Raises:
@@ -40,7 +40,7 @@ def refuse_idle_weight(retain: Retain, retain_weight: float) -> None:
         )
 
 
-def with_retain(
+def add_retain_loss(
     forget: torch.Tensor,
     retain: Retain,
     retain_weight: float,

@@ -12,7 +12,7 @@ from .. import losses
 from ..base import Unlearner
 from ..method import Need
 from ..registry import register_unlearner
-from ._retain_loss import NEEDS, Retain, refuse_idle_weight, with_retain
+from ._retain_loss import NEEDS, Retain, add_retain_loss, check_retain_weight
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ class GradientAscent(Unlearner):
     def __post_init__(self) -> None:
         """Validate every field; refuse a retain weight without a retain loss."""
         super().__post_init__()
-        refuse_idle_weight(self.retain, self.retain_weight)
+        check_retain_weight(self.retain, self.retain_weight)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -57,4 +57,4 @@ class GradientAscent(Unlearner):
         """Compute the negated NLL of the forget windows plus the weighted retain loss."""
         ids = batch.forget.input_ids
         forget = -losses.token_nll(model(input_ids=ids).logits, ids)
-        return with_retain(forget, self.retain, self.retain_weight, model, batch, reference)
+        return add_retain_loss(forget, self.retain, self.retain_weight, model, batch, reference)

@@ -12,7 +12,7 @@ from .. import losses
 from ..base import Unlearner
 from ..method import Need
 from ..registry import register_unlearner
-from ._retain_loss import NEEDS, Retain, refuse_idle_weight, with_retain
+from ._retain_loss import NEEDS, Retain, add_retain_loss, check_retain_weight
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ class NPO(Unlearner):
     def __post_init__(self) -> None:
         """Validate every field; refuse a retain weight without a retain loss."""
         super().__post_init__()
-        refuse_idle_weight(self.retain, self.retain_weight)
+        check_retain_weight(self.retain, self.retain_weight)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -76,4 +76,4 @@ class NPO(Unlearner):
     ) -> Mapping[str, torch.Tensor]:
         """Compute the NPO loss of the forget windows plus the weighted retain loss."""
         forget = npo_forget(model, batch, reference, self.beta)
-        return with_retain(forget, self.retain, self.retain_weight, model, batch, reference)
+        return add_retain_loss(forget, self.retain, self.retain_weight, model, batch, reference)

@@ -12,7 +12,7 @@ from .. import losses
 from ..base import Unlearner
 from ..method import Need
 from ..registry import register_unlearner
-from ._retain_loss import NEEDS, Retain, refuse_idle_weight, with_retain
+from ._retain_loss import NEEDS, Retain, add_retain_loss, check_retain_weight
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class SimNPO(Unlearner):
     def __post_init__(self) -> None:
         """Validate every field; refuse a retain weight without a retain loss."""
         super().__post_init__()
-        refuse_idle_weight(self.retain, self.retain_weight)
+        check_retain_weight(self.retain, self.retain_weight)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -60,4 +60,4 @@ class SimNPO(Unlearner):
         ids = batch.forget.input_ids
         mean_nll = losses.sequence_mean_nll(model(input_ids=ids).logits, ids)
         forget = losses.simnpo(mean_nll, self.beta, self.delta)
-        return with_retain(forget, self.retain, self.retain_weight, model, batch, reference)
+        return add_retain_loss(forget, self.retain, self.retain_weight, model, batch, reference)

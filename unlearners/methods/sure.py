@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from ..base import Unlearner
 from ..method import Need, Objective
 from ..registry import register_unlearner
-from ._retain_loss import NEEDS, with_retain
+from ._retain_loss import NEEDS, add_retain_loss
 from .npo import npo_forget
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SURE(Unlearner):
     ) -> Mapping[str, torch.Tensor]:
         """Compute the NPO loss of the forget windows plus the weighted NLL on the retain ones."""
         forget = npo_forget(model, batch, reference, self.beta)
-        return with_retain(forget, "gdr", self.retain_weight, model, batch, reference)
+        return add_retain_loss(forget, "gdr", self.retain_weight, model, batch, reference)
 
     def begin(self, model: PreTrainedModel, forget: Windows) -> Objective:
         """Select the rows to train and return an objective that holds the others."""

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from leaderboard.reading.untrusted_files import (
-    Unsafe,
-    harmless,
+    UnsafeError,
     list_files,
     read_bytes,
     read_text,
     short,
+    to_ascii_line,
 )
 
 
@@ -37,7 +37,7 @@ def hard_link(path: Path) -> None:
 )
 def test_only_small_regular_files_are_read(tmp_path: Path, make: object, message: str) -> None:
     make(tmp_path / "file")  # type: ignore[operator]
-    with pytest.raises(Unsafe, match=message):
+    with pytest.raises(UnsafeError, match=message):
         read_bytes(tmp_path, "file", 4)
 
 
@@ -51,7 +51,7 @@ def test_listing_is_two_levels_deep_and_bounded(tmp_path: Path) -> None:
     (tmp_path / "a" / "file").touch()
     (tmp_path / "d").symlink_to(tmp_path / "a")
     assert sorted(name for name, _ in list_files(tmp_path, 9)) == ["a/", "a/b/", "a/file", "d"]
-    with pytest.raises(Unsafe, match="more than 3 files"):
+    with pytest.raises(UnsafeError, match="more than 3 files"):
         list(list_files(tmp_path, 3))
 
 
@@ -64,11 +64,11 @@ def test_listing_is_two_levels_deep_and_bounded(tmp_path: Path) -> None:
     ],
 )
 def test_text_is_what_one_sees(content: bytes, message: str) -> None:
-    with pytest.raises(Unsafe, match=message):
+    with pytest.raises(UnsafeError, match=message):
         read_text(content)
 
 
 def test_text_for_messages() -> None:
-    assert harmless("a\x1b[31m\né") == r"a\x1b[31m\n\xe9"
+    assert to_ascii_line("a\x1b[31m\né") == r"a\x1b[31m\n\xe9"
     assert short("abcdef", 3) == "abc..."
     assert short("abc", 3) == "abc"

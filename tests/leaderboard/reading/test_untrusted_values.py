@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from leaderboard.reading.untrusted_files import Unsafe
+from leaderboard.reading.untrusted_files import UnsafeError
 from leaderboard.reading.untrusted_values import read_json, read_yaml
 
 
@@ -23,7 +23,7 @@ from leaderboard.reading.untrusted_values import read_json, read_yaml
     ],
 )
 def test_refusals(read: Callable[[bytes], Any], content: str, message: str) -> None:
-    with pytest.raises(Unsafe, match=f"^{message}"):
+    with pytest.raises(UnsafeError, match=f"^{message}"):
         read(content.encode())
 
 
@@ -53,5 +53,5 @@ def test_allowed_in_a_grid(content: str, value: Any) -> None:
     ],
 )
 def test_refused_in_a_grid(content: str, message: str) -> None:
-    with pytest.raises(Unsafe, match=f"^{message}"):
+    with pytest.raises(UnsafeError, match=f"^{message}"):
         read_yaml(content.encode(), aliases=True, any_text=True)

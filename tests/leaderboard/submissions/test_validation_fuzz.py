@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leaderboard.reading.untrusted_files import Unsafe, harmless, read_text
+from leaderboard.reading.untrusted_files import UnsafeError, read_text, to_ascii_line
 from leaderboard.reading.untrusted_values import read_json, read_yaml
 from leaderboard.records.schema import Record
 from leaderboard.submissions.answer_checks import answer_problems, read_answers
@@ -46,8 +46,8 @@ READERS: list[Callable[[bytes], Any]] = [read_text, read_json, read_yaml, read_r
 def clean(read: Callable[[bytes], Any], content: bytes) -> None:
     try:
         read(content)
-    except Unsafe as error:
-        assert harmless(str(error)).isprintable()
+    except UnsafeError as error:
+        assert to_ascii_line(str(error)).isprintable()
 
 
 @settings(max_examples=300, deadline=None)
@@ -143,7 +143,7 @@ def test_any_value_in_any_answer(packed: Any, data: st.DataObject, value: Any) -
 
     def check(content: bytes) -> None:
         for problem in answer_problems(record, read_answers(content)):
-            assert harmless(problem).isprintable()
+            assert to_ascii_line(problem).isprintable()
 
     clean(check, text.encode())
 

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from unlearners import Batch, UnlearnerError
-from unlearners.methods._retain_loss import NEEDS, refuse_idle_weight, with_retain
+from unlearners.methods._retain_loss import NEEDS, add_retain_loss, check_retain_weight
 
 FORGET = torch.tensor(5.0)
 
 
 def test_no_retain_loss_reads_no_retain_windows(model, batch, reference) -> None:
-    terms = with_retain(FORGET, "none", 1, model, Batch(batch.forget), reference)
+    terms = add_retain_loss(FORGET, "none", 1, model, Batch(batch.forget), reference)
     assert terms == {"loss": FORGET, "forget": FORGET}
 
 
 def test_descent_on_the_retain_set(model, batch, reference) -> None:
-    terms = with_retain(FORGET, "gdr", 4, model, batch, reference)
+    terms = add_retain_loss(FORGET, "gdr", 4, model, batch, reference)
     assert terms["forget"] is FORGET
     assert terms["retain"].item() == pytest.approx(math.log(8 / 3) / 2)
     assert terms["loss"].item() == pytest.approx(5 + 2 * math.log(8 / 3))
@@ -28,7 +28,7 @@ def test_divergence_from_the_reference(model, batch, reference) -> None:
 
     That is log(4/3) / 2. The mean over the positions of the window 1, 0, 0 is two thirds of it.
     """
-    terms = with_retain(FORGET, "klr", 6, model, batch, reference)
+    terms = add_retain_loss(FORGET, "klr", 6, model, batch, reference)
     assert terms["retain"].item() == pytest.approx(math.log(4 / 3) / 3)
     assert terms["loss"].item() == pytest.approx(5 + 2 * math.log(4 / 3))
 
@@ -38,7 +38,7 @@ def test_needs_of_each_kind() -> None:
 
 
 def test_weight_without_a_retain_loss() -> None:
-    refuse_idle_weight("none", 1)
-    refuse_idle_weight("gdr", 0.5)
+    check_retain_weight("none", 1)
+    check_retain_weight("gdr", 0.5)
     with pytest.raises(UnlearnerError, match=r"^retain_weight=0.5 has no effect .* _klr variant$"):
-        refuse_idle_weight("none", 0.5)
+        check_retain_weight("none", 0.5)
