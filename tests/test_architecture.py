@@ -179,3 +179,21 @@ def test_three_arguments_are_documented() -> None:
         if "Args:" not in text and node.name not in documented and not node.name.startswith("on_"):
             found.append(f"{module}.{node.name}")
     assert found == []
+
+
+# Modules without logic of their own, and those that are seen through the tests of another one.
+WITHOUT_TESTS = """
+quantizers.errors unlearners.errors harness_tasks.errors
+harness_tasks.requests.types harness_tasks.muse.utils leaderboard.__main__
+unlearners.base unlearners.finetuning.base
+""".split()
+
+
+def test_every_module_has_a_test_file() -> None:
+    missing = []
+    for module, path in PATHS.items():
+        *folders, name = module.split(".")
+        file = ROOT.joinpath("tests", *folders, f"test_{name.lstrip('_')}.py")
+        if path.name != "__init__.py" and module not in WITHOUT_TESTS and not file.exists():
+            missing.append(module)
+    assert missing == []
