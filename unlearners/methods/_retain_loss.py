@@ -1,17 +1,20 @@
-"""Retain losses, shared by the methods that preserve utility with one."""
+"""Retain losses, and the base class of methods that take one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import torch
+from pydantic import NonNegativeFloat
 
 from .. import losses
+from ..base import Unlearner
 from ..errors import UnlearnerError
 from ..method import Need
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from ..data import Batch
@@ -25,19 +28,6 @@ NEEDS: dict[Retain, frozenset[Need]] = {
     "gdr": frozenset({"retain"}),
     "klr": frozenset({"retain", "retain_logits"}),
 }
-
-
-def check_retain_weight(retain: Retain, retain_weight: float) -> None:
-    """Refuse a retain weight without a retain loss.
-
-    Raises:
-        UnlearnerError: The weight would have no effect.
-    """
-    if retain == "none" and retain_weight != 1:
-        raise UnlearnerError(
-            f"retain_weight={retain_weight} has no effect without a retain loss: "
-            "use the method's _gdr or _klr variant"
-        )
 
 
 def add_retain_loss(
@@ -71,3 +61,49 @@ def add_retain_loss(
         reference_logits = reference.logits(batch.retain)
         value = losses.kl(reference_logits, model(input_ids=ids).logits, ids)
     return {"loss": forget + retain_weight * value, "forget": forget, "retain": value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithRetainLoss(Unlearner):
+    """Base of methods with an optional retain loss, which the registered name chooses.
+
+    Attributes:
+        retain: Retain loss, fixed by the registered name.
+        retain_weight: Weight λ of the retain loss, at least 0.
+    """
+
+    retain: Retain = "none"
+    retain_weight: NonNegativeFloat = 1.0
+
+    def __post_init__(self) -> None:
+        """Validate every field; refuse a retain weight without a retain loss."""
+        super().__post_init__()
+        if self.retain == "none" and self.retain_weight != 1:
+            raise UnlearnerError(
+                f"retain_weight={self.retain_weight} has no effect without a retain loss: "
+                "use the method's _gdr or _klr variant"
+            )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Inputs of the retain loss."""
+        return NEEDS[self.retain]
+
+    def forget_loss(
+        self, model: PreTrainedModel, batch: Batch, reference: Reference
+    ) -> torch.Tensor:
+        """Compute the forget loss of one batch, a scalar.
+
+        Args:
+            model: Model in training.
+            batch: Batch with the forget windows.
+            reference: Quantities of the reference model.
+        """
+        raise NotImplementedError
+
+    def loss(
+        self, model: PreTrainedModel, batch: Batch, reference: Reference
+    ) -> Mapping[str, torch.Tensor]:
+        """Compute the forget loss plus the weighted retain loss."""
+        forget = self.forget_loss(model, batch, reference)
+        return add_retain_loss(forget, self.retain, self.retain_weight, model, batch, reference)

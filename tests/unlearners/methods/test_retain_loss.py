@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unlearners import Batch, UnlearnerError
-from unlearners.methods._retain_loss import NEEDS, add_retain_loss, check_retain_weight
+from unlearners.methods._retain_loss import NEEDS, WithRetainLoss, add_retain_loss
 
 FORGET = torch.tensor(5.0)
 
@@ -38,7 +38,6 @@ def test_needs_of_each_kind() -> None:
 
 
 def test_weight_without_a_retain_loss() -> None:
-    check_retain_weight("none", 1)
-    check_retain_weight("gdr", 0.5)
+    assert WithRetainLoss(retain="gdr", retain_weight=0.5).needs == {"retain"}
     with pytest.raises(UnlearnerError, match=r"^retain_weight=0.5 has no effect .* _klr variant$"):
-        check_retain_weight("none", 0.5)
+        WithRetainLoss(retain_weight=0.5)
