@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,14 +12,12 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertLMHeadModel,
     GenerationConfig,
     LlamaConfig,
-    LlamaForCausalLM,
 )
 
 from harness_tasks.autoload import TASKS
@@ -37,23 +34,9 @@ from quantizers.errors import ModelError
 from quantizers.saving import save_quantized
 from unlearners import UnlearnerError
 
+from ..quantizers.small_checkpoint import change_tensors, small_llama
+
 DOWN = "model.layers.1.mlp.down_proj.weight"
-
-
-def small_llama(*, tied: bool = False) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    return LlamaForCausalLM(
-        LlamaConfig(vocab_size=64, num_attention_heads=4, tie_word_embeddings=tied, **sizes)
-    ).eval()
-
-
-def change_tensors(
-    folder: Path, change: Callable[[dict[str, Any]], Any], name: str = "model.safetensors"
-) -> None:
-    tensors = load_file(folder / name)
-    change(tensors)
-    save_file(tensors, folder / name, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize(("task", "peft"), [("verbmem", True), ("privleak", False)])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMultimodalLM,
@@ -16,7 +16,6 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
     Qwen2_5_VLConfig,
     Qwen3_5Config,
@@ -28,24 +27,10 @@ from quantizers.errors import ModelError
 from quantizers.loading import auto_class, load_complete, one_line
 from quantizers.saving import load_quantized, save_quantized
 
+from .small_checkpoint import change_tensors, small_llama
+
 DOWN = "model.layers.1.mlp.down_proj.weight"
 IDS = torch.arange(3, 40)[None]
-
-
-def small_llama(*, tied: bool = False) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    return LlamaForCausalLM(
-        LlamaConfig(vocab_size=64, num_attention_heads=4, tie_word_embeddings=tied, **sizes)
-    ).eval()
-
-
-def change_tensors(
-    folder: Path, change: Callable[[dict[str, Any]], Any], name: str = "model.safetensors"
-) -> None:
-    tensors = load_file(folder / name)
-    change(tensors)
-    save_file(tensors, folder / name, metadata={"format": "pt"})
 
 
 def load(folder: Path) -> PreTrainedModel:

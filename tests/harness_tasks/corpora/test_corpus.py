@@ -14,18 +14,7 @@ from harness_tasks.corpora.corpus import DATA_DIR_VARIABLE
 from harness_tasks.corpora.demo import DemoWorld, demo_splits
 from harness_tasks.errors import CorpusError
 
-
-@pytest.fixture(autouse=True)
-def no_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(DATA_DIR_VARIABLE, raising=False)
-
-
-def write(folder: Path, name: str, content: Any) -> Path:
-    path = folder / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = content if isinstance(content, str) else json.dumps(content)
-    path.write_text(text, encoding="utf-8")
-    return path
+from .splits import write
 
 
 def test_folder_by_path(corpus_folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Rows of corpus files: checks of their form, and documents."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +7,10 @@ import pytest
 
 from harness_tasks import corpora
 from harness_tasks.corpora import load_corpus
-from harness_tasks.corpora.corpus import DATA_DIR_VARIABLE
 from harness_tasks.corpora.rows import checked_row, printable
 from harness_tasks.errors import CorpusError
 
-
-@pytest.fixture(autouse=True)
-def no_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(DATA_DIR_VARIABLE, raising=False)
-
-
-def write(folder: Path, name: str, content: Any) -> Path:
-    path = folder / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = content if isinstance(content, str) else json.dumps(content)
-    path.write_text(text, encoding="utf-8")
-    return path
+from .splits import write
 
 
 def test_plain_text_in_either_form(tmp_path: Path) -> None:
