@@ -15,7 +15,7 @@ from unlearners.files import replace_file
 
 from ..config import CorpusEntry, Evaluation, ModelSource
 from ..errors import InputError
-from ..models.folders import identify, identify_tokenizer, resolve_dtype
+from ..models.identity import identify, identify_tokenizer, resolve_dtype
 from ..records.schema import (
     CorpusId,
     Dtype,

@@ -16,7 +16,8 @@ from unlearners.finetuning import get_finetuning
 
 from ..config import CorpusEntry, ModelSource
 from ..models.card import finetuned_card
-from ..models.folders import identify, load_model, refuse_full
+from ..models.folders import load_model, refuse_full
+from ..models.identity import identify
 from ..progress import Progress
 from ..training.recipe import Recipe, training_settings
 from ..training.train import train_to_folder

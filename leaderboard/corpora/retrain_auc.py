@@ -15,12 +15,8 @@ from unlearners.files import write_new
 from ..config import CorpusEntry, Evaluation, ModelSource
 from ..errors import InputError
 from ..evaluation.evaluate import retrain_scores
-from ..models.folders import (
-    identify,
-    identify_tokenizer,
-    load_model,
-    resolve_dtype,
-)
+from ..models.folders import load_model
+from ..models.identity import identify, identify_tokenizer, resolve_dtype
 
 if TYPE_CHECKING:
     from ..progress import Progress
